@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/** @file All of libvirtcore: a full x86-64 virtual machine inside any program. */
+#ifndef VIRTCORE_VIRTCORE_H
+#define VIRTCORE_VIRTCORE_H
+
+#include <virtcore/backend.h>
+#include <virtcore/boot.h>
+#include <virtcore/cpu.h>
+#include <virtcore/device.h>
+#include <virtcore/error.h>
+#include <virtcore/exit.h>
+#include <virtcore/irq.h>
+#include <virtcore/log.h>
+#include <virtcore/memory.h>
+#include <virtcore/types.h>
+#include <virtcore/vcpu.h>
+#include <virtcore/vm.h>
+
+#endif

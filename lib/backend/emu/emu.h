@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Inside backend emu: the vcpu, and what its parts ask of each other.
+ *
+ *   decode/  bytes -> struct emu_insn; pure
+ *   mmu/     linear -> host: page walk, software TLB, slow paths, code pages
+ *   interp/  decoded blocks, dispatch, the handlers of all instructions that are not system ones
+ *   (here)   vcpu.c: backend contract, run loop, halts; event.c: exceptions, interrupts; system*.c: system instructions; segment.c, task.c
+ *
+ * Precise state. A handler commits nothing before its last access that can fault. A fault is raised with emu_raise(), which does not return:
+ * it unwinds to the innermost run loop, where s.rip is made to point at the faulting instruction.
+ */
+#ifndef VC_EMU_EMU_H
+#define VC_EMU_EMU_H
+
+#include <setjmp.h>
+
+#include "backend/backend.h"
+#include "backend/emu/decode/insn.h"
+#include "core/error.h"
+#include "core/util.h"
+
+#define EMU_TLB_BITS 10
+#define EMU_TLB_SIZE (1u << EMU_TLB_BITS)
+
+/*
+ * One translation of a 4 KiB page. A tag is (linear page address | context), where a context is a number below 4096 that stands for an address
+ * space and privilege (see emu_vcpu.ctx); so one compare checks page, address space and right. Tag ~0 never matches.
+ */
+struct emu_tlb_entry {
+	uint64_t read, write; /* tags */
+	uintptr_t addend;     /* host address = linear + addend */
+	struct vc_page_info *page; /* of the slot; NULL where the slot has none */
+	uint64_t gpa;         /* of the page */
+	uint64_t exec;        /* tag for fetches */
+	uint64_t pad[2];
+};
+
+/* Why an engine came back. */
+enum emu_stop {
+	EMU_STOP_EVENTS,    /* requests, attention or the end of a step: let vcpu.c look */
+	EMU_STOP_EXCEPTION, /* emu_vcpu.exc holds it; s.rip is the faulting instruction (trap: the next) */
+	EMU_STOP_EXIT,      /* emu_vcpu.exit is filled */
+};
+
+/* How a system instruction's handler ended. */
+enum emu_next {
+	EMU_NEXT,  /* go on behind the instruction (the engine advances s.rip) */
+	EMU_JUMP,  /* s.rip was set; the block ends */
+};
+
+struct emu_exception {
+	uint8_t vector;
+	bool has_error;
+	bool trap;      /* s.rip already points behind the instruction */
+	bool soft;      /* INT n, INT3, INTO */
+	uint32_t error;
+	uint64_t cr2;   /* #PF */
+	uint64_t dr6;   /* #DB: bits to set */
+};
+
+struct emu_vcpu {
+	struct vc_cpu_state s; /* gpr at offset 0. s.rflags without the arithmetic flags, see aflags */
+	uint32_t aflags;       /* live CF PF AF ZF SF OF at their RFLAGS places */
+
+	/* what decoding and addressing depend on: recomputed by emu_mode_changed() */
+	uint8_t mode;          /* enum emu_mode */
+	uint8_t cpl;           /* 0-3; 3 in virtual-8086 mode */
+	uint8_t stack_size;    /* bytes of the stack pointer in use: 2, 4, 8 */
+	bool protected_mode;   /* PE and not VM */
+	bool long_mode;        /* EFER.LMA */
+	uint8_t flat;          /* bit n: segment n has base 0, limit 4 GiB and every right (or 64-bit mode and not FS/GS) */
+	uint32_t mode_key;     /* all of the above that blocks depend on, as a number; part of a block's key */
+
+	/* software TLB */
+	uint64_t ctx[2];       /* context by bit 63 of the linear address: data accesses at the current privilege */
+	uint64_t ctx_super[2]; /* ... for implicit supervisor accesses (descriptor tables, TSS) */
+	struct emu_tlb_entry tlb[EMU_TLB_SIZE];
+
+	/* engine */
+	const struct emu_insn *cur; /* in a block: the instruction being executed */
+	uint64_t block_rip;         /* rip of the block's start: rip of cur = block_rip + cur->offset */
+	bool in_block;              /* cur and block_rip are valid and s.rip is stale */
+	bool stepping;              /* exactly one instruction: the engine must stop behind it */
+	_Atomic uint32_t *requests; /* &bvcpu->requests */
+	bool attention;             /* something in this vcpu wants vcpu.c's look before the next block (pending #DB, IF set with interrupt waiting...) */
+	uint64_t icount;            /* instructions executed */
+	jmp_buf *unwind;            /* innermost catch */
+	struct emu_exception exc;
+	struct vcore_exit *exit;
+
+	struct vc_bvcpu *bvcpu;
+	struct vc_bvm *bvm;
+	struct interp *interp;      /* block cache etc. of the interpreter */
+	struct emu_mmu *mmu;        /* contexts, walk caches, victim TLB */
+	struct emu_sys *sys;        /* private to vcpu.c, event.c, system*.c */
+	struct emu_vec_state *vec;  /* private to the vector part */
+};
+
+static inline struct emu_vcpu *emu_of(struct vc_bvcpu *v) { return v->priv; }
+
+/* ---- flags ---- */
+static inline uint64_t emu_rflags(const struct emu_vcpu *c) { return (c->s.rflags & ~(uint64_t)VC_FLAGS_ARITH) | c->aflags | 2; }
+/* Sets all of RFLAGS as they are; callers apply privilege rules. Call emu_mode_changed() after a change of VM, AC. */
+static inline void emu_set_rflags(struct emu_vcpu *c, uint64_t v)
+{
+	c->aflags = v & VC_FLAGS_ARITH;
+	c->s.rflags = (v & ~(uint64_t)VC_FLAGS_ARITH) | 2;
+}
+
+/* ---- position ---- */
+static inline uint64_t emu_rip(const struct emu_vcpu *c) { return c->in_block ? c->block_rip + c->cur->offset : c->s.rip; }
+/* Mask of RIP in the current mode. */
+static inline uint64_t emu_ip_mask(const struct emu_vcpu *c) { return c->mode == EMU_MODE_64 ? ~0ull : c->mode == EMU_MODE_32 ? 0xffffffffu : 0xffffu; }
+
+/* ---- event.c ---- */
+/* Raise a fault of the current instruction. */
+void emu_raise(struct emu_vcpu *c, enum vc_vector vector) __attribute__((noreturn, cold));
+void emu_raise_error(struct emu_vcpu *c, enum vc_vector vector, uint32_t error) __attribute__((noreturn, cold));
+void emu_raise_pf(struct emu_vcpu *c, uint64_t cr2, uint32_t error) __attribute__((noreturn, cold));
+/* Leave the run loop for the program: exit is filled in; the instruction is executed again at the next run. */
+void emu_leave(struct emu_vcpu *c) __attribute__((noreturn, cold));
+/* Stop executing this instruction without effect and execute it again as a block of its own (own-code modification). */
+void emu_retry_single(struct emu_vcpu *c) __attribute__((noreturn, cold));
+
+/* ---- vcpu.c ---- */
+/* Recompute mode, cpl, stack_size, flat, mode_key, ctx from s. After any change of segments, CR0, CR3, CR4, EFER, RFLAGS.VM/AC. */
+void emu_mode_changed(struct emu_vcpu *c);
+uint64_t emu_tsc(struct emu_vcpu *c); /* the guest's TSC now */
+
+/* ---- segment.c ---- */
+/*
+ * Linear address of seg:offset for an access of `size` bytes with all checks of limit, type, null, canonical form: #GP(0)/#SS(0). The fast way
+ * for flat segments is in interp/. access: enum vcore_access.
+ */
+uint64_t emu_seg_linear(struct emu_vcpu *c, enum vc_sreg seg, uint64_t offset, unsigned size, enum vcore_access access);
+/* Load a segment register with all checks (MOV, POP, LDS); CS is never loaded so. */
+void emu_load_sreg(struct emu_vcpu *c, enum vc_sreg seg, uint16_t selector);
+
+/* ---- system*.c: handlers of system instructions; s.rip is the instruction's own address on entry, aflags are live ---- */
+typedef enum emu_next (*emu_system_fn)(struct emu_vcpu *c, const struct emu_insn *i);
+/*
+ * The handler for an op, or NULL when interp/ executes it itself. System ops: RETF JMP_FAR CALL_FAR *_IND, INT3 INT1 INT INTO IRET, PUSHF POPF CLI STI,
+ * HLT, IN OUT (INS OUTS are interp's, with emu_io), BOUND ARPL, LDS, MOV/PUSH/POP segment, MOV CR/DR, LGDT ... VERW, CLTS ... MWAIT, SWAPGS, XGETBV,
+ * XSETBV, SYSCALL ... SYSEXIT, RDFSBASE ..., RDPID, RDRAND, RDSEED, CLAC, STAC, VMCALL, VMMCALL, CLFLUSH, PAUSE, RDPKRU, WRPKRU, UD, RSM.
+ */
+emu_system_fn emu_system_handler(enum emu_op op);
+/* Effective address of i's memory operand (offset in its segment), by addrsize; s.rip as for system handlers. */
+uint64_t emu_effective_address(const struct emu_vcpu *c, const struct emu_insn *i);
+/* Port access with the IOPL/TSS bitmap check; may leave for the program. width 1, 2, 4. */
+uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width);
+void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value);
+
+/* ---- mmu/ ---- (fast paths: mmu/access.h) */
+int emu_mmu_new(struct emu_vcpu *c);
+void emu_mmu_free(struct emu_vcpu *c);
+void emu_tlb_flush_all(struct emu_vcpu *c);
+void emu_tlb_flush_page(struct emu_vcpu *c, uint64_t linear); /* INVLPG: current PCID, and global ones */
+void emu_mmu_cr3_written(struct emu_vcpu *c, uint64_t old, bool no_flush);
+void emu_mmu_invpcid(struct emu_vcpu *c, uint64_t type, uint64_t pcid, uint64_t linear);
+
+/*
+ * Code for decoding: host pointer to the bytes at linear `rip` (CS base already added), at most to the end of the page; raises #PF/#GP as a fetch does.
+ * *gpa: guest-physical address of the byte; *page: its page info, NULL when the page is not RAM (then execute nothing from a cache).
+ */
+const uint8_t *emu_fetch(struct emu_vcpu *c, uint64_t linear, unsigned *available, uint64_t *gpa, struct vc_page_info **page);
+/*
+ * Before bytes [gpa, gpa+len) of one page are cached as decoded code: marks the chunks and makes sure every vcpu's later writes to them are noticed.
+ * Returns the generation to store in the block; the block is valid as long as page->generation is the same. Read the bytes after this call.
+ */
+uint32_t emu_code_mark(struct emu_vcpu *c, struct vc_page_info *page, uint64_t gpa, unsigned len);
+
+/* ---- interp/ ---- */
+int interp_new(struct emu_vcpu *c);
+void interp_free(struct emu_vcpu *c);
+/* Execute from s.rip until something stops it; installs its own catch. With c->stepping: one instruction (one iteration of a REP). */
+enum emu_stop interp_run(struct emu_vcpu *c);
+/* Forget all decoded blocks (state loaded from outside, CPUID changed). */
+void interp_flush(struct emu_vcpu *c);
+
+/* ---- interp/vec*.c: x87, MMX, SSE, AVX, FXSAVE/XSAVE family, LDMXCSR/STMXCSR, FWAIT; same convention as system handlers ---- */
+int emu_vec_new(struct emu_vcpu *c);
+void emu_vec_free(struct emu_vcpu *c);
+/*
+ * Called when an instruction is decoded: checks nothing of the mode, may prepare a host stub and keep a pointer to it in insn->fn's neighbour; returns
+ * the handler. NULL: not a vector instruction.
+ */
+emu_system_fn emu_vec_handler(struct emu_vcpu *c, struct emu_insn *i);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Dispatch of port, MMIO and hypercall accesses to devices.
+ *
+ * A device (struct vc_dev) answers in one or more regions. Region maps are immutable sorted arrays that are replaced inside an
+ * exclusive section, so a vcpu that is inside the gate looks up without a lock; it steps out of the gate for the callback.
+ * dev->in_flight counts running callbacks: removal takes the regions out, then waits for zero.
+ */
+#ifndef VC_BUS_BUS_H
+#define VC_BUS_BUS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <virtcore/device.h>
+
+#include "core/gate.h"
+
+#define VC_BUS_COUNT 3 /* enum vcore_bus */
+
+struct vc_dev {
+	struct vcore_device_ops ops; /* full-size copy */
+	void *ctx;
+	char type[32];
+	void *owner; /* for lib/vm: the vcore_vm */
+	_Atomic uint32_t in_flight;
+	bool fixed; /* part of the machine type: not removable */
+	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
+};
+
+struct vc_region {
+	uint64_t start, length;
+	struct vc_dev *dev;
+	uint32_t flags;
+};
+#define VC_REGION_COALESCE (1u << 0)
+
+struct vc_ioeventfd {
+	uint64_t address, match;
+	uint32_t width; /* 0: any */
+	uint32_t bus;
+	bool has_match;
+	int fd; /* our duplicate */
+};
+
+struct vc_bus_map {
+	uint32_t count;
+	struct vc_region regions[]; /* sorted by start */
+};
+
+struct vc_buses {
+	struct vc_gate *gate;
+	pthread_mutex_t lock; /* protects devices, ioeventfds and serialises changes of the maps */
+	pthread_cond_t idle;  /* a callback ended while somebody waits for a device */
+	struct vc_bus_map *map[VC_BUS_COUNT];
+	struct vc_dev *devices;
+	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
+	uint32_t ioeventfd_count;
+	_Atomic uint32_t waiting;            /* removers waiting for in_flight to drop */
+	_Atomic uint64_t accesses[VC_BUS_COUNT]; /* dispatched */
+};
+
+int vc_buses_init(struct vc_buses *buses, struct vc_gate *gate);
+/* Destroys all devices, newest first. */
+void vc_buses_fini(struct vc_buses *buses);
+
+/*
+ * Make a device without regions and put it in the list. ops is copied by its size field; on failure ops->destroy(ctx) has been called.
+ */
+int vc_dev_add(struct vc_buses *buses, const char *type, const struct vcore_device_ops *ops, void *ctx, struct vc_dev **dev);
+/* -EEXIST on overlap (message names both), -EINVAL. self: the caller's pass if it is inside the gate, else NULL. */
+int vc_dev_add_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start,
+                      uint64_t length);
+int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start);
+/* Takes the regions out, waits until no callback runs, calls destroy, frees. -EDEADLK from a callback of the device itself. */
+int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
+/* Calls every device's reset, in order of adding. */
+void vc_buses_reset(struct vc_buses *buses);
+
+/*
+ * Dispatch one access. io->bus, address, width, is_write, data (write), vcpu are set by the caller; offset and data (read) are
+ * filled in. pass: the vcpu's, inside the gate (it is left around the callback and entered again); NULL from other threads, which
+ * then take `lock` for the look-up.
+ * Returns true when a device or an ioeventfd took it; false: nobody answers there.
+ * An access that crosses the end of a region is split into bytes.
+ */
+bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_io *io);
+
+int vc_ioeventfd_add(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* duplicates e->fd */
+int vc_ioeventfd_remove(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* fd ignored; -ENOENT */
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The parts of a chipset, and the environment they live in. Each part is one file with one _new function that adds a vc_dev (with regions)
+ * to the buses; the device's destroy frees it, so nobody else does.
+ */
+#ifndef VC_CHIPSET_CHIPSET_H
+#define VC_CHIPSET_CHIPSET_H
+
+#include "bus/bus.h"
+#include "bus/irq.h"
+#include "chipset/lapic.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "memory/memory.h"
+
+/* What the guest asks of the machine as a whole; called from any thread, without locks. */
+struct vc_machine_ops {
+	void (*poweroff)(void *ctx);
+	void (*reset)(void *ctx);
+	void (*debug_exit)(void *ctx, uint32_t code);
+	void (*panic)(void *ctx, const char *message);
+};
+
+/* Everything a device of the library may use; lives as long as the vm. */
+struct vc_env {
+	struct vc_buses *buses;
+	struct vc_mem *mem;
+	struct vc_irqs *irqs;
+	struct vc_loop *loop;
+	struct vc_clock *clock;
+	const struct vc_log *log;
+	const struct vc_machine_ops *machine;
+	void *machine_ctx;
+	uint64_t tsc_khz;
+	uint32_t vcpus;
+};
+
+/* 8259A pair at 0x20, 0xa0, ELCR at 0x4d0. notify: the INTR output changed. */
+struct vc_pic;
+int vc_pic_new(struct vc_env *env, void (*intr)(void *ctx, bool level), void *ctx, struct vc_pic **pic);
+void vc_pic_set(struct vc_pic *pic, unsigned pin, bool level); /* pin 0-15; any thread */
+bool vc_pic_pending(struct vc_pic *pic);
+int vc_pic_accept(struct vc_pic *pic); /* INTA cycle: the vector (spurious 7/15 when nothing is there) */
+
+/* 82093AA-style IOAPIC, 24 pins, at base (0xfec00000), version 0x20 with EOI register. deliver: where messages go (LAPICs or KVM). */
+#define VC_IOAPIC_BASE 0xfec00000u
+struct vc_ioapic;
+int vc_ioapic_new(struct vc_env *env, uint64_t base, uint8_t id, int (*deliver)(void *ctx, uint64_t msi_address, uint32_t msi_data),
+                  void *ctx, struct vc_ioapic **ioapic);
+void vc_ioapic_set(struct vc_ioapic *ioapic, unsigned pin, bool level);
+void vc_ioapic_eoi(struct vc_ioapic *ioapic, uint8_t vector);
+/* The MSI each pin would send now; masked pins give false. changed: called after every write of a redirection entry (KVM split irqchip). */
+bool vc_ioapic_pin_msi(struct vc_ioapic *ioapic, unsigned pin, uint64_t *address, uint32_t *data, bool *level);
+void vc_ioapic_on_change(struct vc_ioapic *ioapic, void (*changed)(void *ctx, unsigned pin), void *ctx);
+
+/* 8254 at 0x40-0x43, port 0x61 (gate, speaker, refresh toggle); channel 0 drives GSI 0. */
+int vc_pit_new(struct vc_env *env);
+/* MC146818 RTC and CMOS RAM at 0x70/0x71; GSI 8. memory sizes are put in CMOS as a PC BIOS does. */
+int vc_rtc_new(struct vc_env *env, uint64_t low_memory, uint64_t high_memory);
+/* HPET at 0xfed00000: 3 comparators, legacy replacement (GSI 0 and 8), 64-bit main counter at 100 MHz. */
+#define VC_HPET_BASE 0xfed00000u
+int vc_hpet_new(struct vc_env *env);
+/* ACPI PM block at base: PM1a event (base+0), control (base+4), PM timer (base+8, 3.579545 MHz, 32 bit). SLP_TYP 5 powers off. GSI 9 is SCI. */
+#define VC_PM_BASE 0x600u
+struct vc_acpi_pm;
+int vc_acpi_pm_new(struct vc_env *env, uint16_t base, struct vc_acpi_pm **pm);
+void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
+/* Hardware-reduced ACPI: sleep control/status registers (ACPI 6.4, 4.8.3.7) and reset register. */
+#define VC_GED_BASE 0x604u
+int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
+/* Reset register 0xcf9 (also part of PCI config address space on a PC) and i8042 lives in lib/device. */
+int vc_reset_port_new(struct vc_env *env);
+/* PCI configuration mechanism #1 at 0xcf8/0xcfc with an empty bus 0 but for a host bridge. */
+int vc_pci_host_new(struct vc_env *env);
+
+/* fw_cfg (QEMU's interface: selector 0x510, data 0x511, DMA 0x514). Data is copied. */
+struct vc_fw_cfg;
+int vc_fw_cfg_new(struct vc_env *env, struct vc_fw_cfg **fw);
+int vc_fw_cfg_add(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t length);
+int vc_fw_cfg_add_file(struct vc_fw_cfg *fw, const char *name, const void *data, size_t length);
+
+/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, DSDT, HPET; written into guest memory. */
+struct vc_acpi_config {
+	uint32_t vcpus;
+	bool reduced; /* hardware-reduced: no PM block, sleep registers at VC_GED_BASE */
+	bool has_8259, has_hpet, has_i8042, has_rtc, has_uart, has_pci;
+	uint64_t rsdp_gpa;   /* 16-byte aligned, where the RSDP goes (inside 0xe0000-0xfffff) */
+	uint64_t tables_gpa; /* where the others go; at most 64 KiB */
+	/* further devices for the DSDT, e.g. virtio-mmio: {hid, uid, mmio base, length, gsi} */
+	const struct vc_acpi_device {
+		const char *hid;
+		uint32_t uid;
+		uint64_t base, length;
+		uint32_t gsi;
+		bool io; /* base is a port */
+	} * devices;
+	uint32_t device_count;
+};
+/* Builds into buffer as they would lie at tables_gpa; returns bytes, or -E2BIG. rsdp: 36 bytes out. Pure: no vm needed. */
+int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size_t length, uint8_t rsdp[36]);
+
+/* KVM-compatible paravirtual services for emu: kvmclock, steal time, PV EOI pages, KVM_HC_* hypercalls. */
+struct vc_pvclock_time {
+	uint64_t tsc;       /* guest TSC and guest ns at the same moment */
+	uint64_t guest_ns;
+	uint64_t tsc_khz;
+	uint64_t wall_ns;   /* host wall clock minus guest_ns */
+};
+/* MSR_KVM_SYSTEM_TIME(_NEW) was written with an enabled address: fill the pvclock page (version protocol). */
+int vc_pvclock_write_system_time(struct vc_mem *mem, uint64_t gpa, const struct vc_pvclock_time *time, uint8_t flags);
+int vc_pvclock_write_wall_clock(struct vc_mem *mem, uint64_t gpa, const struct vc_pvclock_time *time);
+int vc_pvclock_write_steal(struct vc_mem *mem, uint64_t gpa, uint64_t steal_ns, bool preempted);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Guest-physical memory: slots, their host backing, look-up, dirty log.
+ *
+ * Threads: slots change only inside an exclusive section of the gate plus `lock` held for writing. A vcpu that is inside the
+ * gate may use vc_mem_find() and pointers from it without a lock; everybody else uses vc_mem_read/write or holds vc_mem_rdlock().
+ */
+#ifndef VC_MEMORY_MEMORY_H
+#define VC_MEMORY_MEMORY_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <virtcore/memory.h>
+
+#include "core/gate.h"
+
+/*
+ * One entry a 4 KiB page of a slot, for backend emu: where decoded guest code lives, so that writes to it are noticed.
+ * Lazily backed (MAP_NORESERVE).
+ */
+struct vc_page_info {
+	_Atomic uint64_t code_mask;  /* bit n: the n-th 64-byte chunk holds decoded code */
+	_Atomic uint32_t generation; /* grows whenever a chunk in code_mask was written */
+	_Atomic uint32_t flags;      /* for the backend */
+};
+
+struct vc_slot {
+	uint64_t gpa, length;
+	uint8_t *hva;
+	uint32_t flags; /* VCORE_MEM_* */
+	uint32_t kind;
+	int fd; /* our duplicate; -1 */
+	uint64_t offset;
+	uint32_t id;        /* small number, unique in the vm, reused: KVM's slot number */
+	uint64_t map_length; /* what munmap needs; 0 for the caller's own memory */
+	struct vc_mem *mem;
+	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
+	struct vc_page_info *pages;        /* length / 4096 entries; NULL unless vc_mem.want_pages */
+};
+
+/* Told about changes, inside the exclusive section: the backend. add may refuse (then the slot is not added). */
+struct vc_mem_listener {
+	int (*add)(void *ctx, struct vc_slot *slot);
+	void (*remove)(void *ctx, struct vc_slot *slot);
+	int (*log_dirty)(void *ctx, struct vc_slot *slot, bool enable);
+	/* Move what the backend logged itself (KVM's log or ring) into slot->dirty. */
+	int (*sync_dirty)(void *ctx, struct vc_slot *slot);
+	/* Host code wrote [gpa, gpa+len) behind the vcpus' back: decoded code there is stale. */
+	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
+};
+
+struct vc_mem {
+	struct vc_gate *gate;
+	pthread_rwlock_t lock;  /* protects slots/count for threads that are not inside the gate */
+	struct vc_slot **slots; /* sorted by gpa */
+	uint32_t count;
+	uint32_t max_slots; /* of the backend; 0: no limit */
+	uint64_t gpa_limit; /* first address that no slot may reach */
+	bool want_pages;    /* backend emu */
+	const struct vc_mem_listener *listener;
+	void *listener_ctx;
+	_Atomic uint64_t version; /* grows with every change of the map */
+};
+
+int vc_mem_init(struct vc_mem *mem, struct vc_gate *gate);
+/* Removes all slots without telling the listener (the backend is gone by then). */
+void vc_mem_fini(struct vc_mem *mem);
+
+/* Arguments and errors as vcore_memory_add/remove. self: the caller's pass when it is inside the gate, else NULL. */
+int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t length, uint32_t flags,
+               const struct vcore_memory_options *options, struct vc_slot **slot);
+void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot);
+
+/* The slot that holds gpa, or NULL. Caller inside the gate or holding the read lock. */
+struct vc_slot *vc_mem_find(const struct vc_mem *mem, uint64_t gpa);
+/* Host address of [gpa, gpa+len) when it lies in one slot, else NULL. Same condition. */
+void *vc_mem_ptr(const struct vc_mem *mem, uint64_t gpa, uint64_t length);
+static inline void vc_mem_rdlock(struct vc_mem *mem) { pthread_rwlock_rdlock(&mem->lock); }
+static inline void vc_mem_unlock(struct vc_mem *mem) { pthread_rwlock_unlock(&mem->lock); }
+
+/* Copies, across slots; any thread. write marks pages dirty and tells the listener. -EFAULT: nothing was copied. */
+int vc_mem_read(struct vc_mem *mem, uint64_t gpa, void *buffer, uint64_t length);
+int vc_mem_write(struct vc_mem *mem, uint64_t gpa, const void *buffer, uint64_t length);
+int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length);
+
+/* Mark written pages in the dirty log; cheap when it is off. */
+void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length);
+int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, bool enable);
+int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, void *bitmap, size_t bytes);
+
+#endif
