@@ -131,8 +131,9 @@ VCORE_API int vcore_vm_resume(vcore_vm *vm);
 VCORE_API int vcore_vm_stop(vcore_vm *vm);
 
 /**
- * Put vcpus, interrupt controllers and devices in their power-on state. Memory stays as it is; a kernel booted with
- * vcore_boot() is put in place again. A vm that has exited may then be started anew.
+ * Put vcpus, interrupt controllers and devices in their power-on state. Memory stays as it is; a kernel booted from
+ * files is read and put in place again, one booted from memory must be booted again. A vm that has exited may then be
+ * started anew.
  * @return 0; -EBUSY while it runs (stop and wait, or pause, first)
  */
 VCORE_API int vcore_vm_reset(vcore_vm *vm);
