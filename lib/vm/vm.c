@@ -248,6 +248,20 @@ int vcore_vm_new(const struct vcore_options *options, vcore_vm **out)
 	return 0;
 }
 
+int vcore_vm_set_log(vcore_vm *vm, vcore_log_fn fn, void *ctx, enum vcore_log_level level)
+{
+	enum vcore_vm_state state;
+
+	if (!vm || (unsigned)level > VCORE_LOG_TRACE)
+		return vc_fail(EINVAL, "vcore_vm_set_log: level is %d: expected 0 to %d", level, VCORE_LOG_TRACE);
+	pthread_mutex_lock(&vm->lock);
+	state = vm->state;
+	if (state == VCORE_VM_CREATED)
+		vm->log = (struct vc_log){fn, ctx, level ? level : VCORE_LOG_INFO};
+	pthread_mutex_unlock(&vm->lock);
+	return state == VCORE_VM_CREATED ? 0 : vc_fail(EBUSY, "vcore_vm_set_log: the vm was started already");
+}
+
 vcore_vm *vcore_vm_ref(vcore_vm *vm)
 {
 	atomic_fetch_add(&vm->refs, 1);
