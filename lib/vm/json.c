@@ -15,7 +15,17 @@ struct word {
 	uint32_t value;
 };
 
-enum kind { KIND_WORD, KIND_FLAGS, KIND_BOOL_NOT, KIND_U32, KIND_U64, KIND_SIZE, KIND_STRING, KIND_STRINGS, KIND_ELSEWHERE };
+enum kind {
+	KIND_WORD,
+	KIND_FLAGS,
+	KIND_BOOL_NOT,
+	KIND_U32,
+	KIND_U64,
+	KIND_SIZE,
+	KIND_STRING,
+	KIND_STRINGS,
+	KIND_ELSEWHERE
+};
 
 /* One key: where its value goes in the options struct. */
 struct key {
@@ -26,54 +36,68 @@ struct key {
 	uint64_t max;
 };
 
-static const struct word machine_words[] = {{"none", VCORE_MACHINE_NONE}, {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {0}};
-static const struct word backend_words[] = {{"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
-static const struct word engine_words[] = {{"auto", VCORE_ENGINE_AUTO}, {"interp", VCORE_ENGINE_INTERP}, {"jit", VCORE_ENGINE_JIT}, {0}};
-static const struct word irqchip_words[] = {{"auto", VCORE_IRQCHIP_AUTO}, {"none", VCORE_IRQCHIP_NONE}, {"user", VCORE_IRQCHIP_USER},
-                                            {"split", VCORE_IRQCHIP_SPLIT}, {"full", VCORE_IRQCHIP_FULL}, {0}};
+static const struct word machine_words[] = {
+    {"none", VCORE_MACHINE_NONE}, {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {0}};
+static const struct word backend_words[] = {
+    {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
+static const struct word engine_words[] = {
+    {"auto", VCORE_ENGINE_AUTO}, {"interp", VCORE_ENGINE_INTERP}, {"jit", VCORE_ENGINE_JIT}, {0}};
+static const struct word irqchip_words[] = {{"auto", VCORE_IRQCHIP_AUTO}, {"none", VCORE_IRQCHIP_NONE},
+                                            {"user", VCORE_IRQCHIP_USER}, {"split", VCORE_IRQCHIP_SPLIT},
+                                            {"full", VCORE_IRQCHIP_FULL}, {0}};
 static const struct word unhandled_words[] = {{"exit", VCORE_UNHANDLED_EXIT}, {"ignore", VCORE_UNHANDLED_IGNORE}, {0}};
 static const struct word kind_words[] = {{"anon", VCORE_MEMORY_ANON}, {"memfd", VCORE_MEMORY_MEMFD}, {0}};
-static const struct word flag_words[] = {{"huge-2m", VCORE_MEM_HUGE_2M}, {"huge-1g", VCORE_MEM_HUGE_1G}, {"thp", VCORE_MEM_THP},
-                                         {"prealloc", VCORE_MEM_PREALLOC}, {"mergeable", VCORE_MEM_MERGEABLE}, {"locked", VCORE_MEM_LOCKED}, {0}};
-static const struct word image_words[] = {{"auto", VCORE_IMAGE_AUTO}, {"bzimage", VCORE_IMAGE_BZIMAGE}, {"pvh", VCORE_IMAGE_PVH}, {"elf", VCORE_IMAGE_ELF},
-                                          {"multiboot", VCORE_IMAGE_MULTIBOOT}, {"flat", VCORE_IMAGE_FLAT}, {0}};
+static const struct word flag_words[] = {{"huge-2m", VCORE_MEM_HUGE_2M},
+                                         {"huge-1g", VCORE_MEM_HUGE_1G},
+                                         {"thp", VCORE_MEM_THP},
+                                         {"prealloc", VCORE_MEM_PREALLOC},
+                                         {"mergeable", VCORE_MEM_MERGEABLE},
+                                         {"locked", VCORE_MEM_LOCKED},
+                                         {0}};
+static const struct word image_words[] = {{"auto", VCORE_IMAGE_AUTO},
+                                          {"bzimage", VCORE_IMAGE_BZIMAGE},
+                                          {"pvh", VCORE_IMAGE_PVH},
+                                          {"elf", VCORE_IMAGE_ELF},
+                                          {"multiboot", VCORE_IMAGE_MULTIBOOT},
+                                          {"flat", VCORE_IMAGE_FLAT},
+                                          {0}};
 
 #define AT(member) offsetof(struct vcore_options, member)
 static const struct key vm_keys[] = {
-	{"machine", KIND_WORD, AT(machine), machine_words, 0},
-	{"backend", KIND_WORD, AT(backend), backend_words, 0},
-	{"engine", KIND_WORD, AT(engine), engine_words, 0},
-	{"irqchip", KIND_WORD, AT(irqchip), irqchip_words, 0},
-	{"cpus", KIND_U32, AT(vcpus), NULL, VC_MAX_VCPUS},
-	{"cpu", KIND_STRING, AT(cpu), NULL, 0},
-	{"memory", KIND_SIZE, AT(memory), NULL, 0},
-	{"memory_kind", KIND_WORD, AT(memory_kind), kind_words, 0},
-	{"memory_flags", KIND_FLAGS, AT(memory_flags), flag_words, 0},
-	{"unhandled", KIND_WORD, AT(unhandled), unhandled_words, 0},
-	{"tsc_khz", KIND_U64, AT(tsc_khz), NULL, 100000000},
-	{"legacy", KIND_BOOL_NOT, AT(no_legacy), NULL, 0},
-	{"devices", KIND_ELSEWHERE, 0, NULL, 0},
-	{"boot", KIND_ELSEWHERE, 0, NULL, 0},
-	{0},
+    {"machine", KIND_WORD, AT(machine), machine_words, 0},
+    {"backend", KIND_WORD, AT(backend), backend_words, 0},
+    {"engine", KIND_WORD, AT(engine), engine_words, 0},
+    {"irqchip", KIND_WORD, AT(irqchip), irqchip_words, 0},
+    {"cpus", KIND_U32, AT(vcpus), NULL, VC_MAX_VCPUS},
+    {"cpu", KIND_STRING, AT(cpu), NULL, 0},
+    {"memory", KIND_SIZE, AT(memory), NULL, 0},
+    {"memory_kind", KIND_WORD, AT(memory_kind), kind_words, 0},
+    {"memory_flags", KIND_FLAGS, AT(memory_flags), flag_words, 0},
+    {"unhandled", KIND_WORD, AT(unhandled), unhandled_words, 0},
+    {"tsc_khz", KIND_U64, AT(tsc_khz), NULL, 100000000},
+    {"legacy", KIND_BOOL_NOT, AT(no_legacy), NULL, 0},
+    {"devices", KIND_ELSEWHERE, 0, NULL, 0},
+    {"boot", KIND_ELSEWHERE, 0, NULL, 0},
+    {0},
 };
 #undef AT
 
 #define AT(member) offsetof(struct vcore_boot_options, member)
 static const struct key boot_keys[] = {
-	{"kernel", KIND_STRING, AT(kernel), NULL, 0},
-	{"initrd", KIND_STRING, AT(initrd), NULL, 0},
-	{"cmdline", KIND_STRING, AT(cmdline), NULL, 0},
-	{"image", KIND_WORD, AT(image), image_words, 0},
-	{"modules", KIND_STRINGS, AT(modules), NULL, 0},
-	{"address", KIND_SIZE, AT(address), NULL, 0},
-	{0},
+    {"kernel", KIND_STRING, AT(kernel), NULL, 0},
+    {"initrd", KIND_STRING, AT(initrd), NULL, 0},
+    {"cmdline", KIND_STRING, AT(cmdline), NULL, 0},
+    {"image", KIND_WORD, AT(image), image_words, 0},
+    {"modules", KIND_STRINGS, AT(modules), NULL, 0},
+    {"address", KIND_SIZE, AT(address), NULL, 0},
+    {0},
 };
 #undef AT
 
 static int wrong(const char *key, struct json_object *value, const char *expected)
 {
-	return vc_fail(EINVAL, "description: \"%s\" is %.80s: expected %s", key, json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN),
-	               expected);
+	return vc_fail(EINVAL, "description: \"%s\" is %.80s: expected %s", key,
+	               json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN), expected);
 }
 
 static void list_words(const struct word *words, char *text, size_t length)
