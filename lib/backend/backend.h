@@ -124,6 +124,8 @@ struct vc_backend {
 	int (*coalesce)(struct vc_bvm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, bool add);
 	/* Deliver what was coalesced. NULL: nothing to do. */
 	void (*flush_coalesced)(struct vc_bvm *vm);
+	/* A device wants hypercalls. NULL: the backend hands them to the bus anyway. */
+	int (*hypercalls)(struct vc_bvm *vm, bool on);
 	/* The guest clock was stopped, started or set: put the TSC right. */
 	void (*clock_changed)(struct vc_bvm *vm);
 	/* In-kernel interrupt controllers to power-on state. */

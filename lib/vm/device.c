@@ -17,6 +17,14 @@ static int copy_ops(struct vcore_device_ops *to, const struct vcore_device_ops *
 	return vc_struct_in(to, sizeof *to, from) < 0 ? vc_fail(EINVAL, "vcore_io_add: ops.size is not set") : 0;
 }
 
+static int add_region(struct vcore_vm *vm, struct vc_dev *dev, enum vcore_bus bus, uint64_t start, uint64_t length)
+{
+	const struct vc_backend *ops = vm->bvm.ops;
+	int r = bus == VCORE_BUS_HYPERCALL && ops->hypercalls ? ops->hypercalls(&vm->bvm, true) : 0;
+
+	return r < 0 ? r : vc_dev_add_region(&vm->buses, NULL, dev, bus, start, length);
+}
+
 int vcore_io_add(vcore_vm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, const struct vcore_device_ops *ops,
                  void *ctx, vcore_device **device)
 {
@@ -35,7 +43,7 @@ int vcore_io_add(vcore_vm *vm, enum vcore_bus bus, uint64_t start, uint64_t leng
 	if (r < 0)
 		return r;
 	dev->owner = vm;
-	r = vc_dev_add_region(&vm->buses, NULL, dev, bus, start, length);
+	r = add_region(vm, dev, bus, start, length);
 	if (r < 0) {
 		vc_dev_remove(&vm->buses, NULL, dev);
 		return r;
@@ -52,7 +60,7 @@ int vcore_io_add_region(vcore_device *device, enum vcore_bus bus, uint64_t start
 	if (!device)
 		return vc_fail(EINVAL, "vcore_io_add_region: no device given");
 	vm = dev_of(device)->owner;
-	return vc_dev_add_region(&vm->buses, NULL, dev_of(device), bus, start, length);
+	return add_region(vm, dev_of(device), bus, start, length);
 }
 
 /* Whether [start, start+length) lies inside one region of dev. */
