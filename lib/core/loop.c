@@ -324,8 +324,6 @@ static void *loop_thread(void *arg)
 		serve_turn(loop, -1);
 		pthread_mutex_lock(&loop->lock);
 		stop = loop->stop;
-		if (stop)
-			serve_posts(loop, loop->sequence);
 		pthread_mutex_unlock(&loop->lock);
 	}
 	return NULL;
@@ -419,10 +417,6 @@ void vc_loop_free(struct vc_loop *loop)
 		return;
 	pthread_mutex_lock(&loop->lock);
 	loop->stop = true;
-	if (!loop->thread_started) {
-		atomic_store(&loop->driver, (uintptr_t)pthread_self());
-		serve_posts(loop, loop->sequence);
-	}
 	pthread_mutex_unlock(&loop->lock);
 	if (loop->thread_started) {
 		wake(loop);

@@ -24,7 +24,7 @@ typedef void (*vc_watch_fn)(void *ctx, uint32_t events);
 
 /* own_thread: start a thread when the first timer, watch or post is used. clock is borrowed. 0 or -errno. */
 int vc_loop_new(struct vc_clock *clock, bool own_thread, struct vc_loop **loop);
-/* Runs what is still posted, stops and joins the thread; timers and watches must be gone. NULL is allowed. */
+/* Stops and joins the thread, drops what is still posted; timers and watches must be gone. NULL is allowed. */
 void vc_loop_free(struct vc_loop *loop);
 /* Without own thread: descriptor that polls readable when there is work, and one turn. */
 int vc_loop_fd(struct vc_loop *loop);
