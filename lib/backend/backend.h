@@ -103,6 +103,9 @@ struct vc_backend {
 	/* The whole state, when not running. set validates nothing that vc_cpu_state_check() did. */
 	int (*get_state)(struct vc_bvcpu *vcpu, struct vc_cpu_state *state);
 	int (*set_state)(struct vc_bvcpu *vcpu, const struct vc_cpu_state *state);
+	/* General registers alone: the quick way for exits handled by the program. NULL: through get_state/set_state. */
+	int (*get_regs)(struct vc_bvcpu *vcpu, uint64_t gpr[16], uint64_t *rip, uint64_t *rflags);
+	int (*set_regs)(struct vc_bvcpu *vcpu, const uint64_t gpr[16], uint64_t rip, uint64_t rflags);
 	/* -ENOENT: no such MSR; -EINVAL: value refused. */
 	int (*get_msr)(struct vc_bvcpu *vcpu, uint32_t index, uint64_t *value);
 	int (*set_msr)(struct vc_bvcpu *vcpu, uint32_t index, uint64_t value);

@@ -4,7 +4,8 @@
  *
  * A device (struct vc_dev) answers in one or more regions. Region maps are immutable sorted arrays that are replaced inside an
  * exclusive section, so a vcpu that is inside the gate looks up without a lock; it steps out of the gate for the callback.
- * dev->in_flight counts running callbacks: removal takes the regions out, then waits for zero.
+ * Who runs a callback is written in the vcpu's pass (busy) or, for other threads, in a struct vc_visit on a list: removal takes the
+ * regions out, then waits until neither names the device.
  */
 #ifndef VC_BUS_BUS_H
 #define VC_BUS_BUS_H
@@ -24,7 +25,6 @@ struct vc_dev {
 	void *ctx;
 	char type[32];
 	void *owner; /* for lib/vm: the vcore_vm */
-	_Atomic uint32_t in_flight;
 	bool fixed; /* part of the machine type: not removable */
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
@@ -44,6 +44,13 @@ struct vc_ioeventfd {
 	int fd; /* our duplicate */
 };
 
+/* A callback that runs on a thread without a pass. */
+struct vc_visit {
+	struct vc_dev *dev;
+	pthread_t thread;
+	struct vc_visit *next;
+};
+
 struct vc_bus_map {
 	uint32_t count;
 	struct vc_region regions[]; /* sorted by start */
@@ -51,13 +58,14 @@ struct vc_bus_map {
 
 struct vc_buses {
 	struct vc_gate *gate;
-	pthread_mutex_t lock; /* protects devices, ioeventfds and serialises changes of the maps */
+	pthread_mutex_t lock; /* protects devices, visits, and maps and ioeventfds for threads that are not inside the gate */
 	pthread_cond_t idle;  /* a callback ended while somebody waits for a device */
 	struct vc_bus_map *map[VC_BUS_COUNT];
 	struct vc_dev *devices;
+	struct vc_visit *visits;
 	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
 	uint32_t ioeventfd_count;
-	_Atomic uint32_t waiting;            /* removers waiting for in_flight to drop */
+	_Atomic uint32_t waiting;            /* removers waiting for a callback to end */
 	_Atomic uint64_t accesses[VC_BUS_COUNT]; /* dispatched */
 };
 
