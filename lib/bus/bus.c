@@ -156,10 +156,10 @@ static void change_begin(struct vc_buses *buses, struct vc_pass *self)
 	pthread_mutex_lock(&buses->lock);
 }
 
-static void change_end(struct vc_buses *buses)
+static void change_end(struct vc_buses *buses, struct vc_pass *self)
 {
 	pthread_mutex_unlock(&buses->lock);
-	vc_gate_end(buses->gate);
+	vc_gate_end(buses->gate, self);
 }
 
 int vc_dev_add_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus,
@@ -171,7 +171,7 @@ int vc_dev_add_region(struct vc_buses *buses, struct vc_pass *self, struct vc_de
 		return r;
 	change_begin(buses, self);
 	r = insert_region(buses, dev, bus, start, length);
-	change_end(buses);
+	change_end(buses, self);
 	return r;
 }
 
@@ -197,7 +197,7 @@ int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc
 
 	change_begin(buses, self);
 	gone = take_regions(buses, dev, bus, &start);
-	change_end(buses);
+	change_end(buses, self);
 	return gone ? 0
 	            : vc_fail(ENOENT, "device %s has no %s region at %#llx", dev->type, bus_names[bus],
 	                      (unsigned long long)start);
@@ -264,7 +264,7 @@ int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *d
 			*p = dev->next;
 			break;
 		}
-	change_end(buses);
+	change_end(buses, self);
 	/* nobody can find it any more; wait for those who had */
 	atomic_fetch_add(&buses->waiting, 1);
 	pthread_mutex_lock(&buses->lock);
@@ -440,7 +440,7 @@ int vc_ioeventfd_add(struct vc_buses *buses, struct vc_pass *self, const struct 
 		return vc_fail_errno(errno, "ioeventfd: descriptor %d", e->fd);
 	change_begin(buses, self);
 	r = ioeventfd_insert(buses, &copy);
-	change_end(buses);
+	change_end(buses, self);
 	if (r < 0)
 		close(copy.fd);
 	return r;
@@ -456,7 +456,7 @@ int vc_ioeventfd_remove(struct vc_buses *buses, struct vc_pass *self, const stru
 			fd = buses->ioeventfds[i].fd;
 			buses->ioeventfds[i] = buses->ioeventfds[--buses->ioeventfd_count];
 		}
-	change_end(buses);
+	change_end(buses, self);
 	if (fd < 0)
 		return vc_fail(ENOENT, "ioeventfd: %s %#llx has none such", bus_names[e->bus], (unsigned long long)e->address);
 	close(fd);

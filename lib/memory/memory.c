@@ -190,7 +190,7 @@ int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t 
 		return r;
 	vc_gate_begin(mem->gate, self);
 	r = insert(mem, slot);
-	vc_gate_end(mem->gate);
+	vc_gate_end(mem->gate, self);
 	if (r < 0) {
 		slot_free(slot);
 		return r;
@@ -218,7 +218,7 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 	pthread_rwlock_unlock(&mem->lock);
 	atomic_fetch_add(&mem->version, 1);
 	slot_free(slot);
-	vc_gate_end(mem->gate);
+	vc_gate_end(mem->gate, self);
 }
 
 /* ---- copies ---- */
@@ -324,7 +324,7 @@ int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *s
 	if (r >= 0)
 		bits = atomic_exchange(&slot->dirty, bits);
 	pthread_rwlock_unlock(&mem->lock);
-	vc_gate_end(mem->gate);
+	vc_gate_end(mem->gate, self);
 	free((void *)bits);
 	return r;
 }
@@ -351,6 +351,6 @@ int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slo
 		memcpy((uint8_t *)bitmap + i * 8, &word, 8);
 		dirty += __builtin_popcountll(word);
 	}
-	vc_gate_end(mem->gate);
+	vc_gate_end(mem->gate, self);
 	return r < 0 ? r : dirty;
 }
