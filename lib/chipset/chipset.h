@@ -68,10 +68,6 @@ int vc_acpi_pm_new(struct vc_env *env, uint16_t base, struct vc_acpi_pm **pm);
 void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
 /* Hardware-reduced ACPI: sleep control/status registers (ACPI 6.4, 4.8.3.7) and reset register. */
 #define VC_GED_BASE 0x604u
-#define VC_GED_SLEEP_CONTROL (VC_GED_BASE + 0)
-#define VC_GED_SLEEP_STATUS  (VC_GED_BASE + 1)
-#define VC_GED_RESET         (VC_GED_BASE + 2) /* VC_GED_RESET_VALUE resets */
-#define VC_GED_RESET_VALUE   0x42u
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
 /* Reset register 0xcf9 (also part of PCI config address space on a PC) and i8042 lives in lib/device. */
 int vc_reset_port_new(struct vc_env *env);
