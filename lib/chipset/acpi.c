@@ -167,9 +167,9 @@ static void put_fixed_hardware(uint8_t *fadt)
 
 static void put_reduced_hardware(uint8_t *fadt)
 {
-	put_port(fadt + FADT_SLEEP_CONTROL, VC_GED_SLEEP_CONTROL, 8);
-	put_port(fadt + FADT_SLEEP_STATUS, VC_GED_SLEEP_STATUS, 8);
-	put_port(fadt + FADT_RESET_REG, VC_GED_RESET, 8);
+	put_port(fadt + FADT_SLEEP_CONTROL, VC_GED_BASE + VC_GED_SLEEP_CONTROL, 8);
+	put_port(fadt + FADT_SLEEP_STATUS, VC_GED_BASE + VC_GED_SLEEP_STATUS, 8);
+	put_port(fadt + FADT_RESET_REG, VC_GED_BASE + VC_GED_RESET, 8);
 	fadt[FADT_RESET_VALUE] = VC_GED_RESET_VALUE;
 }
 
