@@ -26,6 +26,7 @@ struct vc_dev {
 	char type[32];
 	void *owner; /* for lib/vm: the vcore_vm */
 	bool fixed; /* part of the machine type: not removable */
+	bool removing; /* under vc_buses.lock */
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
 
@@ -66,11 +67,12 @@ struct vc_buses {
 	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
 	uint32_t ioeventfd_count;
 	_Atomic uint32_t waiting;            /* removers waiting for a callback to end */
+	char pad[64]; /* every vcpu writes the following and reads the above: keep them in different cache lines */
 	_Atomic uint64_t accesses[VC_BUS_COUNT]; /* dispatched */
 };
 
 int vc_buses_init(struct vc_buses *buses, struct vc_gate *gate);
-/* Destroys all devices, newest first. */
+/* Destroys all devices, newest first; the gate is still there. */
 void vc_buses_fini(struct vc_buses *buses);
 
 /*
@@ -81,20 +83,24 @@ int vc_dev_add(struct vc_buses *buses, const char *type, const struct vcore_devi
 int vc_dev_add_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start,
                       uint64_t length);
 int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start);
-/* Takes the regions out, waits until no callback runs, calls destroy, frees. -EDEADLK from a callback of the device itself. */
+/*
+ * Takes the regions out, waits until no callback runs, calls destroy, frees. -EDEADLK from a callback of the device itself; -EALREADY
+ * when somebody else is at it. Not from inside an exclusive section, which would keep those callbacks from ending.
+ */
 int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
 /* Calls every device's reset, in order of adding. */
 void vc_buses_reset(struct vc_buses *buses);
 
 /*
  * Dispatch one access. io->bus, address, width, is_write, data (write), vcpu are set by the caller; offset and data (read) are
- * filled in. pass: the vcpu's, inside the gate (it is left around the callback and entered again); NULL from other threads, which
- * then take `lock` for the look-up.
+ * filled in; a device that leaves data alone gives all ones. pass: the vcpu's, inside the gate (it is left around the callback
+ * and entered again); NULL from other threads, which then take `lock` for the look-up.
  * Returns true when a device or an ioeventfd took it; false: nobody answers there.
- * An access that crosses the end of a region is split into bytes.
+ * An access that only partly lies in a region is split into bytes; those nobody answers read 0xff.
  */
 bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_io *io);
 
+/* -EINVAL; -EEXIST when one write could signal both it and another. Where one matches, no device is called. */
 int vc_ioeventfd_add(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* duplicates e->fd */
 int vc_ioeventfd_remove(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* fd ignored; -ENOENT */
 

@@ -5,8 +5,8 @@
 
 #include "memory/memory.h"
 
-/* Fill slot->hva, fd, map_length from its gpa, length, flags, kind and the options. 0 or -errno with a sentence; on
- * failure nothing is left. */
+/* Fill slot->hva, fd (-1 before), map_length, host_readonly from its gpa, length, flags, kind and the options. 0 or
+ * -errno with a sentence; on failure nothing is left. */
 int vc_backing_map(struct vc_slot *slot, const struct vcore_memory_options *options);
 /* NULL pointers and descriptors of -1 are fine. */
 void vc_backing_unmap(struct vc_slot *slot);

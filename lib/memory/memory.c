@@ -100,6 +100,51 @@ static int check_range(const struct vc_mem *mem, uint64_t gpa, uint64_t length, 
 	return 0;
 }
 
+/* What can be told about a new slot by looking at the table. Inside the exclusive section or under the read lock. */
+static int check_room(const struct vc_mem *mem, uint64_t gpa, uint64_t length)
+{
+	uint32_t at = first_above(mem, gpa);
+
+	if (at < mem->count && mem->slots[at]->gpa < gpa + length)
+		return vc_fail(EEXIST, "memory: slot [%#llx, +%#llx) overlaps slot [%#llx, +%#llx)", (unsigned long long)gpa,
+		               (unsigned long long)length, (unsigned long long)mem->slots[at]->gpa,
+		               (unsigned long long)mem->slots[at]->length);
+	if (mem->max_slots && mem->count >= mem->max_slots)
+		return vc_fail(ENOSPC, "memory: the backend has no more than %u slots", mem->max_slots);
+	return 0;
+}
+
+static _Atomic uint64_t *new_dirty_log(const struct vc_slot *slot)
+{
+	_Atomic uint64_t *bits = calloc(dirty_words(slot), sizeof *bits);
+
+	if (!bits)
+		vc_fail(ENOMEM, "memory: no memory for the dirty log of slot %#llx", (unsigned long long)slot->gpa);
+	return bits;
+}
+
+static int fill_slot(struct vc_slot *slot, const struct vcore_memory_options *o)
+{
+	int r = vc_backing_map(slot, o);
+
+	if (r >= 0 && slot->mem->want_pages) {
+		void *p = mmap(NULL, slot->length / VC_PAGE_SIZE * sizeof *slot->pages, PROT_READ | PROT_WRITE,
+		               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (p == MAP_FAILED)
+			r = vc_fail_errno(errno, "memory: page infos of slot %#llx", (unsigned long long)slot->gpa);
+		else
+			slot->pages = p;
+	}
+	if (r >= 0 && (slot->flags & VCORE_MEM_LOG_DIRTY)) {
+		_Atomic uint64_t *bits = new_dirty_log(slot);
+
+		atomic_init(&slot->dirty, bits);
+		r = bits ? 0 : -ENOMEM;
+	}
+	return r;
+}
+
 static int make_slot(struct vc_mem *mem, uint64_t gpa, uint64_t length, uint32_t flags,
                      const struct vcore_memory_options *o, struct vc_slot **out)
 {
@@ -112,17 +157,9 @@ static int make_slot(struct vc_mem *mem, uint64_t gpa, uint64_t length, uint32_t
 	slot->length = length;
 	slot->flags = flags;
 	slot->kind = o->kind;
+	slot->fd = -1;
 	slot->mem = mem;
-	r = vc_backing_map(slot, o);
-	if (r >= 0 && mem->want_pages) {
-		void *p = mmap(NULL, length / VC_PAGE_SIZE * sizeof *slot->pages, PROT_READ | PROT_WRITE,
-		               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-		if (p == MAP_FAILED)
-			r = vc_fail_errno(errno, "memory: page table of a slot");
-		else
-			slot->pages = p;
-	}
+	r = fill_slot(slot, o);
 	if (r < 0)
 		slot_free(slot);
 	else
@@ -130,16 +167,35 @@ static int make_slot(struct vc_mem *mem, uint64_t gpa, uint64_t length, uint32_t
 	return r;
 }
 
-static uint32_t free_id(const struct vc_mem *mem)
+/* The lowest number no slot has: among count + 1 numbers one is free. */
+static int free_id(const struct vc_mem *mem, uint32_t *id)
 {
-	uint32_t id = 0;
+	uint8_t *used = calloc(mem->count + 1u, 1);
 
+	if (!used)
+		return vc_fail(ENOMEM, "memory: no memory for the slot table");
 	for (uint32_t i = 0; i < mem->count; i++)
-		if (mem->slots[i]->id == id) {
-			id++;
-			i = UINT32_MAX; /* look again from the start */
-		}
-	return id;
+		if (mem->slots[i]->id < mem->count)
+			used[mem->slots[i]->id] = 1;
+	*id = 0;
+	while (used[*id])
+		++*id;
+	free(used);
+	return 0;
+}
+
+/* The backend's word about a new slot. */
+static int tell_added(struct vc_mem *mem, struct vc_slot *slot)
+{
+	const struct vc_mem_listener *l = mem->listener;
+	int r = l && l->add ? l->add(mem->listener_ctx, slot) : 0;
+
+	if (r < 0 || !atomic_load(&slot->dirty) || !l || !l->log_dirty)
+		return r;
+	r = l->log_dirty(mem->listener_ctx, slot, true);
+	if (r < 0 && l->remove)
+		l->remove(mem->listener_ctx, slot);
+	return r;
 }
 
 /* Inside the exclusive section. */
@@ -147,20 +203,14 @@ static int insert(struct vc_mem *mem, struct vc_slot *slot)
 {
 	uint32_t at = first_above(mem, slot->gpa);
 	struct vc_slot **grown;
-	int r = 0;
+	int r = check_room(mem, slot->gpa, slot->length);
 
-	if (at < mem->count && mem->slots[at]->gpa < slot->gpa + slot->length)
-		return vc_fail(EEXIST, "memory: slot [%#llx, +%#llx) overlaps slot [%#llx, +%#llx)",
-		               (unsigned long long)slot->gpa, (unsigned long long)slot->length,
-		               (unsigned long long)mem->slots[at]->gpa, (unsigned long long)mem->slots[at]->length);
-	if (mem->max_slots && mem->count >= mem->max_slots)
-		return vc_fail(ENOSPC, "memory: the backend has no more than %u slots", mem->max_slots);
-	grown = malloc((mem->count + 1) * sizeof *grown);
+	if (r < 0 || (r = free_id(mem, &slot->id)) < 0)
+		return r;
+	grown = malloc((mem->count + 1u) * sizeof *grown);
 	if (!grown)
 		return vc_fail(ENOMEM, "memory: no memory for the slot table");
-	slot->id = free_id(mem);
-	if (mem->listener && mem->listener->add)
-		r = mem->listener->add(mem->listener_ctx, slot);
+	r = tell_added(mem, slot);
 	if (r < 0) {
 		free(grown);
 		return r;
@@ -182,26 +232,28 @@ static int insert(struct vc_mem *mem, struct vc_slot *slot)
 int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t length, uint32_t flags,
                const struct vcore_memory_options *options, struct vc_slot **out)
 {
-	static const struct vcore_memory_options anonymous = {.size = sizeof anonymous, .fd = -1};
+	struct vcore_memory_options o = {.size = sizeof o, .fd = -1};
 	struct vc_slot *slot = NULL;
 	int r = check_range(mem, gpa, length, flags);
 
-	if (r < 0 || (r = make_slot(mem, gpa, length, flags, options ? options : &anonymous, &slot)) < 0)
+	if (r >= 0 && options)
+		r = vc_struct_in(&o, sizeof o, options);
+	if (r < 0)
+		return r;
+	/* before the backing, which may take long to make; insert() looks again */
+	vc_mem_rdlock(mem);
+	r = check_room(mem, gpa, length);
+	vc_mem_unlock(mem);
+	if (r < 0 || (r = make_slot(mem, gpa, length, flags, &o, &slot)) < 0)
 		return r;
 	vc_gate_begin(mem->gate, self);
 	r = insert(mem, slot);
-	vc_gate_end(mem->gate);
-	if (r < 0) {
-		slot_free(slot);
-		return r;
-	}
-	if (flags & VCORE_MEM_LOG_DIRTY)
-		r = vc_mem_log_dirty(mem, self, slot, true);
+	vc_gate_end(mem->gate, self);
 	if (r < 0)
-		vc_mem_remove(mem, self, slot);
+		slot_free(slot);
 	else if (out)
 		*out = slot;
-	return r;
+	return r < 0 ? r : 0;
 }
 
 void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot)
@@ -209,22 +261,23 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 	uint32_t at;
 
 	vc_gate_begin(mem->gate, self);
-	if (mem->listener && mem->listener->remove)
-		mem->listener->remove(mem->listener_ctx, slot);
 	pthread_rwlock_wrlock(&mem->lock);
 	at = first_above(mem, slot->gpa);
-	memmove(mem->slots + at, mem->slots + at + 1, (mem->count - at - 1) * sizeof *mem->slots);
 	mem->count--;
+	memmove(mem->slots + at, mem->slots + at + 1, (mem->count - at) * sizeof(struct vc_slot *));
 	pthread_rwlock_unlock(&mem->lock);
 	atomic_fetch_add(&mem->version, 1);
+	if (mem->listener && mem->listener->remove)
+		mem->listener->remove(mem->listener_ctx, slot);
+	vc_gate_end(mem->gate, self);
+	/* giving much memory back takes long, and nobody can find it any more */
 	slot_free(slot);
-	vc_gate_end(mem->gate);
 }
 
 /* ---- copies ---- */
 
-/* Whether every byte of the range is in some slot. Caller holds the read lock. */
-static int check_covered(const struct vc_mem *mem, uint64_t gpa, uint64_t length)
+/* Whether every byte of the range is in some slot, and can be written. Caller holds the read lock. */
+static int check_covered(const struct vc_mem *mem, uint64_t gpa, uint64_t length, bool write)
 {
 	while (length) {
 		const struct vc_slot *slot = vc_mem_find(mem, gpa);
@@ -232,6 +285,9 @@ static int check_covered(const struct vc_mem *mem, uint64_t gpa, uint64_t length
 
 		if (!slot)
 			return vc_fail(EFAULT, "memory: guest-physical address %#llx is in no slot", (unsigned long long)gpa);
+		if (write && slot->host_readonly)
+			return vc_fail(EFAULT, "memory: guest-physical address %#llx is backed by a file opened for reading only",
+			               (unsigned long long)gpa);
 		piece = slot->length - (gpa - slot->gpa);
 		if (piece >= length)
 			return 0;
@@ -248,7 +304,7 @@ static int copy(struct vc_mem *mem, uint64_t gpa, uint8_t *buffer, uint8_t fill,
 	int r;
 
 	vc_mem_rdlock(mem);
-	r = check_covered(mem, gpa, length);
+	r = check_covered(mem, gpa, length, what != COPY_OUT);
 	while (r >= 0 && length) {
 		struct vc_slot *slot = vc_mem_find(mem, gpa);
 		uint64_t at = gpa - slot->gpa, piece = slot->length - at;
@@ -296,61 +352,91 @@ void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length)
 	_Atomic uint64_t *bits = atomic_load_explicit(&slot->dirty, memory_order_acquire);
 	uint64_t page, last;
 
-	if (!bits || !length)
+	if (vc_likely(!bits) || !length)
 		return;
 	last = (gpa + length - 1 - slot->gpa) / VC_PAGE_SIZE;
-	for (page = (gpa - slot->gpa) / VC_PAGE_SIZE; page <= last; page++)
-		if (!(atomic_load_explicit(&bits[page / 64], memory_order_relaxed) >> (page % 64) & 1))
-			atomic_fetch_or(&bits[page / 64], 1ull << (page % 64));
+	for (page = (gpa - slot->gpa) / VC_PAGE_SIZE; page <= last;) {
+		uint64_t end = page / 64 == last / 64 ? last % 64 : 63; /* last bit in this word */
+		uint64_t mask = (~0ull >> (63 - end)) & (~0ull << (page % 64));
+
+		/* bits that are set already stay so until we are done: fetch_dirty() keeps out whoever may come here */
+		if ((atomic_load_explicit(&bits[page / 64], memory_order_relaxed) & mask) != mask)
+			atomic_fetch_or_explicit(&bits[page / 64], mask, memory_order_relaxed);
+		page += end - page % 64 + 1;
+	}
 }
 
-int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, bool enable)
+/* Inside the exclusive section: the backend first learns of a log that exists, and forgets it before it goes. */
+static int switch_log(struct vc_mem *mem, struct vc_slot *slot, _Atomic uint64_t **bits)
 {
-	_Atomic uint64_t *bits = NULL;
+	bool enable = *bits != NULL;
 	int r = 0;
 
 	if (enable == (atomic_load(&slot->dirty) != NULL))
 		return 0;
-	if (enable) {
-		bits = calloc(dirty_words(slot), sizeof *bits);
-		if (!bits)
-			return vc_fail(ENOMEM, "memory: no memory for a dirty log");
-	}
-	vc_gate_begin(mem->gate, self);
-	/* writers outside the gate hold the read lock */
-	pthread_rwlock_wrlock(&mem->lock);
+	if (enable)
+		*bits = atomic_exchange(&slot->dirty, *bits);
 	if (mem->listener && mem->listener->log_dirty)
 		r = mem->listener->log_dirty(mem->listener_ctx, slot, enable);
-	if (r >= 0)
-		bits = atomic_exchange(&slot->dirty, bits);
+	if (enable == (r >= 0))
+		return r;
+	/* writers outside the gate hold the read lock */
+	pthread_rwlock_wrlock(&mem->lock);
+	*bits = atomic_exchange(&slot->dirty, NULL);
 	pthread_rwlock_unlock(&mem->lock);
-	vc_gate_end(mem->gate);
-	free((void *)bits);
 	return r;
+}
+
+int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, bool enable)
+{
+	_Atomic uint64_t *bits = NULL; /* before: the log to be put in place; after: what to free */
+	int r;
+
+	if (enable && !(bits = new_dirty_log(slot)))
+		return -ENOMEM;
+	vc_gate_begin(mem->gate, self);
+	r = switch_log(mem, slot, &bits);
+	vc_gate_end(mem->gate, self);
+	free((void *)bits);
+	return r < 0 ? r : 0;
+}
+
+/*
+ * Inside the exclusive section, and with the lock for writing: a page whose write has begun is either fetched here with
+ * its new contents visible, or marked afterwards.
+ */
+static int64_t fetch_dirty(struct vc_mem *mem, struct vc_slot *slot, uint8_t *bitmap)
+{
+	_Atomic uint64_t *bits = atomic_load(&slot->dirty);
+	int64_t dirty = 0;
+	int r = 0;
+
+	if (!bits)
+		return vc_fail(EINVAL, "memory: the dirty log of slot %#llx is off", (unsigned long long)slot->gpa);
+	if (mem->listener && mem->listener->sync_dirty)
+		r = mem->listener->sync_dirty(mem->listener_ctx, slot);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&mem->lock);
+	for (uint64_t i = 0; i < dirty_words(slot); i++) {
+		uint64_t word = atomic_exchange_explicit(&bits[i], 0, memory_order_relaxed);
+
+		vc_st64(bitmap + i * 8, word);
+		dirty += __builtin_popcountll(word);
+	}
+	pthread_rwlock_unlock(&mem->lock);
+	return dirty;
 }
 
 int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, void *bitmap, size_t bytes)
 {
-	_Atomic uint64_t *bits;
-	int64_t dirty = 0;
-	int r = 0;
+	int64_t dirty;
 
-	if (!atomic_load(&slot->dirty))
-		return vc_fail(EINVAL, "memory: the dirty log of slot %#llx is off", (unsigned long long)slot->gpa);
-	if (bytes < dirty_words(slot) * 8)
-		return vc_fail(EINVAL, "memory: a dirty bitmap of %zu bytes: expected %llu", bytes,
+	if (!bitmap || bytes < dirty_words(slot) * 8)
+		return vc_fail(EINVAL, "memory: a dirty bitmap of %zu bytes: expected %llu", bitmap ? bytes : 0,
 		               (unsigned long long)dirty_words(slot) * 8);
-	/* exclusive: fetching and clearing must not lose a write that a vcpu has under way */
 	vc_gate_begin(mem->gate, self);
-	if (mem->listener && mem->listener->sync_dirty)
-		r = mem->listener->sync_dirty(mem->listener_ctx, slot);
-	bits = atomic_load(&slot->dirty);
-	for (uint64_t i = 0; r >= 0 && i < dirty_words(slot); i++) {
-		uint64_t word = atomic_exchange(&bits[i], 0);
-
-		memcpy((uint8_t *)bitmap + i * 8, &word, 8);
-		dirty += __builtin_popcountll(word);
-	}
-	vc_gate_end(mem->gate);
-	return r < 0 ? r : dirty;
+	dirty = fetch_dirty(mem, slot, bitmap);
+	vc_gate_end(mem->gate, self);
+	return dirty;
 }
