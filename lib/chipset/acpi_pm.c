@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/dev_state.h"
 #include "core/error.h"
 #include "core/util.h"
 
@@ -22,13 +23,13 @@
 #define PM_LENGTH   12u
 
 /* PM1 status; the enable bits are at the same places. */
-#define PM1_TMR      0x0001u
-#define PM1_GBL      0x0020u
-#define PM1_PWRBTN   0x0100u
-#define PM1_SLPBTN   0x0200u
-#define PM1_RTC      0x0400u
-#define PM1_WAK      0x8000u
-#define PM1_SOURCES  (PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN | PM1_RTC)
+#define PM1_TMR     0x0001u
+#define PM1_GBL     0x0020u
+#define PM1_PWRBTN  0x0100u
+#define PM1_SLPBTN  0x0200u
+#define PM1_RTC     0x0400u
+#define PM1_WAK     0x8000u
+#define PM1_SOURCES (PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN | PM1_RTC)
 
 /* PM1 control */
 #define CNT_SCI_EN       0x0001u
@@ -123,7 +124,7 @@ static void write8(void *ctx, uint64_t address, uint8_t value)
 
 	switch (offset & ~1u) {
 	case PM1_STATUS: /* ones clear */
-		pm->status &= (uint16_t)~(value << shift);
+		pm->status &= (uint16_t) ~(value << shift);
 		break;
 	case PM1_ENABLE:
 		merge(&pm->enable, shift, value, PM1_SOURCES);
@@ -168,7 +169,8 @@ static void pm_write(void *ctx, struct vcore_io *io)
 	if (type == SLP_TYP_S5)
 		pm->env->machine->poweroff(pm->env->machine_ctx);
 	else
-		vc_log(pm->env->log, VCORE_LOG_WARN, "the guest asks for sleep type %u, which this machine does not have", type);
+		vc_log(pm->env->log, VCORE_LOG_WARN, "the guest asks for sleep type %u, which this machine does not have",
+		       type);
 }
 
 static void pm_reset(void *ctx)
@@ -197,14 +199,14 @@ static int64_t pm_save(void *ctx, void *buffer, size_t length)
 	state.level = vc_line_level(&pm->sci);
 	state.carries = pm->carries;
 	pthread_mutex_unlock(&pm->lock);
-	return vc_chip_put(&state, sizeof state, buffer, length);
+	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
 static int pm_load(void *ctx, const void *buffer, size_t length)
 {
 	struct vc_acpi_pm *pm = ctx;
 	struct pm_state state;
-	int r = vc_chip_get(&state, sizeof state, STATE_VERSION, "acpi-pm", buffer, length);
+	int r = vc_dev_state_in("acpi-pm", STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
@@ -234,13 +236,13 @@ static void pm_destroy(void *ctx)
 }
 
 static const struct vcore_device_ops pm_ops = {
-	.size = sizeof pm_ops,
-	.read = pm_read,
-	.write = pm_write,
-	.reset = pm_reset,
-	.save = pm_save,
-	.load = pm_load,
-	.destroy = pm_destroy,
+    .size = sizeof pm_ops,
+    .read = pm_read,
+    .write = pm_write,
+    .reset = pm_reset,
+    .save = pm_save,
+    .load = pm_load,
+    .destroy = pm_destroy,
 };
 
 int vc_acpi_pm_new(struct vc_env *env, uint16_t base, struct vc_acpi_pm **pm)

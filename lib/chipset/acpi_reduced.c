@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/dev_state.h"
 #include "core/error.h"
 #include "core/util.h"
 
@@ -78,14 +79,14 @@ static int64_t reduced_save(void *ctx, void *buffer, size_t length)
 	struct reduced *d = ctx;
 	struct reduced_state state = {.version = STATE_VERSION, .control = atomic_load(&d->control)};
 
-	return vc_chip_put(&state, sizeof state, buffer, length);
+	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
 static int reduced_load(void *ctx, const void *buffer, size_t length)
 {
 	struct reduced *d = ctx;
 	struct reduced_state state;
-	int r = vc_chip_get(&state, sizeof state, STATE_VERSION, "acpi-reduced", buffer, length);
+	int r = vc_dev_state_in("acpi-reduced", STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
@@ -96,13 +97,13 @@ static int reduced_load(void *ctx, const void *buffer, size_t length)
 }
 
 static const struct vcore_device_ops reduced_ops = {
-	.size = sizeof reduced_ops,
-	.read = reduced_read,
-	.write = reduced_write,
-	.reset = reduced_reset,
-	.save = reduced_save,
-	.load = reduced_load,
-	.destroy = free,
+    .size = sizeof reduced_ops,
+    .read = reduced_read,
+    .write = reduced_write,
+    .reset = reduced_reset,
+    .save = reduced_save,
+    .load = reduced_load,
+    .destroy = free,
 };
 
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base)

@@ -36,26 +36,6 @@ void vc_chip_write_bytes(const struct vcore_io *io, vc_chip_write8 write, void *
 		write(ctx, io->address + i, (uint8_t)(io->data >> (i * 8)));
 }
 
-int64_t vc_chip_put(const void *state, size_t size, void *buffer, size_t length)
-{
-	if (!buffer)
-		return (int64_t)size;
-	if (length < size)
-		return vc_fail(ENOSPC, "a device state of %zu bytes does not fit into %zu", size, length);
-	memcpy(buffer, state, size);
-	return (int64_t)size;
-}
-
-int vc_chip_get(void *state, size_t size, uint32_t version, const char *type, const void *buffer, size_t length)
-{
-	if (length != size)
-		return vc_fail(EINVAL, "%s: state has %zu bytes, not %zu", type, length, size);
-	memcpy(state, buffer, size);
-	if (vc_ld32(state) != version)
-		return vc_fail(EINVAL, "%s: state has version %u, not %u", type, vc_ld32(state), version);
-	return 0;
-}
-
 #define LINE_LEVEL 1u
 #define LINE_EDGE  2u /* rose since the sink was told last */
 #define LINE_BUSY  4u /* a thread is telling the sink */

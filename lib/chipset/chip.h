@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of the chipset share: being added to the buses, driving a line, state as bytes. */
+/* What the parts of the chipset share: being added to the buses, driving a line, clocks. */
 #ifndef VC_CHIPSET_CHIP_H
 #define VC_CHIPSET_CHIP_H
 
@@ -20,16 +20,10 @@ void vc_chip_read_bytes(struct vcore_io *io, vc_chip_read8 read, void *ctx);
 void vc_chip_write_bytes(const struct vcore_io *io, vc_chip_write8 write, void *ctx);
 
 /*
- * Save and load of a state that is one struct of fixed-width fields without padding, beginning with `uint32_t version`. put answers as
- * vcore_device_ops.save does. get refuses another size or version, with a message.
- */
-int64_t vc_chip_put(const void *state, size_t size, void *buffer, size_t length);
-int vc_chip_get(void *state, size_t size, uint32_t version, const char *type, const void *buffer, size_t length);
-
-/*
- * An interrupt line that a device drives. The device sets levels under its own lock, in the right order, and flushes after it
- * has let go of the lock: the sink is called without locks, and yet sees the changes in order. If several threads flush at once, one of them does the
- * work of all. An edge is not lost when the level returned before the flush.
+ * An interrupt line that a device drives. The device sets levels under its own lock, in the right order, and flushes
+ * after it has let go of the lock: the sink is called without locks, and yet sees the changes in order. If several
+ * threads flush at once, one of them does the work of all. An edge is not lost when the level returned before the
+ * flush.
  */
 struct vc_line {
 	struct vc_irqs *irqs;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * HPET (IA-PC HPET specification 1.0a): a 64-bit counter at 100 MHz, three comparators, all of them able to be periodic.
+ * HPET (IA-PC HPET specification 1.0a): a 64-bit counter at 100 MHz, three comparators, all of them able to be
+ * periodic.
  *
- * A comparator is kept as the guest time of its next match. Without FSB delivery; outside legacy replacement the comparators may use GSI 20 to 23.
+ * A comparator is kept as the guest time of its next match. Without FSB delivery; outside legacy replacement the
+ * comparators may use GSI 20 to 23.
  */
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/dev_state.h"
 #include "core/error.h"
 #include "core/util.h"
 
@@ -26,7 +29,8 @@
 #define TIMER_COMPARATOR  0x08u
 
 /* Period in fs; vendor; legacy replacement, 64 bit, number of the last timer, revision. */
-#define CAPABILITIES ((uint64_t)NS_PER_TICK * 1000000 << 32 | 0x8086u << 16 | 1u << 15 | 1u << 13 | (TIMERS - 1) << 8 | 1u)
+#define CAPABILITIES \
+	((uint64_t)NS_PER_TICK * 1000000 << 32 | 0x8086u << 16 | 1u << 15 | 1u << 13 | (TIMERS - 1) << 8 | 1u)
 
 #define CONFIG_ENABLE 1u
 #define CONFIG_LEGACY 2u
@@ -176,7 +180,8 @@ static void flush(struct hpet *h)
 		vc_line_flush(&h->line[i]);
 }
 
-/* After a change of the counter or the comparator: when they meet. What lies behind a 64-bit counter is never reached. */
+/* After a change of the counter or the comparator: when they meet. What lies behind a 64-bit counter is never reached.
+ */
 static void schedule(struct hpet *h, unsigned n, uint64_t now)
 {
 	struct comparator *c = &h->comparator[n];
@@ -260,8 +265,8 @@ static void write_timer_config(struct hpet *h, unsigned n, uint64_t value, uint6
 }
 
 /*
- * 2.3.9.2.2: in periodic mode a write sets the period, and the comparator itself only while SET_VALUE is set, which the write clears.
- * mask: the half that is written.
+ * 2.3.9.2.2: in periodic mode a write sets the period, and the comparator itself only while SET_VALUE is set, which the
+ * write clears. mask: the half that is written.
  */
 static void write_timer_comparator(struct hpet *h, unsigned n, uint64_t value, uint64_t mask, uint64_t now)
 {
@@ -382,12 +387,13 @@ static int64_t hpet_save(void *ctx, void *buffer, size_t length)
 	for (unsigned i = 0; i < LINES; i++)
 		state.lines |= (uint32_t)vc_line_level(&h->line[i]) << i;
 	pthread_mutex_unlock(&h->lock);
-	return vc_chip_put(&state, sizeof state, buffer, length);
+	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
 static int check_state(const struct hpet_state *state)
 {
-	if ((state->config & ~(uint64_t)(CONFIG_ENABLE | CONFIG_LEGACY)) || state->status >> TIMERS || state->lines >> LINES)
+	if ((state->config & ~(uint64_t)(CONFIG_ENABLE | CONFIG_LEGACY)) || state->status >> TIMERS ||
+	    state->lines >> LINES)
 		return vc_fail(EINVAL, "hpet: state has configuration %#llx, status %#llx, lines %#x",
 		               (unsigned long long)state->config, (unsigned long long)state->status, state->lines);
 	for (unsigned n = 0; n < TIMERS; n++) {
@@ -403,7 +409,7 @@ static int hpet_load(void *ctx, const void *buffer, size_t length)
 {
 	struct hpet *h = ctx;
 	struct hpet_state state;
-	int r = vc_chip_get(&state, sizeof state, STATE_VERSION, "hpet", buffer, length);
+	int r = vc_dev_state_in("hpet", STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
@@ -435,13 +441,13 @@ static void hpet_destroy(void *ctx)
 }
 
 static const struct vcore_device_ops hpet_ops = {
-	.size = sizeof hpet_ops,
-	.read = hpet_read,
-	.write = hpet_write,
-	.reset = hpet_reset,
-	.save = hpet_save,
-	.load = hpet_load,
-	.destroy = hpet_destroy,
+    .size = sizeof hpet_ops,
+    .read = hpet_read,
+    .write = hpet_write,
+    .reset = hpet_reset,
+    .save = hpet_save,
+    .load = hpet_load,
+    .destroy = hpet_destroy,
 };
 
 int vc_hpet_new(struct vc_env *env)
@@ -462,5 +468,6 @@ int vc_hpet_new(struct vc_env *env)
 		hpet_destroy(h);
 		return r;
 	}
-	return vc_chip_add(env, "hpet", &hpet_ops, h, &(struct vc_chip_region){VCORE_BUS_MMIO, VC_HPET_BASE, MMIO_LENGTH}, 1);
+	return vc_chip_add(env, "hpet", &hpet_ops, h, &(struct vc_chip_region){VCORE_BUS_MMIO, VC_HPET_BASE, MMIO_LENGTH},
+	                   1);
 }

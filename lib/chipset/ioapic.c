@@ -2,12 +2,13 @@
 /*
  * I/O APIC: Intel 82093AA (290566) with the EOI register that version 0x20 added.
  *
- * vc_ioapic_set() speaks of asserted and not asserted: the polarity bit is kept for the guest to read and changes nothing. As on the real
- * chip, an edge on a masked pin is lost.
+ * vc_ioapic_set() speaks of asserted and not asserted: the polarity bit is kept for the guest to read and changes
+ * nothing. As on the real chip, an edge on a masked pin is lost.
  */
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/dev_state.h"
 #include "core/error.h"
 #include "core/util.h"
 
@@ -66,13 +67,14 @@ static struct message to_message(uint64_t rte)
 	uint32_t delivery = RTE_DELIVERY(rte);
 
 	return (struct message){
-		.address = VC_LAPIC_BASE | (rte >> 56) << 12 | (rte >> 49 & 0x7f) << 5 | (delivery == DM_LOWEST ? 8 : 0) |
-		           (rte & RTE_LOGICAL ? 4 : 0),
-		.data = (uint32_t)(rte & RTE_VECTOR) | delivery << 8 | (rte & RTE_LEVEL ? 0xc000 : 0),
+	    .address = VC_LAPIC_BASE | (rte >> 56) << 12 | (rte >> 49 & 0x7f) << 5 | (delivery == DM_LOWEST ? 8 : 0) |
+	               (rte & RTE_LOGICAL ? 4 : 0),
+	    .data = (uint32_t)(rte & RTE_VECTOR) | delivery << 8 | (rte & RTE_LEVEL ? 0xc000 : 0),
 	};
 }
 
-/* Whether a level-triggered pin has to send: asserted, not masked, and the last interrupt was ended. Notes that it does. */
+/* Whether a level-triggered pin has to send: asserted, not masked, and the last interrupt was ended. Notes that it
+ * does. */
 static bool take_level(struct vc_ioapic *io, unsigned pin)
 {
 	uint64_t rte = io->rte[pin];
@@ -263,14 +265,14 @@ static int64_t ioapic_save(void *ctx, void *buffer, size_t length)
 	state.lines = io->lines;
 	memcpy(state.rte, io->rte, sizeof state.rte);
 	pthread_mutex_unlock(&io->lock);
-	return vc_chip_put(&state, sizeof state, buffer, length);
+	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
 static int ioapic_load(void *ctx, const void *buffer, size_t length)
 {
 	struct vc_ioapic *io = ctx;
 	struct ioapic_state state;
-	int r = vc_chip_get(&state, sizeof state, STATE_VERSION, "ioapic", buffer, length);
+	int r = vc_dev_state_in("ioapic", STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
@@ -300,17 +302,18 @@ static void ioapic_destroy(void *ctx)
 }
 
 static const struct vcore_device_ops ioapic_ops = {
-	.size = sizeof ioapic_ops,
-	.read = ioapic_read,
-	.write = ioapic_write,
-	.reset = ioapic_reset,
-	.save = ioapic_save,
-	.load = ioapic_load,
-	.destroy = ioapic_destroy,
+    .size = sizeof ioapic_ops,
+    .read = ioapic_read,
+    .write = ioapic_write,
+    .reset = ioapic_reset,
+    .save = ioapic_save,
+    .load = ioapic_load,
+    .destroy = ioapic_destroy,
 };
 
 int vc_ioapic_new(struct vc_env *env, uint64_t base, uint8_t id,
-                  int (*deliver)(void *ctx, uint64_t msi_address, uint32_t msi_data), void *ctx, struct vc_ioapic **ioapic)
+                  int (*deliver)(void *ctx, uint64_t msi_address, uint32_t msi_data), void *ctx,
+                  struct vc_ioapic **ioapic)
 {
 	struct vc_ioapic *io = calloc(1, sizeof *io);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* LAPIC registers as the guest sees them: the xAPIC page, the x2APIC MSRs, IA32_APIC_BASE (SDM vol. 3, 10.4 and 10.12). */
+/* LAPIC registers as the guest sees them: the xAPIC page, the x2APIC MSRs, IA32_APIC_BASE (SDM vol. 3, 10.4 and 10.12).
+ */
 #include "chipset/lapic_priv.h"
 
 #include "core/error.h"

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Interrupt messages between LAPICs, and from IOAPIC and MSI: who is meant, and what it gets (SDM vol. 3, 10.6, 10.11, 10.12). */
+/* Interrupt messages between LAPICs, and from IOAPIC and MSI: who is meant, and what it gets (SDM vol.
+ * 3, 10.6, 10.11, 10.12). */
 #include "chipset/lapic_priv.h"
 
 #include "core/error.h"
 #include "core/util.h"
 
-#define DEST_ALL      0xffffffffu
+#define DEST_ALL       0xffffffffu
 #define DEST_XAPIC_ALL 0xffu
 
 enum { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
@@ -119,7 +120,8 @@ int vc_lapics_deliver(struct vc_lapics *lapics, const struct vc_lapic_message *m
 	if (m->delivery > DM_EXTINT || m->shorthand > SHORTHAND_OTHERS || m->source >= (int64_t)lapics->config.count)
 		return vc_fail(EINVAL, "interrupt message: delivery mode %u, shorthand %u, source %d are not all possible",
 		               m->delivery, m->shorthand, m->source);
-	/* The release of a level carries nothing: level interrupts end by EOI, and INIT de-assert is not supported (10.6.1). */
+	/* The release of a level carries nothing: level interrupts end by EOI, and INIT de-assert is not supported
+	 * (10.6.1). */
 	if (m->level_triggered && !m->assert)
 		return 0;
 	if (m->delivery == DM_LOWEST) {
@@ -141,7 +143,8 @@ int vc_lapics_deliver(struct vc_lapics *lapics, const struct vc_lapic_message *m
 int vc_lapics_msi(struct vc_lapics *lapics, uint64_t address, uint32_t data)
 {
 	bool logical = address & MSI_LOGICAL;
-	/* Bits 11:5 extend the destination to 15 bits for guests that were told so (KVM_FEATURE_MSI_EXT_DEST_ID); else they are 0. */
+	/* Bits 11:5 extend the destination to 15 bits for guests that were told so (KVM_FEATURE_MSI_EXT_DEST_ID); else they
+	 * are 0. */
 	uint32_t dest = (address >> 12 & 0xff) | (address >> 5 & 0x7f) << 8;
 	uint8_t delivery = data >> 8 & 7;
 
@@ -174,13 +177,13 @@ static bool is_valid_shorthand(unsigned shorthand, unsigned delivery)
 void lapic_send_icr(struct vc_lapic *l, uint32_t low, uint32_t dest)
 {
 	struct vc_lapic_message m = {
-		.dest = dest,
-		.dest_mode = !!(low & ICR_LOGICAL),
-		.delivery = low >> 8 & 7,
-		.vector = low & 0xff,
-		.assert = !!(low & ICR_ASSERT),
-		.shorthand = low >> 18 & 3,
-		.source = (int32_t)l->index,
+	    .dest = dest,
+	    .dest_mode = !!(low & ICR_LOGICAL),
+	    .delivery = low >> 8 & 7,
+	    .vector = low & 0xff,
+	    .assert = !!(low & ICR_ASSERT),
+	    .shorthand = low >> 18 & 3,
+	    .source = (int32_t)l->index,
 	};
 
 	if (!m.dest_mode && !lapic_is_x2apic(l) && dest == DEST_XAPIC_ALL)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Inside one LAPIC: requests, priorities, acceptance, EOI, errors, local interrupt sources (SDM vol. 3, 10.5 and 10.8). */
+/* Inside one LAPIC: requests, priorities, acceptance, EOI, errors, local interrupt sources (SDM vol. 3, 10.5 and 10.8).
+ */
 #include "chipset/lapic_priv.h"
 
 /* Highest vector in one of the three 256-bit registers; -1: none. */
@@ -162,10 +163,10 @@ static void lint_fixed(struct vc_lapic *l, unsigned reg, uint32_t lvt)
 void lapic_local_event(struct vc_lapic *l, unsigned reg)
 {
 	static const enum vc_lapic_event events[8] = {
-		[DM_SMI] = VC_LAPIC_SMI,
-		[DM_NMI] = VC_LAPIC_NMI,
-		[DM_INIT] = VC_LAPIC_INIT,
-		[DM_EXTINT] = VC_LAPIC_EXTINT,
+	    [DM_SMI] = VC_LAPIC_SMI,
+	    [DM_NMI] = VC_LAPIC_NMI,
+	    [DM_INIT] = VC_LAPIC_INIT,
+	    [DM_EXTINT] = VC_LAPIC_EXTINT,
 	};
 	uint32_t lvt = lapic_get(l, reg);
 	unsigned delivery = LVT_DELIVERY(lvt); /* reads 0 where the register has no such field */

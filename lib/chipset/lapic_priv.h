@@ -45,16 +45,16 @@ enum {
 #define APIC_BASE_EN   0x800u
 
 /* SVR */
-#define SVR_ENABLED          0x100u
-#define SVR_SUPPRESS_EOI     0x1000u
+#define SVR_ENABLED      0x100u
+#define SVR_SUPPRESS_EOI 0x1000u
 
 /* LVT */
-#define LVT_VECTOR           0xffu
-#define LVT_DELIVERY(lvt)    (((lvt) >> 8) & 7)
-#define LVT_REMOTE_IRR       0x4000u
-#define LVT_LEVEL            0x8000u
-#define LVT_MASKED           0x10000u
-#define LVT_TIMER_MODE(lvt)  (((lvt) >> 17) & 3)
+#define LVT_VECTOR          0xffu
+#define LVT_DELIVERY(lvt)   (((lvt) >> 8) & 7)
+#define LVT_REMOTE_IRR      0x4000u
+#define LVT_LEVEL           0x8000u
+#define LVT_MASKED          0x10000u
+#define LVT_TIMER_MODE(lvt) (((lvt) >> 17) & 3)
 
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 
@@ -67,7 +67,7 @@ enum { DM_FIXED, DM_LOWEST, DM_SMI, DM_RESERVED, DM_NMI, DM_INIT, DM_SIPI, DM_EX
 #define ESR_ILLEGAL_REGISTER       0x80u
 
 /* vc_lapic.pins */
-#define PIN_LINT(n) (1u << (n))
+#define PIN_LINT(n)        (1u << (n))
 #define PIN_EXTINT_MESSAGE 4u /* an ExtINT message came; INTR has not dropped since */
 
 #define LAPIC_NEVER UINT64_MAX
@@ -77,21 +77,21 @@ struct vc_lapic {
 	unsigned index; /* is the APIC ID too */
 	_Atomic uint64_t base;
 	_Atomic uint32_t reg[APIC_REG_COUNT]; /* ID, PPR, APR, LDR of x2APIC and TMCCT are computed instead */
-	_Atomic uint32_t irr_words; /* bit n: IRR register n may be non-zero; lets vc_lapic_pending() end early */
-	_Atomic uint32_t errors;    /* collected since the last write of ESR */
+	_Atomic uint32_t irr_words;           /* bit n: IRR register n may be non-zero; lets vc_lapic_pending() end early */
+	_Atomic uint32_t errors;              /* collected since the last write of ESR */
 	_Atomic uint32_t pins;
 
 	/* protects everything below, TMICT, TDCR and the timer mode in the LVT */
 	pthread_mutex_t lock;
 	struct vc_timer *timer;
-	uint64_t deadline; /* guest ns of the next expiry; LAPIC_NEVER */
+	uint64_t deadline;     /* guest ns of the next expiry; LAPIC_NEVER */
 	uint64_t tsc_deadline; /* IA32_TSC_DEADLINE */
 	uint64_t tsc_offset;
 };
 
 struct vc_lapics {
 	struct vc_lapics_config config;
-	_Atomic uint32_t turn; /* where the search for the lowest priority begins, so that equals take turns */
+	_Atomic uint32_t turn;  /* where the search for the lowest priority begins, so that equals take turns */
 	struct vc_lapic *lapic; /* config.count of them */
 };
 

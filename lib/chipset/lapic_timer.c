@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The APIC timer (SDM vol. 3, 10.5.4). The bus clock is 1 GHz, so that a count with divider 1 is a nanosecond of guest time.
+ * The APIC timer (SDM vol. 3, 10.5.4). The bus clock is 1 GHz, so that a count with divider 1 is a nanosecond of guest
+ * time.
  *
- * A running timer is one number: the guest time of its next expiry. Nothing is ever cancelled while the lock is held (a cancel
- * waits for the callback, the callback for the lock): a callback that finds nothing due goes back to sleep.
+ * A running timer is one number: the guest time of its next expiry. Nothing is ever cancelled while the lock is held (a
+ * cancel waits for the callback, the callback for the lock): a callback that finds nothing due goes back to sleep.
  */
 #include "chipset/lapic_priv.h"
 

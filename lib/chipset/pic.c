@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A pair of 8259A interrupt controllers (Intel 231468), the slave on IR2 of the master, with the edge/level registers of EISA.
+ * A pair of 8259A interrupt controllers (Intel 231468), the slave on IR2 of the master, with the edge/level registers
+ * of EISA.
  *
- * In edge mode a request stays in the IRR until it is acknowledged, even if its line drops before: devices may pulse a line. LTIM in ICW1
- * has no effect, as in a PCH: the ELCR chooses by pin.
+ * In edge mode a request stays in the IRR until it is acknowledged, even if its line drops before: devices may pulse a
+ * line. LTIM in ICW1 has no effect, as in a PCH: the ELCR chooses by pin.
  */
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/dev_state.h"
 #include "core/error.h"
 #include "core/util.h"
 
-#define MASTER_PORT 0x20u
-#define SLAVE_PORT  0xa0u
-#define ELCR_PORT   0x4d0u
-#define CASCADE_IR  2u
+#define MASTER_PORT   0x20u
+#define SLAVE_PORT    0xa0u
+#define ELCR_PORT     0x4d0u
+#define CASCADE_IR    2u
 #define STATE_VERSION 1u
 
 #define ICW1          0x10u
@@ -101,7 +103,8 @@ static void update(struct vc_pic *pic)
 	atomic_store(&pic->output, request(pic, 0) >= 0);
 }
 
-/* Called without the lock after every change. Whoever sees its level outdated tells again, so the last word is right. */
+/* Called without the lock after every change. Whoever sees its level outdated tells again, so the last word is right.
+ */
 static void publish(struct vc_pic *pic, bool before)
 {
 	bool level = atomic_load(&pic->output);
@@ -370,21 +373,21 @@ static int64_t pic_save(void *ctx, void *buffer, size_t length)
 	pthread_mutex_lock(&pic->lock);
 	memcpy(state.chip, pic->chip, sizeof state.chip);
 	pthread_mutex_unlock(&pic->lock);
-	return vc_chip_put(&state, sizeof state, buffer, length);
+	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
 static bool is_valid(const struct chip *c, uint8_t elcr)
 {
 	return !(c->elcr & ~elcr) && !(c->base & 7) && c->highest < 8 && c->expect < EXPECT_COUNT && c->single < 2 &&
-	       c->need_icw4 < 2 && c->sfnm < 2 && c->aeoi < 2 && c->rotate_on_aeoi < 2 && c->special_mask < 2 && c->poll < 2 &&
-	       c->read_isr < 2;
+	       c->need_icw4 < 2 && c->sfnm < 2 && c->aeoi < 2 && c->rotate_on_aeoi < 2 && c->special_mask < 2 &&
+	       c->poll < 2 && c->read_isr < 2;
 }
 
 static int pic_load(void *ctx, const void *buffer, size_t length)
 {
 	struct vc_pic *pic = ctx;
 	struct pic_state state;
-	int r = vc_chip_get(&state, sizeof state, STATE_VERSION, "pic", buffer, length);
+	int r = vc_dev_state_in("pic", STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
@@ -409,21 +412,21 @@ static void pic_destroy(void *ctx)
 }
 
 static const struct vcore_device_ops pic_ops = {
-	.size = sizeof pic_ops,
-	.read = pic_read,
-	.write = pic_write,
-	.reset = pic_reset,
-	.save = pic_save,
-	.load = pic_load,
-	.destroy = pic_destroy,
+    .size = sizeof pic_ops,
+    .read = pic_read,
+    .write = pic_write,
+    .reset = pic_reset,
+    .save = pic_save,
+    .load = pic_load,
+    .destroy = pic_destroy,
 };
 
 int vc_pic_new(struct vc_env *env, void (*intr)(void *ctx, bool level), void *ctx, struct vc_pic **pic)
 {
 	static const struct vc_chip_region regions[] = {
-		{VCORE_BUS_PIO, MASTER_PORT, 2},
-		{VCORE_BUS_PIO, SLAVE_PORT, 2},
-		{VCORE_BUS_PIO, ELCR_PORT, 2},
+	    {VCORE_BUS_PIO, MASTER_PORT, 2},
+	    {VCORE_BUS_PIO, SLAVE_PORT, 2},
+	    {VCORE_BUS_PIO, ELCR_PORT, 2},
 	};
 	struct vc_pic *p = calloc(1, sizeof *p);
 

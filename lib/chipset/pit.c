@@ -2,14 +2,15 @@
 /*
  * 8254 programmable interval timer (Intel 231164) and port 0x61 of a PC.
  *
- * Nothing counts: a channel remembers at which tick of the 1.193182 MHz clock its count was loaded, and everything a guest can see follows from
- * the tick of guest time it looks at. Ticks are absolute, so that periods do not drift.
+ * Nothing counts: a channel remembers at which tick of the 1.193182 MHz clock its count was loaded, and everything a
+ * guest can see follows from the tick of guest time it looks at. Ticks are absolute, so that periods do not drift.
  *
  * Channel 0 drives GSI 0. If the loop's thread is late for several periods, the guest gets one interrupt for them.
  */
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/dev_state.h"
 #include "chipset/pit_channel.h"
 #include "core/error.h"
 #include "core/util.h"
@@ -27,7 +28,7 @@
 /* Channel 1 of a PC divides by 18: a refresh every 15 us. */
 #define REFRESH_TICKS 18u
 
-#define READ_BACK        3u
+#define READ_BACK           3u
 #define READ_BACK_NO_COUNT  0x20u
 #define READ_BACK_NO_STATUS 0x10u
 
@@ -40,7 +41,7 @@ struct pit {
 	struct vc_line line;
 	pthread_mutex_t lock; /* protects what follows, and orders changes of the line */
 	struct vc_pit_channel channel[3];
-	uint8_t system; /* what was written to port 0x61 */
+	uint8_t system;      /* what was written to port 0x61 */
 	int64_t edges_until; /* rising edges of OUT0 up to this tick have been sent */
 };
 
@@ -56,7 +57,8 @@ static int64_t tick_now(const struct pit *pit)
 	return (int64_t)vc_ns_to_ticks(vc_clock_now(pit->env->clock), VC_PIT_HZ);
 }
 
-/* Sends the edges of OUT0 since the last look, brings the line to its level, arms for the next edge. Under lock; flush afterwards. */
+/* Sends the edges of OUT0 since the last look, brings the line to its level, arms for the next edge. Under lock; flush
+ * afterwards. */
 static void update(struct pit *pit, int64_t tick)
 {
 	struct vc_pit_channel *c = &pit->channel[0];
@@ -73,7 +75,8 @@ static void update(struct pit *pit, int64_t tick)
 	int64_t next = vc_pit_next_rise(c, pit->edges_until);
 	if (next == VC_PIT_NEVER)
 		return;
-	uint64_t at = vc_ticks_to_ns((uint64_t)next, VC_PIT_HZ), earliest = vc_clock_now(pit->env->clock) + SHORTEST_PERIOD_NS;
+	uint64_t at = vc_ticks_to_ns((uint64_t)next, VC_PIT_HZ),
+	         earliest = vc_clock_now(pit->env->clock) + SHORTEST_PERIOD_NS;
 	if (vc_pit_is_periodic(c) && at < earliest)
 		at = earliest;
 	vc_timer_arm(pit->timer, at);
@@ -207,21 +210,22 @@ static int64_t pit_save(void *ctx, void *buffer, size_t length)
 	state.edges_until = pit->edges_until;
 	memcpy(state.channel, pit->channel, sizeof state.channel);
 	pthread_mutex_unlock(&pit->lock);
-	return vc_chip_put(&state, sizeof state, buffer, length);
+	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
 static int pit_load(void *ctx, const void *buffer, size_t length)
 {
 	struct pit *pit = ctx;
 	struct pit_state state;
-	int r = vc_chip_get(&state, sizeof state, STATE_VERSION, "pit", buffer, length);
+	int r = vc_dev_state_in("pit", STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
 	for (unsigned n = 0; n < 3; n++)
 		if (!vc_pit_channel_is_valid(&state.channel[n]))
 			return vc_fail(EINVAL, "pit: state of channel %u is impossible", n);
-	if ((state.system & ~SYS_WRITABLE) || state.level > 1 || state.edges_until < 0 || state.edges_until > VC_PIT_LAST_TICK)
+	if ((state.system & ~SYS_WRITABLE) || state.level > 1 || state.edges_until < 0 ||
+	    state.edges_until > VC_PIT_LAST_TICK)
 		return vc_fail(EINVAL, "pit: state of port 0x61 or of the output is impossible");
 	pthread_mutex_lock(&pit->lock);
 	pit->system = state.system;
@@ -244,20 +248,20 @@ static void pit_destroy(void *ctx)
 }
 
 static const struct vcore_device_ops pit_ops = {
-	.size = sizeof pit_ops,
-	.read = pit_read,
-	.write = pit_write,
-	.reset = pit_reset,
-	.save = pit_save,
-	.load = pit_load,
-	.destroy = pit_destroy,
+    .size = sizeof pit_ops,
+    .read = pit_read,
+    .write = pit_write,
+    .reset = pit_reset,
+    .save = pit_save,
+    .load = pit_load,
+    .destroy = pit_destroy,
 };
 
 int vc_pit_new(struct vc_env *env)
 {
 	static const struct vc_chip_region regions[] = {
-		{VCORE_BUS_PIO, PIT_PORT, 4},
-		{VCORE_BUS_PIO, SYSTEM_PORT, 1},
+	    {VCORE_BUS_PIO, PIT_PORT, 4},
+	    {VCORE_BUS_PIO, SYSTEM_PORT, 1},
 	};
 	struct pit *pit = calloc(1, sizeof *pit);
 

@@ -86,15 +86,17 @@ bool vc_pit_out(const struct vc_pit_channel *c, int64_t tick)
 
 void vc_pit_channel_reset(struct vc_pit_channel *c, bool gate)
 {
-	*c = (struct vc_pit_channel){.reload = VC_PIT_NEVER, .count = 65536, .mode = 3, .access = ACCESS_BOTH, .gate = gate};
+	*c =
+	    (struct vc_pit_channel){.reload = VC_PIT_NEVER, .count = 65536, .mode = 3, .access = ACCESS_BOTH, .gate = gate};
 }
 
 bool vc_pit_channel_is_valid(const struct vc_pit_channel *c)
 {
 	return c->start >= -VC_PIT_LAST_TICK && c->start <= VC_PIT_LAST_TICK && c->frozen >= 0 &&
-	       c->frozen <= VC_PIT_LAST_TICK && c->count >= 1 && c->count <= 65536 && c->next_count <= 65536 && c->mode <= 5 &&
-	       c->access >= ACCESS_LOW && c->access <= ACCESS_BOTH && c->bcd < 2 && c->gate < 2 && c->phase <= VC_PIT_RUNNING &&
-	       c->write_high_next < 2 && c->read_high_next < 2 && c->latched < 2 && c->status_latched < 2 &&
+	       c->frozen <= VC_PIT_LAST_TICK && c->count >= 1 && c->count <= 65536 && c->next_count <= 65536 &&
+	       c->mode <= 5 && c->access >= ACCESS_LOW && c->access <= ACCESS_BOTH && c->bcd < 2 && c->gate < 2 &&
+	       c->phase <= VC_PIT_RUNNING && c->write_high_next < 2 && c->read_high_next < 2 && c->latched < 2 &&
+	       c->status_latched < 2 &&
 	       (c->reload == VC_PIT_NEVER || (c->reload >= 0 && c->reload <= VC_PIT_LAST_TICK && c->next_count &&
 	                                      c->start <= c->reload && is_repeating(c) && c->phase == VC_PIT_RUNNING));
 }
@@ -216,7 +218,8 @@ void vc_pit_latch_status(struct vc_pit_channel *c, int64_t tick)
 {
 	if (c->status_latched)
 		return;
-	c->status = (uint8_t)(vc_pit_out(c, tick) << 7 | is_null_count(c, tick) << 6 | c->access << 4 | c->mode << 1 | c->bcd);
+	c->status =
+	    (uint8_t)(vc_pit_out(c, tick) << 7 | is_null_count(c, tick) << 6 | c->access << 4 | c->mode << 1 | c->bcd);
 	c->status_latched = 1;
 }
 

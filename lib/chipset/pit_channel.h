@@ -19,13 +19,13 @@ enum vc_pit_phase {
 
 /* Also its saved form: no padding. */
 struct vc_pit_channel {
-	int64_t start;       /* tick at which count was loaded; may be before tick 0 */
-	int64_t reload;      /* modes 2 and 3: tick at which next_count takes over; VC_PIT_NEVER */
+	int64_t start;  /* tick at which count was loaded; may be before tick 0 */
+	int64_t reload; /* modes 2 and 3: tick at which next_count takes over; VC_PIT_NEVER */
 	int64_t frozen;
 	uint32_t count;      /* 1 to 65536 */
 	uint32_t next_count; /* written, waits for the reload or the gate; 0: none */
 	uint8_t mode, access, bcd, gate;
-	uint8_t phase;       /* enum vc_pit_phase */
+	uint8_t phase; /* enum vc_pit_phase */
 	uint8_t write_low, write_high_next, read_high_next;
 	uint8_t latched, status_latched, status, pad;
 	uint16_t latch, pad2;

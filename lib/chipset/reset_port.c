@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/dev_state.h"
 #include "core/error.h"
 
 #define RESET_PORT    0xcf9u
@@ -54,14 +55,14 @@ static int64_t port_save(void *ctx, void *buffer, size_t length)
 	struct reset_port *port = ctx;
 	struct reset_state state = {.version = STATE_VERSION, .value = atomic_load(&port->value)};
 
-	return vc_chip_put(&state, sizeof state, buffer, length);
+	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
 static int port_load(void *ctx, const void *buffer, size_t length)
 {
 	struct reset_port *port = ctx;
 	struct reset_state state;
-	int r = vc_chip_get(&state, sizeof state, STATE_VERSION, "reset-port", buffer, length);
+	int r = vc_dev_state_in("reset-port", STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
@@ -72,13 +73,13 @@ static int port_load(void *ctx, const void *buffer, size_t length)
 }
 
 static const struct vcore_device_ops port_ops = {
-	.size = sizeof port_ops,
-	.read = port_read,
-	.write = port_write,
-	.reset = port_reset,
-	.save = port_save,
-	.load = port_load,
-	.destroy = free,
+    .size = sizeof port_ops,
+    .read = port_read,
+    .write = port_write,
+    .reset = port_reset,
+    .save = port_save,
+    .load = port_load,
+    .destroy = free,
 };
 
 int vc_reset_port_new(struct vc_env *env)
