@@ -30,10 +30,7 @@
 struct emu_tlb_entry {
 	uint64_t read, write; /* tags */
 	uintptr_t addend;     /* host address = linear + addend */
-	struct vc_page_info *page; /* of the slot; NULL where the slot has none */
 	uint64_t gpa;         /* of the page */
-	uint64_t exec;        /* tag for fetches */
-	uint64_t pad[2];
 };
 
 /* Why an engine came back. */
