@@ -182,9 +182,20 @@ void interp_flush(struct emu_vcpu *c);
 int emu_vec_new(struct emu_vcpu *c);
 void emu_vec_free(struct emu_vcpu *c);
 /*
- * Called when an instruction is decoded: checks nothing of the mode, may prepare a host stub and keep a pointer to it in insn->fn's neighbour; returns
- * the handler. NULL: not a vector instruction.
+ * Called when an instruction is decoded, in the mode it was decoded for: checks nothing of CR0, CR4 or XCR0, prepares a host stub and keeps a handle of
+ * it in insn->stub; returns the handler. NULL: not a vector instruction.
  */
 emu_system_fn emu_vec_handler(struct emu_vcpu *c, struct emu_insn *i);
+/* The engine begins to run on this thread: notes the thread's MXCSR and x87 control word, which every stub puts back. */
+void emu_vec_enter(struct emu_vcpu *c);
+/*
+ * s.xsave is the live state: the data of every component is always valid there, and xstate_bv is not kept up to date while the vcpu runs.
+ * emu_vec_state_in() after s was replaced (set_state): components whose xstate_bv bit is clear get their initial values.
+ * emu_vec_state_out() before s is handed out (get_state): makes xstate_bv right for XRSTOR or KVM_SET_XSAVE. Reset and INIT need neither.
+ */
+void emu_vec_state_in(struct emu_vcpu *c);
+void emu_vec_state_out(struct emu_vcpu *c);
+/* XINUSE (XGETBV with ECX = 1): components that are not in their initial configuration. */
+uint64_t emu_vec_xinuse(const struct emu_vcpu *c);
 
 #endif
