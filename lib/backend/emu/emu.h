@@ -50,7 +50,8 @@ struct emu_exception {
 	uint8_t vector;
 	bool has_error;
 	bool trap;      /* s.rip already points behind the instruction */
-	bool soft;      /* INT n, INT3, INTO */
+	bool soft;      /* INT3, INTO: the gate's DPL is checked, error codes of delivery have EXT clear */
+	uint8_t len;    /* INT3, INTO, INT1: the return address is s.rip + len; s.rip is the instruction itself */
 	uint32_t error;
 	uint64_t cr2;   /* #PF */
 	uint64_t dr6;   /* #DB: bits to set */
