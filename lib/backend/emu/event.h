@@ -7,13 +7,6 @@
 
 #include "backend/emu/emu.h"
 
-/* What setjmp(*c->unwind) gives: the raise functions of emu.h never return, they jump there. */
-enum emu_unwind {
-	EMU_UNWIND_EXCEPTION = EMU_STOP_EXCEPTION, /* emu_raise*: c->exc */
-	EMU_UNWIND_EXIT = EMU_STOP_EXIT,           /* emu_leave: c->exit */
-	EMU_UNWIND_RETRY,                          /* emu_retry_single */
-};
-
 /* #DB: bits for DR6. trap: s.rip already points behind the instruction and c->in_block is ignored. */
 void emu_raise_debug(struct emu_vcpu *c, uint64_t dr6, bool trap) __attribute__((noreturn, cold));
 
