@@ -6,6 +6,7 @@
 #define VC_EMU_VCPU_H
 
 #include "backend/emu/emu.h"
+#include "backend/emu/event.h"
 
 /* DR7, DR6 (SDM vol. 3, 17.2) */
 #define EMU_DR7_ENABLED    0xffu /* L0-L3, G0-G3 */
@@ -24,6 +25,11 @@ struct emu_done_access {
 	bool write;
 };
 #define EMU_DONE_MAX 128
+
+/* bvm->priv */
+struct emu_vm {
+	_Atomic uint32_t markers; /* vcpus that wait for write tags to be dropped, see emu_code_mark() */
+};
 
 struct emu_sys {
 	/* debugging */
@@ -78,12 +84,6 @@ int emu_wrmsr(struct emu_vcpu *c, uint32_t index, uint64_t value);
 /* ---- hypercall.c ---- */
 /* VMCALL/VMMCALL: reads the arguments from registers, sets RAX. May leave for the program. */
 void emu_hypercall(struct emu_vcpu *c);
-
-/* ---- event.c ---- */
-/* Deliver c->exc; contributory, double and triple faults included. False: triple fault, c->exit is a crash. */
-bool emu_deliver_exception(struct emu_vcpu *c);
-bool emu_deliver_interrupt(struct emu_vcpu *c, uint8_t vector);
-bool emu_deliver_nmi(struct emu_vcpu *c);
 
 /* ---- interp/ ---- */
 /* [gpa, gpa+len) holds bytes of the block that is being executed. */
