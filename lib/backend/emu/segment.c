@@ -2,7 +2,7 @@
 /* Segmentation: logical to linear addresses, descriptor tables, loading of data segment registers, stacks. */
 #include "backend/emu/segment.h"
 
-#include "backend/emu/event.h"
+#include "backend/emu/mmu/mmu.h"
 
 /* ---- logical to linear ---- */
 
@@ -94,50 +94,34 @@ uint64_t emu_desc_get_high(struct emu_vcpu *c, uint16_t selector, const struct e
 	return high;
 }
 
-/*
- * One locked read-modify-write with supervisor rights. c->ctx, cpl and AC, which data accesses go by, are those of an implicit supervisor access
- * meanwhile, also when it faults.
- */
 unsigned emu_desc_change_type(struct emu_vcpu *c, uint64_t linear, unsigned set, unsigned clear)
 {
-	const uint64_t ctx[2] = {c->ctx[0], c->ctx[1]};
-	const uint8_t cpl = c->cpl;
-	const uint64_t rflags = c->s.rflags;
-	jmp_buf *const outer = c->unwind;
-	jmp_buf here;
-	volatile unsigned old = 0;
-	int why;
+	struct emu_page page;
+	unsigned offset;
+	uint32_t error;
+	uint8_t was, *p;
 
 	linear += 5;
-	why = setjmp(here);
-	if (!why) {
-		uint8_t *p;
-
-		c->unwind = &here;
-		c->ctx[0] = c->ctx_super[0];
-		c->ctx[1] = c->ctx_super[1];
-		c->cpl = 0;
-		c->s.rflags &= ~(uint64_t)VC_FLAG_AC;
-		p = emu_rmw_ptr(c, linear, 1);
-		if (p) {
-			uint8_t was = __atomic_load_n(p, __ATOMIC_RELAXED);
-			while (!__atomic_compare_exchange_n(p, &was, (uint8_t)((was | set) & ~clear), true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-				;
-			old = was;
-		} else {
-			uint64_t was = emu_rmw_slow_begin(c, linear, 1, true);
-			emu_rmw_slow_end(c, linear, 1, (was | set) & ~(uint64_t)clear, true);
-			old = (unsigned)was;
-		}
+	if (!c->long_mode)
+		linear &= 0xffffffffu;
+	if (!emu_translate(c, linear, true, EMU_SUPERVISOR, &page, &error))
+		emu_raise_pf(c, linear, error);
+	if (!page.slot || !(page.slot->flags & VCORE_MEM_W)) {
+		/* ROM or a device: as any store to it */
+		was = (uint8_t)emu_ld_super(c, linear, 1);
+		emu_st_super(c, linear, 1, (was | set) & ~clear);
+		return was & 15;
 	}
-	c->unwind = outer;
-	c->ctx[0] = ctx[0];
-	c->ctx[1] = ctx[1];
-	c->cpl = cpl;
-	c->s.rflags = rflags;
-	if (why)
-		longjmp(*outer, why);
-	return old & 15;
+	offset = linear & (VC_PAGE_SIZE - 1);
+	p = page.host + offset;
+	was = __atomic_load_n(p, __ATOMIC_RELAXED);
+	while (!__atomic_compare_exchange_n(p, &was, (uint8_t)((was | set) & ~clear), true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		;
+	if (page.info)
+		emu_code_stored(page.info, page.gpa + offset, 1);
+	if (atomic_load_explicit(&page.slot->dirty, memory_order_acquire))
+		vc_mem_mark_dirty(page.slot, page.gpa + offset, 1);
+	return was & 15;
 }
 
 void emu_desc_touch(struct emu_vcpu *c, struct emu_desc *d)
