@@ -30,10 +30,7 @@
 struct emu_tlb_entry {
 	uint64_t read, write; /* tags */
 	uintptr_t addend;     /* host address = linear + addend */
-	struct vc_page_info *page; /* of the slot; NULL where the slot has none */
 	uint64_t gpa;         /* of the page */
-	uint64_t exec;        /* tag for fetches */
-	uint64_t pad[2];
 };
 
 /* Why an engine came back. */
@@ -53,10 +50,25 @@ struct emu_exception {
 	uint8_t vector;
 	bool has_error;
 	bool trap;      /* s.rip already points behind the instruction */
-	bool soft;      /* INT n, INT3, INTO */
+	bool soft;      /* INT3, INTO: the gate's DPL is checked, error codes of delivery have EXT clear */
+	uint8_t len;    /* INT3, INTO, INT1: the return address is s.rip + len; s.rip is the instruction itself */
 	uint32_t error;
 	uint64_t cr2;   /* #PF */
 	uint64_t dr6;   /* #DB: bits to set */
+};
+
+/* How emu_raise() and its like unwind: the value that longjmp(*c->unwind) brings back. */
+enum emu_unwind {
+	EMU_UNWIND_EXCEPTION = 1, /* c->exc is filled */
+	EMU_UNWIND_EXIT,          /* c->exit is filled */
+	EMU_UNWIND_RETRY,         /* emu_retry_single() */
+};
+
+/* What others may know of the operation that the engine executes. */
+struct emu_cur {
+	uint16_t offset; /* of the instruction in its block */
+	uint8_t len;
+	uint8_t index;   /* of the operation in its block, for the engine */
 };
 
 struct emu_vcpu {
@@ -72,18 +84,24 @@ struct emu_vcpu {
 	uint8_t flat;          /* bit n: segment n has base 0, limit 4 GiB and every right (or 64-bit mode and not FS/GS) */
 	uint32_t mode_key;     /* all of the above that blocks depend on, as a number; part of a block's key */
 
+	/* engine; before the TLB, so that a 16-bit offset reaches it */
+	const struct emu_cur *cur;  /* in a block: the instruction being executed; set when something may look at it */
+	uint64_t block_rip;         /* rip of the block's start: rip of cur = block_rip + cur->offset */
+	bool in_block;              /* cur and block_rip are valid and s.rip is stale; false while a system handler runs */
+	bool stepping;              /* exactly one instruction: the engine must stop behind it */
+	bool attention;             /* something in this vcpu wants vcpu.c's look before the next block (pending #DB, IF set with interrupt waiting...) */
+	bool once;                  /* for the engine: stop at the end of this block */
+	uint32_t interp_key;        /* for the engine: what its blocks are keyed on besides the address */
+	_Atomic uint32_t *requests; /* &bvcpu->requests */
+	uint64_t ip_mask;           /* for the engine: emu_ip_mask() of the running block */
+	uint64_t zero, k8192;       /* for the engine: constants that stand in for an absent base or index register */
+
 	/* software TLB */
 	uint64_t ctx[2];       /* context by bit 63 of the linear address: data accesses at the current privilege */
 	uint64_t ctx_super[2]; /* ... for implicit supervisor accesses (descriptor tables, TSS) */
 	struct emu_tlb_entry tlb[EMU_TLB_SIZE];
 
-	/* engine */
-	const struct emu_insn *cur; /* in a block: the instruction being executed */
-	uint64_t block_rip;         /* rip of the block's start: rip of cur = block_rip + cur->offset */
-	bool in_block;              /* cur and block_rip are valid and s.rip is stale */
-	bool stepping;              /* exactly one instruction: the engine must stop behind it */
-	_Atomic uint32_t *requests; /* &bvcpu->requests */
-	bool attention;             /* something in this vcpu wants vcpu.c's look before the next block (pending #DB, IF set with interrupt waiting...) */
+	/* engine, colder */
 	uint64_t icount;            /* instructions executed */
 	jmp_buf *unwind;            /* innermost catch */
 	struct emu_exception exc;
@@ -182,9 +200,20 @@ void interp_flush(struct emu_vcpu *c);
 int emu_vec_new(struct emu_vcpu *c);
 void emu_vec_free(struct emu_vcpu *c);
 /*
- * Called when an instruction is decoded: checks nothing of the mode, may prepare a host stub and keep a pointer to it in insn->fn's neighbour; returns
- * the handler. NULL: not a vector instruction.
+ * Called when an instruction is decoded, in the mode it was decoded for: checks nothing of CR0, CR4 or XCR0, prepares a host stub and keeps a handle of
+ * it in insn->stub; returns the handler. NULL: not a vector instruction.
  */
 emu_system_fn emu_vec_handler(struct emu_vcpu *c, struct emu_insn *i);
+/* The engine begins to run on this thread: notes the thread's MXCSR and x87 control word, which every stub puts back. */
+void emu_vec_enter(struct emu_vcpu *c);
+/*
+ * s.xsave is the live state: the data of every component is always valid there, and xstate_bv is not kept up to date while the vcpu runs.
+ * emu_vec_state_in() after s was replaced (set_state): components whose xstate_bv bit is clear get their initial values.
+ * emu_vec_state_out() before s is handed out (get_state): makes xstate_bv right for XRSTOR or KVM_SET_XSAVE. Reset and INIT need neither.
+ */
+void emu_vec_state_in(struct emu_vcpu *c);
+void emu_vec_state_out(struct emu_vcpu *c);
+/* XINUSE (XGETBV with ECX = 1): components that are not in their initial configuration. */
+uint64_t emu_vec_xinuse(const struct emu_vcpu *c);
 
 #endif

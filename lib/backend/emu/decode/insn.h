@@ -185,6 +185,7 @@ struct emu_insn {
 	const struct emu_opdesc *desc;
 	uint64_t imm;        /* sign- or zero-extended as its kind says */
 	int32_t disp;
+	uint32_t stub;       /* for the vector part: its host code */
 	uint16_t op;         /* = desc->op */
 	uint16_t prefixes;   /* EMU_P_* */
 	uint16_t imm2;       /* far selector, ENTER level */

@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Contexts, flushes and fills of the software TLB. See mmu.h for how they hang together. */
+#include <stdlib.h>
+
+#include "backend/emu/mmu/mmu.h"
+#include "backend/emu/vcpu.h"
+
+#define LARGE_SIZE  VC_MIB(2)
+#define LARGE_MASK  (~(LARGE_SIZE - 1))
+#define HUGE_MASK   (~(VC_GIB(1) - 1))
+#define FETCH_USER  (1ull << 62) /* canonical addresses have bit 62 = bit 63: free to mark user fetches */
+#define CONTROL_CR0 (VC_CR0_PG | VC_CR0_WP)
+#define CONTROL_CR4                                                                                                    \
+	(VC_CR4_PSE | VC_CR4_PAE | VC_CR4_PGE | VC_CR4_LA57 | VC_CR4_PCIDE | VC_CR4_SMEP | VC_CR4_SMAP)
+#define CONTROL_EFER (VC_EFER_LMA | VC_EFER_NXE)
+
+int emu_mmu_new(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = calloc(1, sizeof *m);
+
+	if (!m)
+		return vc_fail(ENOMEM, "no memory for the MMU of vcpu %u", c->bvcpu->index);
+	m->next_context = 1;
+	m->key = ~0ull;
+	m->current = &m->space[0];
+	m->current->used = true;
+	c->mmu = m;
+	return 0;
+}
+
+void emu_mmu_free(struct emu_vcpu *c)
+{
+	free(c->mmu);
+	c->mmu = NULL;
+}
+
+/* ---- contexts ---- */
+
+static void forget_space(struct emu_space *s)
+{
+	s->walk = s->user = s->super = s->smap = s->upper_user = s->upper_super = 0;
+}
+
+static void forget_everything(struct emu_mmu *m)
+{
+	for (unsigned i = 0; i < EMU_SPACES; i++)
+		forget_space(&m->space[i]);
+	m->upper_user = m->upper_super = 0;
+	m->local_count = 0;
+	memset(m->large_filter, 0, sizeof m->large_filter);
+	memset(m->huge_filter, 0, sizeof m->huge_filter);
+}
+
+/* The context numbers are used up: clear the tables for real and begin anew. */
+static void renew_contexts(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+
+	forget_everything(m);
+	memset(c->tlb, 0, sizeof c->tlb);
+	memset(m->l2, 0, sizeof m->l2);
+	memset(m->table, 0, sizeof m->table);
+	memset(m->itlb, 0, sizeof m->itlb);
+	m->next_context = 1;
+	m->epoch++;
+}
+
+static uint16_t context(struct emu_vcpu *c, uint16_t *number)
+{
+	if (!*number) {
+		if (c->mmu->next_context == EMU_CTX_LIMIT)
+			renew_contexts(c);
+		*number = c->mmu->next_context++;
+	}
+	return *number;
+}
+
+/* Lower half as the supervisor sees it; implicit accesses are under SMAP whatever AC says. */
+static uint16_t lower_super(struct emu_vcpu *c, bool ac)
+{
+	struct emu_mmu *m = c->mmu;
+	struct emu_space *s = m->current;
+
+	if (m->paging.smap && !ac)
+		return context(c, &s->smap);
+	return context(c, m->user_shares && !s->split ? &s->user : &s->super);
+}
+
+static void update_contexts(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+	struct emu_space *s = m->current;
+	bool user = c->cpl == 3;
+	bool ac = c->s.rflags & VC_FLAG_AC;
+	uint64_t upper_super, user_bit = user ? FETCH_USER : 0;
+	uint32_t epoch;
+
+	do {
+		epoch = m->epoch;
+		upper_super = context(c, m->upper_private ? &s->upper_super : &m->upper_super);
+		c->ctx_super[0] = lower_super(c, false);
+		c->ctx_super[1] = upper_super;
+		if (user) {
+			m->context[0] = context(c, &s->user);
+			m->context[1] = context(c, m->upper_private ? &s->upper_user : &m->upper_user);
+		} else {
+			m->context[0] = lower_super(c, ac);
+			m->context[1] = upper_super;
+		}
+		m->fetch_context[0] = context(c, &s->walk) | user_bit;
+		m->fetch_context[1] = upper_super | user_bit;
+	} while (epoch != m->epoch);
+	m->slow_data = user && ac && (c->s.cr0 & VC_CR0_AM);
+	c->ctx[0] = m->slow_data ? EMU_CTX_NONE : m->context[0];
+	c->ctx[1] = m->slow_data ? EMU_CTX_NONE : m->context[1];
+}
+
+static struct emu_space *find_space(struct emu_mmu *m, uint16_t pcid)
+{
+	for (unsigned i = 0; i < EMU_SPACES; i++)
+		if (m->space[i].used && m->space[i].pcid == pcid)
+			return &m->space[i];
+	return NULL;
+}
+
+static void select_space(struct emu_mmu *m, uint16_t pcid)
+{
+	struct emu_space *s = find_space(m, pcid);
+
+	if (!s) {
+		s = &m->space[m->next_space++ % EMU_SPACES];
+		*s = (struct emu_space){.pcid = pcid, .used = true};
+	}
+	m->current = s;
+}
+
+static uint16_t current_pcid(const struct emu_vcpu *c)
+{
+	return c->s.cr4 & VC_CR4_PCIDE ? c->s.cr3 & 0xfff : 0;
+}
+
+static uint64_t control_key(const struct vc_cpu_state *s)
+{
+	return (s->cr0 & CONTROL_CR0) | (s->efer & CONTROL_EFER) | (s->cr4 & CONTROL_CR4) << 32;
+}
+
+/* A change of any bit that decides how entries are read or what they grant drops all translations. */
+static void control_changed(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+
+	m->key = control_key(&c->s);
+	vc_paging_init(&m->paging, c->bvm->env.mem, &c->s, c->bvcpu->cpuid.phys_bits, emu_has(c, VC_F_PDPE1GB));
+	m->user_shares = m->paging.wp;
+	m->pdptes_loaded = false;
+	m->upper_private = false;
+	forget_everything(m);
+	select_space(m, current_pcid(c));
+}
+
+void emu_mmu_mode_changed(struct emu_vcpu *c)
+{
+	if (control_key(&c->s) != c->mmu->key)
+		control_changed(c);
+	update_contexts(c);
+}
+
+void emu_mmu_state_changed(struct emu_vcpu *c)
+{
+	c->mmu->key = ~0ull;
+}
+
+/* ---- flushes ---- */
+
+void emu_tlb_flush_all(struct emu_vcpu *c)
+{
+	c->mmu->last_slot = NULL;
+	forget_everything(c->mmu);
+	update_contexts(c);
+}
+
+/* Every translation of one page, whatever its context. */
+static void kill_page(struct emu_vcpu *c, uint64_t linear)
+{
+	struct emu_mmu *m = c->mmu;
+	struct emu_tlb_entry *e = emu_tlb_at(c, linear);
+	struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
+	struct emu_itlb_entry *f = &m->itlb[(linear >> 12) & (EMU_ITLB_SIZE - 1)];
+
+	e->read = e->write = EMU_NO_TAG;
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++)
+		if (!((set[i].tag ^ linear) & VC_PAGE_MASK))
+			set[i].tag = EMU_NO_TAG;
+	f->tag = EMU_NO_TAG;
+}
+
+/* Every translation in the aligned region that `mask` cuts out around start. */
+static void kill_region(struct emu_vcpu *c, uint64_t start, uint64_t mask)
+{
+	struct emu_mmu *m = c->mmu;
+
+	for (unsigned i = 0; i < EMU_TLB_SIZE; i++)
+		if (!((c->tlb[i].read ^ start) & mask) || !((c->tlb[i].write ^ start) & mask))
+			c->tlb[i].read = c->tlb[i].write = EMU_NO_TAG;
+	for (unsigned i = 0; i < EMU_L2_SETS; i++)
+		for (unsigned w = 0; w < EMU_L2_WAYS; w++)
+			if (!((m->l2[i][w].tag ^ start) & mask))
+				m->l2[i][w].tag = EMU_NO_TAG;
+	for (unsigned i = 0; i < EMU_ITLB_SIZE; i++)
+		if (!((m->itlb[i].tag ^ start) & mask & ~FETCH_USER))
+			m->itlb[i].tag = EMU_NO_TAG;
+}
+
+/* Filters: a bit is set when something was filled from a large page in a region with that hash. */
+static unsigned large_hash(uint64_t linear) { return (unsigned)(linear >> 21 ^ linear >> 33) & (EMU_LARGE_FILTER - 1); }
+static unsigned huge_hash(uint64_t linear) { return (unsigned)(linear >> 30 ^ linear >> 39) & (EMU_HUGE_FILTER - 1); }
+static void filter_set(uint64_t *filter, unsigned bit) { filter[bit / 64] |= 1ull << (bit % 64); }
+static bool filter_has(const uint64_t *filter, unsigned bit) { return filter[bit / 64] >> (bit % 64) & 1; }
+
+/* INVLPG also drops all paging-structure caches of the PCID (SDM 4.10.4.1); and every piece of a large page that holds the address. */
+void emu_tlb_flush_page(struct emu_vcpu *c, uint64_t linear)
+{
+	struct emu_mmu *m = c->mmu;
+	uint64_t region = linear & LARGE_MASK;
+
+	memset(m->table, 0, sizeof m->table);
+	kill_page(c, linear);
+	if (filter_has(m->huge_filter, huge_hash(linear)))
+		kill_region(c, linear, HUGE_MASK);
+	if (filter_has(m->large_filter, large_hash(region)))
+		kill_region(c, region, LARGE_MASK);
+	if (m->paging.mode == VC_PAGING_32 && filter_has(m->large_filter, large_hash(region ^ LARGE_SIZE)))
+		kill_region(c, region ^ LARGE_SIZE, LARGE_MASK);
+}
+
+/* Upper-half translations that belong to the current space only. */
+static void drop_local(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+
+	if (m->local_count > EMU_LOCAL_MAX) {
+		m->upper_user = m->upper_super = 0;
+		m->upper_private = m->key >> 32 & VC_CR4_PCIDE;
+	} else {
+		for (unsigned i = 0; i < m->local_count; i++)
+			kill_page(c, m->local[i]);
+	}
+	m->local_count = 0;
+}
+
+void emu_mmu_cr3_written(struct emu_vcpu *c, uint64_t old, bool no_flush)
+{
+	struct emu_mmu *m = c->mmu;
+	uint16_t pcid = current_pcid(c);
+
+	if (m->paging.mode == VC_PAGING_PAE && !emu_mmu_load_pdptes(c, c->s.cr3)) {
+		c->s.cr3 = old;
+		emu_raise_error(c, VC_GP, 0);
+	}
+	m->paging.cr3 = c->s.cr3;
+	if (!no_flush || pcid != m->current->pcid)
+		drop_local(c);
+	select_space(m, pcid);
+	if (!no_flush)
+		forget_space(m->current);
+	update_contexts(c);
+}
+
+/* INVPCID, SDM vol. 2: the caller has checked type, reserved bits and the address. */
+void emu_mmu_invpcid(struct emu_vcpu *c, uint64_t type, uint64_t pcid, uint64_t linear)
+{
+	struct emu_mmu *m = c->mmu;
+	struct emu_space *s;
+
+	switch (type) {
+	case 0: /* one address: to drop more than asked for is allowed */
+		emu_tlb_flush_page(c, linear);
+		return;
+	case 1: /* one PCID without global translations */
+		s = find_space(m, (uint16_t)pcid);
+		if (s)
+			forget_space(s);
+		if (s == m->current)
+			drop_local(c);
+		break;
+	case 2:
+		forget_everything(m);
+		break;
+	default: /* 3: everything but global translations */
+		for (unsigned i = 0; i < EMU_SPACES; i++)
+			forget_space(&m->space[i]);
+		drop_local(c);
+	}
+	update_contexts(c);
+}
+
+bool emu_mmu_load_pdptes(struct emu_vcpu *c, uint64_t cr3)
+{
+	if (!vc_paging_load_pdptes(&c->mmu->paging, cr3))
+		return false;
+	c->mmu->pdptes_loaded = true;
+	return true;
+}
+
+void emu_need_pdptes(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+
+	if (m->paging.mode != VC_PAGING_PAE || m->pdptes_loaded)
+		return;
+	/* Only a state from outside can have bad ones: they are as good as not present. */
+	if (!emu_mmu_load_pdptes(c, c->s.cr3))
+		memset(m->paging.pdpte, 0, sizeof m->paging.pdpte);
+	m->pdptes_loaded = true;
+}
+
+void emu_drop_writes(struct emu_vcpu *c)
+{
+	for (unsigned i = 0; i < EMU_TLB_SIZE; i++)
+		c->tlb[i].write = EMU_NO_TAG;
+}
+
+/* ---- fills ---- */
+
+struct vc_slot *emu_find_slot(struct emu_vcpu *c, uint64_t gpa)
+{
+	struct vc_slot *s = c->mmu->last_slot;
+
+	if (!s || gpa - s->gpa >= s->length) {
+		s = vc_mem_find(c->bvm->env.mem, gpa);
+		if (s)
+			c->mmu->last_slot = s;
+	}
+	return s;
+}
+
+/* Walk, by the cached page table or large page when there is one. */
+bool emu_walk(struct emu_vcpu *c, uint64_t linear, uint32_t access, bool ac, struct vc_walk *w)
+{
+	struct emu_mmu *m = c->mmu;
+	struct emu_table_entry *t = &m->table[(linear >> 21) & (EMU_TABLES - 1)];
+	uint64_t tag = (linear & LARGE_MASK) | (m->fetch_context[0] & 0xfff);
+
+	m->fills++;
+	emu_need_pdptes(c);
+	if (m->paging.mode == VC_PAGING_NONE)
+		return vc_page_walk(&m->paging, linear, access, ac, true, w);
+	if (t->tag == tag && t->large) {
+		if (vc_page_allows(&m->paging, t->rights, access, ac) && (t->dirty || !(access & VC_PF_W))) {
+			*w = (struct vc_walk){.gpa = t->gpa | (linear & (LARGE_SIZE - 1)), .rights = t->rights, .shift = 21, .global = t->global,
+			                      .dirty = t->dirty};
+			return true;
+		}
+	} else if (t->tag == tag && vc_page_walk_from_table(&m->paging, t->gpa, t->rights, linear, access, ac, true, w)) {
+		return true;
+	}
+	/* A fault is only raised by a walk from the root: what was cached may be out of date. */
+	if (!vc_page_walk(&m->paging, linear, access, ac, true, w))
+		return false;
+	if (w->shift == 12) {
+		*t = (struct emu_table_entry){.tag = tag, .gpa = w->table, .rights = w->table_rights};
+	} else {
+		*t = (struct emu_table_entry){.tag = tag, .gpa = w->gpa & LARGE_MASK, .rights = w->rights, .large = true,
+		                              .global = w->global, .dirty = w->dirty};
+		if (w->shift == 30)
+			filter_set(m->huge_filter, huge_hash(linear));
+		else
+			filter_set(m->large_filter, large_hash(linear & LARGE_MASK));
+	}
+	return true;
+}
+
+static bool watched(const struct emu_mmu *m, uint64_t linear)
+{
+	for (unsigned i = 0; i < m->watch_count; i++)
+		if (!((m->watch[i].address ^ linear) & VC_PAGE_MASK))
+			return true;
+	return false;
+}
+
+/*
+ * Whether stores may go to the page without being looked at. The flag is set before the mask is read, and a marker of code does it the other way round:
+ * one of them sees the other (see emu_code_mark).
+ */
+static bool may_write_freely(struct vc_page_info *info)
+{
+	if (!info)
+		return true;
+	if (!(atomic_load(&info->flags) & EMU_PAGE_WRITABLE))
+		atomic_fetch_or(&info->flags, EMU_PAGE_WRITABLE);
+	return atomic_load(&info->code_mask) == 0;
+}
+
+static void fill_first_level(struct emu_vcpu *c, uint64_t linear, uint64_t tag, bool write, unsigned l2_flags, const struct emu_page *page)
+{
+	struct emu_tlb_entry *e = emu_tlb_at(c, linear);
+	struct vc_slot *slot = page->slot;
+	bool logged;
+
+	if (!slot || watched(c->mmu, linear))
+		return;
+	e->read = tag;
+	e->write = EMU_NO_TAG;
+	e->addend = (uintptr_t)page->host - (uintptr_t)(linear & VC_PAGE_MASK);
+	e->gpa = page->gpa;
+	if (l2_flags != (EMU_L2_W | EMU_L2_D) || !(slot->flags & VCORE_MEM_W))
+		return;
+	/* A write tag hides later stores from the dirty log: give it to writers only, and mark the page now. */
+	logged = atomic_load_explicit(&slot->dirty, memory_order_acquire);
+	if ((logged && !write) || !may_write_freely(page->info))
+		return;
+	if (logged)
+		vc_mem_mark_dirty(slot, page->gpa, VC_PAGE_SIZE);
+	e->write = tag;
+}
+
+static void locate(struct emu_vcpu *c, uint64_t gpa, struct vc_slot *slot, struct emu_page *page)
+{
+	page->gpa = gpa;
+	page->slot = slot;
+	page->host = slot ? slot->hva + (gpa - slot->gpa) : NULL;
+	page->info = slot ? emu_page_info(slot, gpa) : NULL;
+}
+
+/* The LAPIC's page lies over memory. */
+static struct vc_slot *slot_for(struct emu_vcpu *c, uint64_t gpa)
+{
+	if (emu_is_lapic_page(c, gpa))
+		return NULL;
+	return emu_find_slot(c, gpa);
+}
+
+void emu_note_local(struct emu_vcpu *c, uint64_t linear)
+{
+	struct emu_mmu *m = c->mmu;
+
+	if (m->upper_private || m->local_count > EMU_LOCAL_MAX)
+		return;
+	if (m->local_count == EMU_LOCAL_MAX) {
+		m->local_count++;
+		return;
+	}
+	m->local[m->local_count++] = linear & VC_PAGE_MASK;
+}
+
+static void insert(struct emu_mmu *m, uint64_t linear, const struct emu_l2_entry *entry)
+{
+	unsigned index = (linear >> 12) & (EMU_L2_SETS - 1);
+	struct emu_l2_entry *set = m->l2[index];
+
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++)
+		if (set[i].tag == entry->tag) {
+			set[i] = *entry;
+			return;
+		}
+	set[m->l2_next[index]++ % EMU_L2_WAYS] = *entry;
+}
+
+/* The context that a translation may be kept under, or 0. */
+static uint64_t context_for(struct emu_vcpu *c, uint64_t linear, bool supervisor, enum emu_privilege by, const struct vc_walk *w)
+{
+	struct emu_mmu *m = c->mmu;
+	unsigned half = linear >> 63;
+
+	if (supervisor && half && m->paging.smap && (w->rights & VC_PAGE_U))
+		return 0; /* allowed by AC only, and upper contexts do not tell AC */
+	if (supervisor && !half && !(w->rights & VC_PAGE_U) && !m->current->split && m->paging.mode != VC_PAGING_NONE) {
+		m->current->split = true;
+		update_contexts(c);
+	}
+	if (half && !w->global)
+		emu_note_local(c, linear);
+	return by == EMU_SUPERVISOR ? c->ctx_super[half] : m->context[half];
+}
+
+static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page, uint32_t *error)
+{
+	struct emu_mmu *m = c->mmu;
+	bool supervisor = by == EMU_SUPERVISOR || c->cpl != 3;
+	bool ac = by == EMU_BY_CPL && (c->s.rflags & VC_FLAG_AC);
+	uint32_t user = supervisor ? 0 : VC_PF_U;
+	struct emu_l2_entry entry;
+	struct vc_walk w;
+	uint64_t number;
+	unsigned flags;
+
+	if (!emu_walk(c, linear, user | (write ? VC_PF_W : 0), ac, &w)) {
+		*error = w.error;
+		return false;
+	}
+	flags = (vc_page_allows(&m->paging, w.rights, user | VC_PF_W, ac) ? EMU_L2_W : 0) | (w.dirty ? EMU_L2_D : 0);
+	locate(c, w.gpa & VC_PAGE_MASK, slot_for(c, w.gpa), page);
+	number = context_for(c, linear, supervisor, by, &w);
+	if (!number)
+		return true;
+	entry = (struct emu_l2_entry){.tag = (linear & VC_PAGE_MASK) | number, .gpa = page->gpa | flags, .slot = page->slot};
+	insert(m, linear, &entry);
+	fill_first_level(c, linear, entry.tag, write, flags, page);
+	return true;
+}
+
+bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page, uint32_t *error)
+{
+	struct emu_mmu *m = c->mmu;
+	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
+	unsigned half = linear >> 63, need = write ? EMU_L2_W | EMU_L2_D : 0;
+	uint64_t tag = (linear & VC_PAGE_MASK) | (by == EMU_SUPERVISOR ? c->ctx_super[half] : m->context[half]);
+
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
+		if (set[i].tag == tag && (set[i].gpa & need) == need) {
+			locate(c, set[i].gpa & VC_PAGE_MASK, set[i].slot, page);
+			fill_first_level(c, linear, tag, write, set[i].gpa & (EMU_L2_W | EMU_L2_D), page);
+			return true;
+		}
+	}
+	return fill(c, linear, write, by, page, error);
+}
+
+/* ---- data breakpoints ---- */
+
+void emu_mmu_watch(struct emu_vcpu *c)
+{
+	static const uint8_t lengths[4] = {1, 2, 8, 4}; /* SDM 17.2.4: LEN */
+	const struct emu_sys *sys = c->sys;
+	struct emu_mmu *m = c->mmu;
+	unsigned kind;
+
+	m->watch_count = 0;
+	for (unsigned i = 0; i < 4; i++) {
+		kind = sys->dr7 >> (16 + 4 * i) & 3;
+		if (!(sys->dr7 >> (2 * i) & 3) || !(kind & 1))
+			continue;
+		m->watch[m->watch_count].length = lengths[sys->dr7 >> (18 + 4 * i) & 3];
+		m->watch[m->watch_count].address = sys->dr[i] & ~(uint64_t)(m->watch[m->watch_count].length - 1);
+		m->watch[m->watch_count].index = (uint8_t)i;
+		m->watch[m->watch_count++].read = kind == 3;
+	}
+	emu_tlb_flush_all(c);
+}
