@@ -135,7 +135,7 @@ static void run_unmasked(struct emu_vcpu *c, const struct emu_insn *i, const str
 	uint32_t *mxcsr = &c->s.xsave.mxcsr;
 	const uint32_t saved = *mxcsr;
 	uint32_t unmasked = ~(saved >> 7) & MXCSR_FLAGS, clean = (saved | MXCSR_MASKS) & ~MXCSR_FLAGS, flags = 0;
-	struct undo undo;
+	struct undo undo = {0};
 
 	undo_note(&undo, c, i, o);
 	if (unmasked & MXCSR_UE) {
