@@ -47,8 +47,8 @@ struct vcore_device_ops {
  * @param ops    copied
  * @param ctx    given to every callback
  * @param device out, may be NULL; borrowed
- * @return 0; -EEXIST when it overlaps another device (the message names it); -EINVAL empty or beyond the bus; -ENOMEM. On
- *         failure ops->destroy has been called.
+ * @return 0; -EEXIST when it overlaps another device (the message names it); -EINVAL empty or beyond the bus; -ENOTSUP
+ *         hypercalls on a KVM that does not hand them to programs; -ENOMEM. On failure ops->destroy has been called.
  */
 VCORE_API int vcore_io_add(vcore_vm *vm, enum vcore_bus bus, uint64_t start, uint64_t length,
                            const struct vcore_device_ops *ops, void *ctx, vcore_device **device);

@@ -90,10 +90,22 @@ struct vcore_vm_info {
 VCORE_API int vcore_vm_new(const struct vcore_options *options, vcore_vm **vm);
 
 /**
- * Make a vm from a JSON description (see the manual of microvm for its keys). Needs json-c.
+ * Make a vm from a JSON description, up to a loaded kernel. Needs json-c.
+ *
+ * Keys, all optional: "machine" ("microvm"), "backend", "engine", "irqchip", "cpus", "cpu", "memory" (bytes, or like "512M"),
+ * "memory_kind", "memory_flags" (array), "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options;
+ * "devices": array of objects with "type" and the device's properties; "boot": object with "kernel", "initrd", "cmdline", "image",
+ * "modules" (array), "address" as in struct vcore_boot_options.
  * @return as vcore_vm_new(); -EINVAL with the key's name for an unknown key or a wrong value; -ENOTSUP without json-c
  */
 VCORE_API int vcore_vm_new_from_json(const char *text, vcore_vm **vm);
+
+/**
+ * Change where the vm's log lines go from now on; for a vm made from a description.
+ * @param fn NULL: no log
+ * @return 0; -EINVAL for an unknown level; -EBUSY once the vm was started
+ */
+VCORE_API int vcore_vm_set_log(vcore_vm *vm, vcore_log_fn fn, void *ctx, enum vcore_log_level level);
 
 /** Take one more reference. @return vm */
 VCORE_API vcore_vm *vcore_vm_ref(vcore_vm *vm);
@@ -131,8 +143,9 @@ VCORE_API int vcore_vm_resume(vcore_vm *vm);
 VCORE_API int vcore_vm_stop(vcore_vm *vm);
 
 /**
- * Put vcpus, interrupt controllers and devices in their power-on state. Memory stays as it is; a kernel booted with
- * vcore_boot() is put in place again. A vm that has exited may then be started anew.
+ * Put vcpus, interrupt controllers and devices in their power-on state. Memory stays as it is; a kernel booted from
+ * files is read and put in place again, one booted from memory must be booted again. A vm that has exited may then be
+ * started anew.
  * @return 0; -EBUSY while it runs (stop and wait, or pause, first)
  */
 VCORE_API int vcore_vm_reset(vcore_vm *vm);

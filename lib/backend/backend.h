@@ -103,6 +103,9 @@ struct vc_backend {
 	/* The whole state, when not running. set validates nothing that vc_cpu_state_check() did. */
 	int (*get_state)(struct vc_bvcpu *vcpu, struct vc_cpu_state *state);
 	int (*set_state)(struct vc_bvcpu *vcpu, const struct vc_cpu_state *state);
+	/* General registers alone: the quick way for exits handled by the program. NULL: through get_state/set_state. */
+	int (*get_regs)(struct vc_bvcpu *vcpu, uint64_t gpr[16], uint64_t *rip, uint64_t *rflags);
+	int (*set_regs)(struct vc_bvcpu *vcpu, const uint64_t gpr[16], uint64_t rip, uint64_t rflags);
 	/* -ENOENT: no such MSR; -EINVAL: value refused. */
 	int (*get_msr)(struct vc_bvcpu *vcpu, uint32_t index, uint64_t *value);
 	int (*set_msr)(struct vc_bvcpu *vcpu, uint32_t index, uint64_t value);
@@ -121,6 +124,8 @@ struct vc_backend {
 	int (*coalesce)(struct vc_bvm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, bool add);
 	/* Deliver what was coalesced. NULL: nothing to do. */
 	void (*flush_coalesced)(struct vc_bvm *vm);
+	/* A device wants hypercalls. NULL: the backend hands them to the bus anyway. */
+	int (*hypercalls)(struct vc_bvm *vm, bool on);
 	/* The guest clock was stopped, started or set: put the TSC right. */
 	void (*clock_changed)(struct vc_bvm *vm);
 	/* In-kernel interrupt controllers to power-on state. */

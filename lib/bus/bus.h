@@ -4,7 +4,8 @@
  *
  * A device (struct vc_dev) answers in one or more regions. Region maps are immutable sorted arrays that are replaced inside an
  * exclusive section, so a vcpu that is inside the gate looks up without a lock; it steps out of the gate for the callback.
- * dev->in_flight counts running callbacks: removal takes the regions out, then waits for zero.
+ * Who runs a callback is written in the vcpu's pass (busy) or, for other threads, in a struct vc_visit on a list: removal takes the
+ * regions out, then waits until neither names the device.
  */
 #ifndef VC_BUS_BUS_H
 #define VC_BUS_BUS_H
@@ -24,8 +25,8 @@ struct vc_dev {
 	void *ctx;
 	char type[32];
 	void *owner; /* for lib/vm: the vcore_vm */
-	_Atomic uint32_t in_flight;
 	bool fixed; /* part of the machine type: not removable */
+	bool removing; /* under vc_buses.lock */
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
 
@@ -44,6 +45,13 @@ struct vc_ioeventfd {
 	int fd; /* our duplicate */
 };
 
+/* A callback that runs on a thread without a pass. */
+struct vc_visit {
+	struct vc_dev *dev;
+	pthread_t thread;
+	struct vc_visit *next;
+};
+
 struct vc_bus_map {
 	uint32_t count;
 	struct vc_region regions[]; /* sorted by start */
@@ -51,18 +59,20 @@ struct vc_bus_map {
 
 struct vc_buses {
 	struct vc_gate *gate;
-	pthread_mutex_t lock; /* protects devices, ioeventfds and serialises changes of the maps */
+	pthread_mutex_t lock; /* protects devices, visits, and maps and ioeventfds for threads that are not inside the gate */
 	pthread_cond_t idle;  /* a callback ended while somebody waits for a device */
 	struct vc_bus_map *map[VC_BUS_COUNT];
 	struct vc_dev *devices;
+	struct vc_visit *visits;
 	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
 	uint32_t ioeventfd_count;
-	_Atomic uint32_t waiting;            /* removers waiting for in_flight to drop */
+	_Atomic uint32_t waiting;            /* removers waiting for a callback to end */
+	char pad[64]; /* every vcpu writes the following and reads the above: keep them in different cache lines */
 	_Atomic uint64_t accesses[VC_BUS_COUNT]; /* dispatched */
 };
 
 int vc_buses_init(struct vc_buses *buses, struct vc_gate *gate);
-/* Destroys all devices, newest first. */
+/* Destroys all devices, newest first; the gate is still there. */
 void vc_buses_fini(struct vc_buses *buses);
 
 /*
@@ -73,20 +83,24 @@ int vc_dev_add(struct vc_buses *buses, const char *type, const struct vcore_devi
 int vc_dev_add_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start,
                       uint64_t length);
 int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start);
-/* Takes the regions out, waits until no callback runs, calls destroy, frees. -EDEADLK from a callback of the device itself. */
+/*
+ * Takes the regions out, waits until no callback runs, calls destroy, frees. -EDEADLK from a callback of the device itself; -EALREADY
+ * when somebody else is at it. Not from inside an exclusive section, which would keep those callbacks from ending.
+ */
 int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
 /* Calls every device's reset, in order of adding. */
 void vc_buses_reset(struct vc_buses *buses);
 
 /*
  * Dispatch one access. io->bus, address, width, is_write, data (write), vcpu are set by the caller; offset and data (read) are
- * filled in. pass: the vcpu's, inside the gate (it is left around the callback and entered again); NULL from other threads, which
- * then take `lock` for the look-up.
+ * filled in; a device that leaves data alone gives all ones. pass: the vcpu's, inside the gate (it is left around the callback
+ * and entered again); NULL from other threads, which then take `lock` for the look-up.
  * Returns true when a device or an ioeventfd took it; false: nobody answers there.
- * An access that crosses the end of a region is split into bytes.
+ * An access that only partly lies in a region is split into bytes; those nobody answers read 0xff.
  */
 bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_io *io);
 
+/* -EINVAL; -EEXIST when one write could signal both it and another. Where one matches, no device is called. */
 int vc_ioeventfd_add(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* duplicates e->fd */
 int vc_ioeventfd_remove(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* fd ignored; -ENOENT */
 

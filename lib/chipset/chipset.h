@@ -6,6 +6,8 @@
 #ifndef VC_CHIPSET_CHIPSET_H
 #define VC_CHIPSET_CHIPSET_H
 
+#include <stdatomic.h>
+
 #include "bus/bus.h"
 #include "bus/irq.h"
 #include "chipset/lapic.h"
@@ -34,6 +36,8 @@ struct vc_env {
 	void *machine_ctx;
 	uint64_t tsc_khz;
 	uint32_t vcpus;
+	/* The HPET is in legacy replacement mode: it drives GSI 0 and 8, the PIT and the RTC are cut off from them. */
+	_Atomic bool legacy_replaced;
 };
 
 /* 8259A pair at 0x20, 0xa0, ELCR at 0x4d0. notify: the INTR output changed. */
@@ -68,6 +72,10 @@ int vc_acpi_pm_new(struct vc_env *env, uint16_t base, struct vc_acpi_pm **pm);
 void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
 /* Hardware-reduced ACPI: sleep control/status registers (ACPI 6.4, 4.8.3.7) and reset register. */
 #define VC_GED_BASE 0x604u
+#define VC_GED_SLEEP_CONTROL 0u /* offsets from base; one byte each */
+#define VC_GED_SLEEP_STATUS  1u
+#define VC_GED_RESET         2u
+#define VC_GED_RESET_VALUE   0x42u
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
 /* Reset register 0xcf9 (also part of PCI config address space on a PC) and i8042 lives in lib/device. */
 int vc_reset_port_new(struct vc_env *env);

@@ -2,8 +2,8 @@
 /*
  * Local APICs (SDM vol. 3 chapter 10), xAPIC and x2APIC, one a vcpu; used by emu, and by kvm without an in-kernel LAPIC.
  *
- * Threads: a register access comes from the owning vcpu's thread; delivery (IPI, IOAPIC, MSI, timer) from any thread. IRR, ISR and TMR are
- * atomics; the rest is protected by the APIC's lock. notify runs without locks.
+ * Threads: a register access comes from the owning vcpu's thread; delivery (IPI, IOAPIC, MSI, timer) from any thread. The registers are
+ * atomics; the timer is protected by the APIC's lock. notify and eoi run without locks, possibly on the thread that makes the call.
  */
 #ifndef VC_CHIPSET_LAPIC_H
 #define VC_CHIPSET_LAPIC_H
@@ -82,10 +82,13 @@ struct vc_lapic_message {
 	int32_t source;    /* vcpu index for shorthand; -1 */
 };
 int vc_lapics_deliver(struct vc_lapics *lapics, const struct vc_lapic_message *message);
+/* The LINT pins of all APICs, wired together as on a PC: 0 is the 8259's INTR output, 1 is the NMI line. Any thread. */
+void vc_lapics_set_lint(struct vc_lapics *lapics, unsigned pin, bool level);
 
 /* Versioned state without host pointers, for snapshots and for handing over to KVM: registers in the KVM_GET_LAPIC page layout. */
 struct vc_lapic_state {
-	uint32_t version, pad;
+	uint32_t version;
+	uint32_t errors; /* collected since the last write of the error status register */
 	uint64_t base, tsc_deadline;
 	uint8_t regs[1024];
 };

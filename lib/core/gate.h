@@ -3,8 +3,8 @@
  * Who is inside guest code, and how to hold everybody out of it for a moment.
  *
  * Every vcpu has a pass. A thread is `inside` while it executes guest code or uses pointers into guest memory or tables
- * that only an exclusive section changes; it steps out around callbacks, waits and exits. An exclusive section begins once
- * nobody else is inside and keeps them out until it ends: memory slots and bus maps change only there.
+ * that only an exclusive section changes; it steps out around callbacks, waits and exits. An exclusive section begins
+ * once nobody else is inside and keeps them out until it ends: memory slots and bus maps change only there.
  */
 #ifndef VC_CORE_GATE_H
 #define VC_CORE_GATE_H
@@ -15,16 +15,20 @@
 #include <stdint.h>
 
 struct vc_gate {
-	pthread_mutex_t lock; /* protects owner, depth, waiting and the passes' list */
+	pthread_mutex_t lock; /* protects what follows; closed is written under it */
 	pthread_cond_t changed;
 	struct vc_pass *passes;
 	pthread_t owner;
-	unsigned depth;        /* nesting of the owner; 0: nobody holds it */
-	_Atomic uint32_t closed; /* 1: enter must take the slow way */
+	struct vc_pass *stepped_out; /* the owner's own pass, if it was inside: it enters again at the end */
+	unsigned depth;              /* nesting of the owner; 0: nobody holds it */
+	_Atomic uint32_t closed;     /* 1: enter must take the slow way */
 };
 
 struct vc_pass {
-	_Atomic uint32_t inside;
+	_Atomic uint32_t inside; /* written by the holder, or by its thread in vc_gate_begin() */
+	/* For lib/bus, written by the holder: the device whose callback it runs (NULL: none), and on which thread. */
+	_Atomic(void *) busy;
+	_Atomic(pthread_t) thread;
 	struct vc_gate *gate;
 	struct vc_pass *next;
 	void (*kick)(void *ctx); /* makes the holder leave soon; called with gate->lock held; must not block */
@@ -35,6 +39,9 @@ int vc_gate_init(struct vc_gate *gate);
 void vc_gate_fini(struct vc_gate *gate);
 void vc_gate_add(struct vc_gate *gate, struct vc_pass *pass, void (*kick)(void *), void *ctx);
 void vc_gate_remove(struct vc_gate *gate, struct vc_pass *pass);
+
+/* Does a pass have `busy` set to what? mine: and that on the calling thread. */
+bool vc_gate_busy(struct vc_gate *gate, const void *what, bool mine);
 
 void vc_gate_enter_slow(struct vc_pass *pass);
 void vc_gate_leave_slow(struct vc_pass *pass);
@@ -49,7 +56,7 @@ static inline void vc_gate_enter(struct vc_pass *pass)
 
 static inline void vc_gate_leave(struct vc_pass *pass)
 {
-	atomic_store_explicit(&pass->inside, 0, memory_order_release);
+	atomic_store(&pass->inside, 0);
 	if (__builtin_expect(atomic_load(&pass->gate->closed), 0))
 		vc_gate_leave_slow(pass);
 }
@@ -61,8 +68,10 @@ static inline bool vc_gate_wanted(const struct vc_pass *pass)
 }
 
 /*
- * Exclusive section. Nests in one thread. self: the caller's own pass when it is inside (it counts as outside until the end),
- * else NULL. Two threads that want it take turns, each counted as outside while it waits.
+ * Exclusive section. Nests in one thread. self: the caller's own pass, which counts as outside until the end if it is
+ * inside; NULL when the caller has none. Two threads that want it take turns, each counted as outside while it waits.
+ * Lock order: the gate comes first. Whoever holds a lock that is taken inside an exclusive section neither begins one
+ * nor enters.
  */
 void vc_gate_begin(struct vc_gate *gate, struct vc_pass *self);
 void vc_gate_end(struct vc_gate *gate, struct vc_pass *self);

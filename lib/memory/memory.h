@@ -35,19 +35,27 @@ struct vc_slot {
 	uint64_t offset;
 	uint32_t id;        /* small number, unique in the vm, reused: KVM's slot number */
 	uint64_t map_length; /* what munmap needs; 0 for the caller's own memory */
+	bool host_readonly;  /* mapped without PROT_WRITE (a file opened for reading): nobody can write there */
 	struct vc_mem *mem;
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	struct vc_page_info *pages;        /* length / 4096 entries; NULL unless vc_mem.want_pages */
 };
 
-/* Told about changes, inside the exclusive section: the backend. add may refuse (then the slot is not added). */
+/*
+ * Told about changes, inside the exclusive section and without mem->lock: the backend. add may refuse (then the slot is not
+ * added); a slot that is born with a dirty log has slot->dirty then already, and log_dirty(true) follows. remove: the slot is no
+ * longer found, its memory is still there.
+ */
 struct vc_mem_listener {
 	int (*add)(void *ctx, struct vc_slot *slot);
 	void (*remove)(void *ctx, struct vc_slot *slot);
 	int (*log_dirty)(void *ctx, struct vc_slot *slot, bool enable);
 	/* Move what the backend logged itself (KVM's log or ring) into slot->dirty. */
 	int (*sync_dirty)(void *ctx, struct vc_slot *slot);
-	/* Host code wrote [gpa, gpa+len) behind the vcpus' back: decoded code there is stale. */
+	/*
+	 * Host code wrote [gpa, gpa+len) behind the vcpus' back: decoded code there is stale. This one comes from any thread, outside
+	 * the exclusive section, with mem->lock held for reading.
+	 */
 	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
 };
 
@@ -77,15 +85,19 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 struct vc_slot *vc_mem_find(const struct vc_mem *mem, uint64_t gpa);
 /* Host address of [gpa, gpa+len) when it lies in one slot, else NULL. Same condition. */
 void *vc_mem_ptr(const struct vc_mem *mem, uint64_t gpa, uint64_t length);
+/* Whoever holds the read lock neither enters the gate nor begins an exclusive section. */
 static inline void vc_mem_rdlock(struct vc_mem *mem) { pthread_rwlock_rdlock(&mem->lock); }
 static inline void vc_mem_unlock(struct vc_mem *mem) { pthread_rwlock_unlock(&mem->lock); }
 
-/* Copies, across slots; any thread. write marks pages dirty and tells the listener. -EFAULT: nothing was copied. */
+/*
+ * Copies, across slots; any thread. write marks pages dirty and tells the listener. -EFAULT, nothing was copied: a byte is in no slot, or
+ * is to be written in a slot that the host itself may only read.
+ */
 int vc_mem_read(struct vc_mem *mem, uint64_t gpa, void *buffer, uint64_t length);
 int vc_mem_write(struct vc_mem *mem, uint64_t gpa, const void *buffer, uint64_t length);
 int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length);
 
-/* Mark written pages in the dirty log; cheap when it is off. */
+/* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is off. */
 void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length);
 int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, bool enable);
 int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, void *bitmap, size_t bytes);

@@ -174,6 +174,7 @@ enum {
 	EMU_P_MODRM = 1u << 9,
 	EMU_P_MEM = 1u << 10,   /* ModRM names memory */
 	EMU_P_SEG = 1u << 11,   /* explicit segment override */
+	/* VEX.pp sets EMU_P_66, EMU_P_REP or EMU_P_REPNE as the prefix it stands for would */
 };
 
 #define EMU_REG_NONE 0xffu

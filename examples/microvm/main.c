@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* microvm: boot a virtual machine from the command line. */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "microvm.h"
+
+#define CONFIG_MAX (1 << 20)
+
+static void print_log(void *ctx, enum vcore_log_level level, const char *message)
+{
+	static const char *const names[] = {"", "error", "warning", "info", "debug", "trace"};
+
+	fprintf(stderr, "microvm: %s: %s\n", names[level], message);
+}
+
+static int fail(const char *what)
+{
+	fprintf(stderr, "microvm: %s: %s\n", what, vcore_error_message());
+	return STATUS_ERROR;
+}
+
+/* The whole of a text file, or of standard input. */
+static char *read_text(const char *path)
+{
+	FILE *f = strcmp(path, "-") ? fopen(path, "r") : stdin;
+	char *text = malloc(CONFIG_MAX + 1);
+	size_t n;
+
+	if (!f || !text) {
+		fprintf(stderr, "microvm: --config %s: %s\n", path, strerror(errno));
+		free(text);
+		return NULL;
+	}
+	n = fread(text, 1, CONFIG_MAX, f);
+	text[n] = '\0';
+	if (f != stdin)
+		fclose(f);
+	return text;
+}
+
+static int make_vm(struct settings *s, vcore_vm **vm)
+{
+	enum vcore_log_level level = s->trace ? VCORE_LOG_TRACE : s->verbose ? VCORE_LOG_INFO : VCORE_LOG_WARN;
+	char *text;
+	int r;
+
+	s->vm.log = print_log;
+	s->vm.log_level = level;
+	if (!s->config)
+		return vcore_vm_new(&s->vm, vm) < 0 ? fail("cannot make the vm") : -1;
+	text = read_text(s->config);
+	if (!text)
+		return STATUS_ERROR;
+	r = vcore_vm_new_from_json(text, vm);
+	free(text);
+	if (r < 0 || vcore_vm_set_log(*vm, print_log, NULL, level) < 0)
+		return fail(s->config);
+	return -1;
+}
+
+/* "type,k=v,..." */
+static int add_device(vcore_vm *vm, const char *text)
+{
+	char type[64];
+	size_t n = strcspn(text, ",");
+
+	snprintf(type, sizeof type, "%.*s", (int)n, text);
+	return vcore_device_add(vm, type, text[n] ? text + n + 1 : NULL, NULL) < 0 ? fail(text) : -1;
+}
+
+static int add_devices(vcore_vm *vm, struct settings *s, struct console *console)
+{
+	char text[4200];
+	int r = -1;
+
+	/* a description says itself which serial ports there are */
+	if (!s->serial && s->config)
+		s->serial = "none";
+	switch (console_open(console, s->serial ? s->serial : "stdio", text, sizeof text)) {
+	case 0:
+		if (vcore_device_add(vm, "uart", text, NULL) < 0)
+			return fail("serial port");
+		break;
+	case -1:
+		return STATUS_USAGE;
+	}
+	if (s->debug_exit) {
+		snprintf(text, sizeof text, "addr=%s", s->debug_exit);
+		if (vcore_device_add(vm, "debug-exit", text, NULL) < 0)
+			return fail("--debug-exit");
+	}
+	for (unsigned i = 0; r < 0 && i < s->device_count; i++)
+		r = add_device(vm, s->devices[i]);
+	return r;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Serve terminal, signals and the time-out until the vm has ended. Returns true on time-out. */
+static bool serve(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
+{
+	int64_t end = s->timeout > 0 ? now_ms() + (int64_t)(s->timeout * 1000) : INT64_MAX;
+	struct pollfd fds[] = {{vcore_vm_fd(vm), POLLIN, 0}, {signals, POLLIN, 0}, {-1, POLLIN, 0}};
+	bool timed_out = false;
+
+	while (!(fds[0].revents & POLLIN)) {
+		int64_t left = end == INT64_MAX ? -1 : end - now_ms();
+
+		fds[2].fd = console->reading ? STDIN_FILENO : -1;
+		if (end != INT64_MAX && left <= 0 && !timed_out) {
+			timed_out = true;
+			vcore_vm_stop(vm);
+		}
+		if (poll(fds, 3, timed_out ? -1 : left > 1000000 ? 1000000 : (int)left) < 0 && errno != EINTR)
+			break;
+		if (fds[1].revents & POLLIN) {
+			struct signalfd_siginfo info;
+
+			if (read(signals, &info, sizeof info) > 0)
+				vcore_vm_stop(vm);
+		}
+		if ((fds[2].revents & (POLLIN | POLLHUP)) && console_input(console))
+			vcore_vm_stop(vm);
+	}
+	return timed_out;
+}
+
+static int block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+static void print_stats(vcore_vm *vm)
+{
+	struct vcore_vm_info i = {.size = sizeof i};
+
+	if (vcore_vm_get_info(vm, &i) < 0)
+		return;
+	fprintf(stderr, "microvm: backend %s, %u vcpus, %" PRIu64 " MiB, %.3f s\n", vcore_backend_name(i.backend), i.vcpus,
+	        i.memory >> 20, (double)i.time_ns / 1e9);
+	fprintf(stderr,
+	        "microvm: exits %" PRIu64 ", port accesses %" PRIu64 ", MMIO accesses %" PRIu64 ", hypercalls %" PRIu64
+	        ", interrupts %" PRIu64 "\n",
+	        i.exits, i.pio, i.mmio, i.hypercalls, i.interrupts);
+	if (i.instructions)
+		fprintf(
+		    stderr,
+		    "microvm: instructions %" PRIu64 " (%.1f million/s), TLB fills %" PRIu64 ", blocks decoded %" PRIu64 "\n",
+		    i.instructions, i.time_ns ? (double)i.instructions * 1e3 / (double)i.time_ns : 0, i.tlb_fills, i.blocks);
+	if (i.emulated)
+		fprintf(stderr, "microvm: instructions that KVM left to the interpreter %" PRIu64 "\n", i.emulated);
+}
+
+static int report(const struct vcore_exit *exit, bool timed_out)
+{
+	if (timed_out) {
+		fprintf(stderr, "microvm: time-out\n");
+		return STATUS_TIMEOUT;
+	}
+	switch (exit->reason) {
+	case VCORE_EXIT_POWEROFF:
+		return STATUS_POWEROFF;
+	case VCORE_EXIT_RESET:
+		return STATUS_RESET;
+	case VCORE_EXIT_STOPPED:
+		return STATUS_STOPPED;
+	case VCORE_EXIT_HALT:
+		return STATUS_HALT;
+	case VCORE_EXIT_DEBUG_EXIT:
+		return (int)(exit->code << 1 | 1) & 0xff;
+	case VCORE_EXIT_CRASH:
+		fprintf(stderr, "microvm: the guest crashed: %s\n", exit->message);
+		return STATUS_CRASH;
+	default:
+		fprintf(stderr, "microvm: the guest ended with exit %s at %#" PRIx64 "\n", vcore_exit_name(exit->reason),
+		        exit->address);
+		return STATUS_CRASH;
+	}
+}
+
+static int run(vcore_vm *vm, struct settings *s, struct console *console, int signals)
+{
+	struct vcore_exit exit = {.size = sizeof exit};
+	bool timed_out;
+
+	if (s->boot.kernel && vcore_boot(vm, &s->boot) < 0)
+		return fail(s->boot.kernel);
+	if (vcore_vm_start(vm) < 0)
+		return fail("cannot start the vm");
+	timed_out = serve(vm, s, console, signals);
+	if (vcore_vm_wait(vm, -1, &exit) < 0)
+		return fail("waiting for the vm");
+	return report(&exit, timed_out);
+}
+
+int main(int argc, char **argv)
+{
+	struct settings s = {
+	    .vm = {.size = sizeof s.vm, .machine = VCORE_MACHINE_MICROVM, .memory = 512 << 20},
+	    .boot = {.size = sizeof s.boot},
+	};
+	struct console console = {.input = -1, .guest_fd = -1};
+	int signals, status = parse_options(argc, argv, &s);
+	vcore_vm *vm = NULL;
+
+	if (status >= 0)
+		return status;
+	signals = block_signals();
+	status = make_vm(&s, &vm);
+	if (status < 0)
+		status = add_devices(vm, &s, &console);
+	if (status < 0)
+		status = run(vm, &s, &console, signals);
+	console_close(&console);
+	if (s.stats && vm)
+		print_stats(vm);
+	vcore_vm_unref(vm);
+	close(signals);
+	return status;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* microvm: what its parts share. */
+#ifndef MICROVM_H
+#define MICROVM_H
+
+#include <virtcore/virtcore.h>
+
+#define MAX_DEVICES 64
+#define MAX_MODULES 15
+
+/* Exit statuses. All are even: a debug-exit gives (value << 1) | 1, which is odd, as test kernels expect. */
+enum status {
+	STATUS_POWEROFF = 0,
+	STATUS_USAGE = 64,
+	STATUS_ERROR = 70,
+	STATUS_CRASH = 100,
+	STATUS_RESET = 102,
+	STATUS_STOPPED = 104,
+	STATUS_HALT = 106,
+	STATUS_TIMEOUT = 124,
+};
+
+struct settings {
+	struct vcore_options vm;
+	struct vcore_boot_options boot;
+	const char *config;               /* JSON file */
+	const char *devices[MAX_DEVICES]; /* "type,k=v" */
+	unsigned device_count;
+	const char *modules[MAX_MODULES + 1];
+	unsigned module_count;
+	const char *serial;     /* stdio, none, pty, file:PATH */
+	const char *debug_exit; /* port as text; NULL: none */
+	double timeout;         /* seconds; 0: none */
+	bool stats, verbose, trace;
+	bool shape_given; /* an option that --config excludes */
+};
+
+/* options.c. Returns -1 to go on, else the exit status. */
+int parse_options(int argc, char **argv, struct settings *s);
+
+/* console.c: the serial port's other end. */
+struct console {
+	int input;    /* our end of the guest's input; -1 */
+	int guest_fd; /* the guest's end; -1 */
+	int terminal; /* 1: stdin is a terminal in raw mode */
+	int escape;   /* the last key was Ctrl-A */
+	int reading;  /* stdin is still open */
+};
+/* Properties for the uart device into text; 0, 1 when there is no uart to be added, or -1 with a message printed. */
+int console_open(struct console *c, const char *serial, char *text, size_t length);
+/* Forward what stdin has. Returns 1 when the user asked to quit. */
+int console_input(struct console *c);
+void console_close(struct console *c);
+
+#endif

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* microvm's command line: a table of options, and the help made of it. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "microvm.h"
+
+struct word {
+	const char *name;
+	uint32_t value;
+};
+
+static const struct word backends[] = {
+    {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
+static const struct word engines[] = {
+    {"auto", VCORE_ENGINE_AUTO}, {"interp", VCORE_ENGINE_INTERP}, {"jit", VCORE_ENGINE_JIT}, {0}};
+static const struct word machines[] = {
+    {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {"none", VCORE_MACHINE_NONE}, {0}};
+static const struct word irqchips[] = {{"auto", VCORE_IRQCHIP_AUTO},
+                                       {"user", VCORE_IRQCHIP_USER},
+                                       {"split", VCORE_IRQCHIP_SPLIT},
+                                       {"full", VCORE_IRQCHIP_FULL},
+                                       {0}};
+static const struct word images[] = {{"auto", VCORE_IMAGE_AUTO},
+                                     {"bzimage", VCORE_IMAGE_BZIMAGE},
+                                     {"pvh", VCORE_IMAGE_PVH},
+                                     {"elf", VCORE_IMAGE_ELF},
+                                     {"multiboot", VCORE_IMAGE_MULTIBOOT},
+                                     {"flat", VCORE_IMAGE_FLAT},
+                                     {0}};
+
+enum option_id {
+	OPT_KERNEL = 256,
+	OPT_INITRD,
+	OPT_CMDLINE,
+	OPT_MODULE,
+	OPT_IMAGE,
+	OPT_ADDRESS,
+	OPT_MEMORY,
+	OPT_CPUS,
+	OPT_CPU,
+	OPT_BACKEND,
+	OPT_ENGINE,
+	OPT_IRQCHIP,
+	OPT_MACHINE,
+	OPT_NO_LEGACY,
+	OPT_CONFIG,
+	OPT_DEVICE,
+	OPT_SERIAL,
+	OPT_DEBUG_EXIT,
+	OPT_TIMEOUT,
+	OPT_STATS,
+	OPT_VERBOSE,
+	OPT_TRACE,
+	OPT_HELP,
+	OPT_VERSION,
+};
+
+struct option_row {
+	const char *name, *argument; /* argument in [] : may be left out */
+	enum option_id id;
+	const char *help;
+};
+
+static const struct option_row rows[] = {
+    {"kernel", "FILE", OPT_KERNEL, "kernel: bzImage, ELF with PVH note, ELF, Multiboot 1"},
+    {"initrd", "FILE", OPT_INITRD, "initial RAM disk"},
+    {"cmdline", "TEXT", OPT_CMDLINE, "kernel command line (default: console=ttyS0)"},
+    {"module", "FILE ARGS", OPT_MODULE, "a further Multiboot module, with its arguments; may be repeated"},
+    {"image", "KIND", OPT_IMAGE, "what the kernel is: auto, bzimage, pvh, elf, multiboot, flat (default: auto)"},
+    {"address", "ADDRESS", OPT_ADDRESS, "where a flat image is loaded and entered"},
+    {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)"},
+    {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
+    {"cpu", "MODEL", OPT_CPU, "CPU model with +feature,-feature; `help` lists them"},
+    {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
+    {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp or jit (default: auto)"},
+    {"irqchip", "WHERE", OPT_IRQCHIP, "interrupt controllers: auto, full (in KVM), split, user (default: auto)"},
+    {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)"},
+    {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller"},
+    {"config", "FILE", OPT_CONFIG, "take the whole machine from a JSON description (- for standard input)"},
+    {"device", "TYPE,K=V", OPT_DEVICE, "add a device; `help` lists them; may be repeated"},
+    {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
+    {"debug-exit", "[PORT]", OPT_DEBUG_EXIT, "a port whose write ends the vm (default port: 0xf4)"},
+    {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
+    {"stats", NULL, OPT_STATS, "print counters when the vm has ended"},
+    {"verbose", NULL, OPT_VERBOSE, "print what the library decides, such as the backend and why"},
+    {"trace", NULL, OPT_TRACE, "print every log line of the library"},
+    {"version", NULL, OPT_VERSION, "print the version"},
+    {"help", NULL, OPT_HELP, "print this"},
+};
+#define ROWS (sizeof rows / sizeof rows[0])
+
+static void print_help(void)
+{
+	printf("usage: microvm --kernel FILE [OPTION...]\n"
+	       "       microvm --config FILE [OPTION...]\n\n"
+	       "Boots a virtual machine with libvirtcore.\n\n");
+	for (size_t i = 0; i < ROWS; i++) {
+		char left[40];
+
+		snprintf(left, sizeof left, "--%s%s%s", rows[i].name, rows[i].argument ? " " : "",
+		         rows[i].argument ? rows[i].argument : "");
+		printf("  %-22s %s\n", left, rows[i].help);
+	}
+	printf(
+	    "\nOn a terminal: Ctrl-A x ends the vm, Ctrl-A Ctrl-A sends Ctrl-A; every other key goes to the guest.\n"
+	    "\nExit status: 0 the guest powered off; %d it asked for a reset; %d it crashed; %d it was stopped; %d it "
+	    "halted (machine none);\n"
+	    "%d time-out; an odd number (value << 1 | 1) debug-exit; %d wrong usage; %d the vm could not be made or run.\n",
+	    STATUS_RESET, STATUS_CRASH, STATUS_STOPPED, STATUS_HALT, STATUS_TIMEOUT, STATUS_USAGE, STATUS_ERROR);
+}
+
+static void list_cpus(enum vcore_backend backend)
+{
+	const char *name, *summary;
+	char missing[256];
+
+	for (uint32_t i = 0; vcore_cpu_model(i, &name, &summary) == 0; i++) {
+		printf("%-12s %s\n", name, summary);
+		if (vcore_cpu_missing(name, backend, missing, sizeof missing) > 0)
+			printf("%-12s not here: %s\n", "", missing);
+	}
+}
+
+static void list_devices(void)
+{
+	const char *type, *summary, *properties;
+
+	for (uint32_t i = 0; vcore_device_describe(i, &type, &summary, &properties) == 0; i++) {
+		printf("%-12s %s\n", type, summary);
+		for (const char *line = properties; line && *line;) {
+			size_t n = strcspn(line, "\n");
+
+			printf("    %.*s\n", (int)n, line);
+			line += n + (line[n] == '\n');
+		}
+	}
+}
+
+static int bad(const char *option, const char *value, const char *expected)
+{
+	fprintf(stderr, "microvm: --%s %s: expected %s\n", option, value, expected);
+	return STATUS_USAGE;
+}
+
+static int take_word(const char *option, const char *value, const struct word *words, uint32_t *out)
+{
+	char expected[160] = "";
+	size_t used = 0;
+
+	for (const struct word *w = words; w->name; w++) {
+		if (!strcmp(w->name, value)) {
+			*out = w->value;
+			return -1;
+		}
+		if (used < sizeof expected)
+			used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", used ? ", " : "", w->name);
+	}
+	return bad(option, value, expected);
+}
+
+static int take_size(const char *option, const char *value, uint64_t *out)
+{
+	static const char suffixes[] = "KMGT";
+	const char *suffix;
+	unsigned shift = 0;
+	char *end;
+
+	errno = 0;
+	*out = strtoull(value, &end, 0);
+	suffix = *end ? strchr(suffixes, *end) : NULL;
+	if (suffix) {
+		shift = 10 * (unsigned)(suffix - suffixes + 1);
+		end++;
+	}
+	if (errno || end == value || *end || value[0] == '-' || *out > UINT64_MAX >> shift)
+		return bad(option, value, "a number of bytes, such as 512M");
+	*out <<= shift;
+	return -1;
+}
+
+static int take_cpus(const char *value, uint32_t *out)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (end == value || *end || n < 1 || n > 255)
+		return bad("cpus", value, "a number from 1 to 255");
+	*out = (uint32_t)n;
+	return -1;
+}
+
+static int take_timeout(const char *value, double *out)
+{
+	char *end;
+
+	*out = strtod(value, &end);
+	if (end == value || *end || !(*out > 0 && *out < 1e9))
+		return bad("timeout", value, "a number of seconds above 0");
+	return -1;
+}
+
+static int take(enum option_id id, const char *value, struct settings *s)
+{
+	switch (id) {
+	case OPT_KERNEL:
+		s->boot.kernel = value;
+		return -1;
+	case OPT_INITRD:
+		s->boot.initrd = value;
+		return -1;
+	case OPT_CMDLINE:
+		s->boot.cmdline = value;
+		return -1;
+	case OPT_MODULE:
+		if (s->module_count == MAX_MODULES)
+			return bad("module", value, "at most 15 modules");
+		s->modules[s->module_count++] = value;
+		s->boot.modules = s->modules;
+		return -1;
+	case OPT_IMAGE:
+		return take_word("image", value, images, &s->boot.image);
+	case OPT_ADDRESS:
+		return take_size("address", value, &s->boot.address);
+	case OPT_MEMORY:
+		s->shape_given = true;
+		return take_size("memory", value, &s->vm.memory);
+	case OPT_CPUS:
+		s->shape_given = true;
+		return take_cpus(value, &s->vm.vcpus);
+	case OPT_CPU:
+		s->shape_given = true;
+		s->vm.cpu = value;
+		return -1;
+	case OPT_BACKEND:
+		s->shape_given = true;
+		return take_word("backend", value, backends, &s->vm.backend);
+	case OPT_ENGINE:
+		s->shape_given = true;
+		return take_word("engine", value, engines, &s->vm.engine);
+	case OPT_IRQCHIP:
+		s->shape_given = true;
+		return take_word("irqchip", value, irqchips, &s->vm.irqchip);
+	case OPT_MACHINE:
+		s->shape_given = true;
+		return take_word("machine", value, machines, &s->vm.machine);
+	case OPT_NO_LEGACY:
+		s->shape_given = true;
+		s->vm.no_legacy = 1;
+		return -1;
+	case OPT_CONFIG:
+		s->config = value;
+		return -1;
+	case OPT_DEVICE:
+		if (!strcmp(value, "help"))
+			return list_devices(), 0;
+		if (s->device_count == MAX_DEVICES)
+			return bad("device", value, "at most 64 devices");
+		s->devices[s->device_count++] = value;
+		return -1;
+	case OPT_SERIAL:
+		s->serial = value;
+		return -1;
+	case OPT_DEBUG_EXIT:
+		s->debug_exit = value ? value : "0xf4";
+		return -1;
+	case OPT_TIMEOUT:
+		return take_timeout(value, &s->timeout);
+	case OPT_STATS:
+		s->stats = true;
+		return -1;
+	case OPT_VERBOSE:
+		s->verbose = true;
+		return -1;
+	case OPT_TRACE:
+		s->trace = true;
+		return -1;
+	case OPT_VERSION:
+		printf("microvm (libvirtcore) %s\n", vcore_version());
+		return 0;
+	case OPT_HELP:
+		print_help();
+		return 0;
+	}
+	return STATUS_USAGE;
+}
+
+static int check(struct settings *s, int argc, char **argv)
+{
+	if (optind < argc) {
+		fprintf(stderr, "microvm: \"%s\" is not an option (see microvm --help)\n", argv[optind]);
+		return STATUS_USAGE;
+	}
+	if (s->vm.cpu && !strcmp(s->vm.cpu, "help"))
+		return list_cpus(s->vm.backend), 0;
+	if (s->config && s->shape_given) {
+		fprintf(stderr, "microvm: --config describes the whole machine: put memory, cpus, cpu, backend, engine, "
+		                "irqchip, machine in it\n");
+		return STATUS_USAGE;
+	}
+	if (!s->config && !s->boot.kernel) {
+		fprintf(stderr, "microvm: --kernel FILE or --config FILE is needed (see microvm --help)\n");
+		return STATUS_USAGE;
+	}
+	if (s->boot.kernel && !s->boot.cmdline)
+		s->boot.cmdline = "console=ttyS0";
+	return -1;
+}
+
+int parse_options(int argc, char **argv, struct settings *s)
+{
+	struct option options[ROWS + 1] = {0};
+	int id, status;
+
+	for (size_t i = 0; i < ROWS; i++) {
+		options[i].name = rows[i].name;
+		options[i].has_arg = !rows[i].argument            ? no_argument
+		                     : rows[i].argument[0] == '[' ? optional_argument
+		                                                  : required_argument;
+		options[i].val = rows[i].id;
+	}
+	while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (id == '?')
+			return STATUS_USAGE;
+		status = take(id, optarg, s);
+		if (status >= 0)
+			return status;
+	}
+	return check(s, argc, argv);
+}

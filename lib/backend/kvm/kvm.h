@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Inside backend kvm. */
+#ifndef VC_KVM_KVM_H
+#define VC_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include <virtcore/error.h>
+
+#include "backend/backend.h"
+#include "core/error.h"
+#include "core/util.h"
+
+#define KVM_MSI_ROUTES 64 /* irqfds with a message of their own */
+
+struct kvm_route {
+	bool used;
+	uint64_t address;
+	uint32_t data;
+};
+
+struct kvm_vm {
+	int kvm_fd, vm_fd;
+	size_t run_size;
+	uint64_t features;   /* VCORE_FEATURE_* */
+	bool xen_hypercalls; /* KVM_CAP_XEN_HVM can hand hypercalls to us */
+	bool hypercalls_on;
+	bool tsc_control;
+	uint32_t coalesced_page;               /* page of the ring in a vcpu's mapping; 0: none */
+	pthread_mutex_t lock;                  /* protects routes, coalesced ring, stopped */
+	struct kvm_route pins[VC_GSI_COUNT];   /* SPLIT: what each IOAPIC pin sends */
+	struct kvm_route msis[KVM_MSI_ROUTES]; /* GSI VC_GSI_COUNT + n */
+	struct kvm_msr_list *msr_list;         /* what this host saves and restores */
+	/* power-on state of the kernel's controllers */
+	struct kvm_irqchip chips[3];
+	struct kvm_pit_state2 pit;
+	/* while guest time stands still */
+	bool stopped;
+	struct kvm_clock_data clock;
+};
+
+struct kvm_vcpu {
+	int fd;
+	struct kvm_run *run;
+	/* the thread inside run(), for kicks */
+	_Atomic int tid;
+	_Atomic uint32_t in_run;
+	_Atomic uint32_t kickers; /* threads that are about to signal it */
+	_Atomic uint32_t wake;    /* futex: grows with every notify */
+	sigset_t mask;            /* last given to KVM_SET_SIGNAL_MASK */
+	bool mask_set;
+	/* a port access of several elements, or one that the program answers */
+	uint32_t io_done;      /* elements dispatched */
+	bool io_open;          /* run->exit_reason's access is not complete */
+	bool io_asked;         /* ... and the program was asked for the element at io_done */
+	_Atomic int interrupt; /* vector waiting for injection (irqchip NONE); -1 */
+	struct vcore_debug debug;
+	struct kvm_lapic_state lapic; /* power-on state; FULL and SPLIT */
+	enum vc_mp_state mp_state;    /* irqchip USER: the kernel does not know */
+	uint64_t stopped_tsc;
+	uint64_t tsc_seen; /* state.tsc_offset as last given out */
+};
+
+static inline struct kvm_vm *kvm_vm_of(struct vc_bvm *vm)
+{
+	return vm->priv;
+}
+static inline struct kvm_vcpu *kvm_of(struct vc_bvcpu *v)
+{
+	return v->priv;
+}
+static inline bool kvm_in_kernel_lapic(const struct vc_bvm *vm)
+{
+	return vm->irqchip >= VCORE_IRQCHIP_SPLIT;
+}
+
+/* ioctl that is repeated after EINTR. */
+int kvm_ioctl(int fd, unsigned long request, unsigned long arg);
+#define kvm_ioctl_p(fd, request, pointer) kvm_ioctl(fd, request, (unsigned long)(pointer))
+static inline bool kvm_has(int fd, long capability)
+{
+	return kvm_ioctl(fd, KVM_CHECK_EXTENSION, (unsigned long)capability) > 0;
+}
+
+/* probe.c */
+void kvm_probe(struct vcore_backend_info *info);
+/* /dev/kvm of the right version; -errno with a sentence. */
+int kvm_open(void);
+uint64_t kvm_features(int kvm_fd);
+int kvm_cpu_features(struct vc_feature_set *features, uint32_t *phys_bits);
+
+/* vm.c */
+int kvm_vm_create(struct vc_bvm *vm);
+void kvm_vm_destroy(struct vc_bvm *vm);
+int kvm_coalesce(struct vc_bvm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, bool add);
+int kvm_ioeventfd(struct vc_bvm *vm, const struct vc_ioeventfd *e, bool add);
+int kvm_reset(struct vc_bvm *vm);
+void kvm_clock_changed(struct vc_bvm *vm);
+
+/* irq.c */
+int kvm_irq_create(struct vc_bvm *vm);
+int kvm_irqfd(struct vc_bvm *vm, int fd, int gsi, uint64_t address, uint32_t data, bool add);
+void kvm_ioapic_changed(void *bvm, unsigned pin);
+extern const struct vc_irq_sink kvm_irq_sink;
+
+/* vcpu.c */
+int kvm_vcpu_create(struct vc_bvcpu *v);
+void kvm_vcpu_destroy(struct vc_bvcpu *v);
+int kvm_set_debug(struct vc_bvcpu *v, const struct vcore_debug *debug);
+int kvm_interrupt(struct vc_bvcpu *v, uint8_t vector);
+int kvm_hypercalls(struct vc_bvm *vm, bool on);
+
+/* run.c */
+int kvm_run(struct vc_bvcpu *v, struct vcore_exit *exit);
+void kvm_notify(struct vc_bvcpu *v);
+void kvm_flush_coalesced(struct vc_bvm *vm);
+
+/* exit.c: false when the program must see *exit */
+bool kvm_handle_exit(struct vc_bvcpu *v, struct vcore_exit *exit);
+/* Take the program's answer of a PIO or MMIO exit and go on with the access. False: the program must see another part
+ * of it. */
+bool kvm_resume_access(struct vc_bvcpu *v, struct vcore_exit *exit);
+
+/* state.c */
+int kvm_get_state(struct vc_bvcpu *v, struct vc_cpu_state *state);
+int kvm_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state);
+int kvm_get_regs(struct vc_bvcpu *v, uint64_t gpr[16], uint64_t *rip, uint64_t *rflags);
+int kvm_set_regs(struct vc_bvcpu *v, const uint64_t gpr[16], uint64_t rip, uint64_t rflags);
+int kvm_get_msr(struct vc_bvcpu *v, uint32_t index, uint64_t *value);
+int kvm_set_msr(struct vc_bvcpu *v, uint32_t index, uint64_t value);
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The library's devices: one row each. */
+#include <string.h>
+
+#include "device/device.h"
+
+const struct vc_device_type *const vc_device_types[] = {
+    &vc_uart_type, &vc_i8042_type, &vc_debug_exit_type, &vc_debugcon_type, NULL,
+};
+
+const struct vc_device_type *vc_device_type_find(const char *name)
+{
+	for (unsigned i = 0; vc_device_types[i]; i++) {
+		if (!strcmp(vc_device_types[i]->name, name))
+			return vc_device_types[i];
+	}
+	return NULL;
+}

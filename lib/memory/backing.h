@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Host memory behind a slot. */
+#ifndef VC_MEMORY_BACKING_H
+#define VC_MEMORY_BACKING_H
+
+#include "memory/memory.h"
+
+/* Fill slot->hva, fd (-1 before), map_length, host_readonly from its gpa, length, flags, kind and the options. 0 or
+ * -errno with a sentence; on failure nothing is left. */
+int vc_backing_map(struct vc_slot *slot, const struct vcore_memory_options *options);
+/* NULL pointers and descriptors of -1 are fine. */
+void vc_backing_unmap(struct vc_slot *slot);
+
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Devices as the program sees them: a vcore_device is a struct vc_dev. */
+#include "device/device.h"
+
+#include <stdio.h>
+
+#include "vm/vm.h"
+
+static struct vc_dev *dev_of(vcore_device *device)
+{
+	return (struct vc_dev *)device;
+}
+
+/* The library's own ops struct, whatever size the caller's has; fails without having called destroy. */
+static int copy_ops(struct vcore_device_ops *to, const struct vcore_device_ops *from)
+{
+	return vc_struct_in(to, sizeof *to, from) < 0 ? vc_fail(EINVAL, "vcore_io_add: ops.size is not set") : 0;
+}
+
+static int add_region(struct vcore_vm *vm, struct vc_dev *dev, enum vcore_bus bus, uint64_t start, uint64_t length)
+{
+	const struct vc_backend *ops = vm->bvm.ops;
+	int r = bus == VCORE_BUS_HYPERCALL && ops->hypercalls ? ops->hypercalls(&vm->bvm, true) : 0;
+
+	return r < 0 ? r : vc_dev_add_region(&vm->buses, NULL, dev, bus, start, length);
+}
+
+int vcore_io_add(vcore_vm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, const struct vcore_device_ops *ops,
+                 void *ctx, vcore_device **device)
+{
+	struct vcore_device_ops copy;
+	struct vc_dev *dev;
+	int r = copy_ops(&copy, ops);
+
+	if (r < 0)
+		return r;
+	if (!vm) {
+		if (copy.destroy)
+			copy.destroy(ctx);
+		return vc_fail(EINVAL, "vcore_io_add: no vm given");
+	}
+	r = vc_dev_add(&vm->buses, "custom", &copy, ctx, &dev);
+	if (r < 0)
+		return r;
+	dev->owner = vm;
+	r = add_region(vm, dev, bus, start, length);
+	if (r < 0) {
+		vc_dev_remove(&vm->buses, NULL, dev);
+		return r;
+	}
+	if (device)
+		*device = (vcore_device *)dev;
+	return 0;
+}
+
+int vcore_io_add_region(vcore_device *device, enum vcore_bus bus, uint64_t start, uint64_t length)
+{
+	struct vcore_vm *vm;
+
+	if (!device)
+		return vc_fail(EINVAL, "vcore_io_add_region: no device given");
+	vm = dev_of(device)->owner;
+	return add_region(vm, dev_of(device), bus, start, length);
+}
+
+/* Whether [start, start+length) lies inside one region of dev. */
+static bool inside_region(struct vcore_vm *vm, const struct vc_dev *dev, enum vcore_bus bus, uint64_t start,
+                          uint64_t length)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&vm->buses.lock);
+	for (uint32_t i = 0; vm->buses.map[bus] && i < vm->buses.map[bus]->count; i++) {
+		const struct vc_region *r = &vm->buses.map[bus]->regions[i];
+
+		if (r->dev == dev && start >= r->start && length <= r->length && start - r->start <= r->length - length)
+			found = true;
+	}
+	pthread_mutex_unlock(&vm->buses.lock);
+	return found;
+}
+
+int vcore_io_coalesce(vcore_device *device, enum vcore_bus bus, uint64_t start, uint64_t length)
+{
+	struct vcore_vm *vm;
+
+	if (!device || bus > VCORE_BUS_MMIO || !length)
+		return vc_fail(EINVAL, "vcore_io_coalesce: a device, a bus of 0 (ports) or 1 (MMIO) and a length are needed");
+	vm = dev_of(device)->owner;
+	if (!inside_region(vm, dev_of(device), bus, start, length))
+		return vc_fail(EINVAL, "vcore_io_coalesce: [%#llx, +%#llx) is not inside a region of the device",
+		               (unsigned long long)start, (unsigned long long)length);
+	return vm->bvm.ops->coalesce ? vm->bvm.ops->coalesce(&vm->bvm, bus, start, length, true) : 0;
+}
+
+static int unknown_type(const char *type)
+{
+	char known[512] = "";
+	size_t used = 0;
+
+	for (const struct vc_device_type *const *t = vc_device_types; *t && used < sizeof known; t++)
+		used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", (*t)->name);
+	return vc_fail(ENOENT, "there is no device type \"%s\": expected one of %s", type, known);
+}
+
+int vcore_device_add(vcore_vm *vm, const char *name, const char *properties, vcore_device **device)
+{
+	const struct vc_device_type *type;
+	struct vc_props *props;
+	struct vc_dev *dev = NULL;
+	int r;
+
+	if (!vm || !name)
+		return vc_fail(EINVAL, "vcore_device_add: a vm and a device type are needed");
+	type = vc_device_type_find(name);
+	if (!type)
+		return unknown_type(name);
+	r = vc_props_parse(properties, &props);
+	if (r < 0)
+		return r;
+	r = type->create(&vm->bvm.env, props, &dev);
+	if (r >= 0) {
+		dev->owner = vm;
+		r = vc_props_finish(props, name);
+		if (r < 0)
+			vc_dev_remove(&vm->buses, NULL, dev);
+	}
+	vc_props_free(props);
+	if (r >= 0 && device)
+		*device = (vcore_device *)dev;
+	return r < 0 ? r : 0;
+}
+
+int vcore_device_remove(vcore_device *device)
+{
+	struct vcore_vm *vm;
+
+	if (!device)
+		return vc_fail(EINVAL, "vcore_device_remove: no device given");
+	if (dev_of(device)->fixed)
+		return vc_fail(ENOTSUP, "device %s is a part of the machine type and cannot be removed", dev_of(device)->type);
+	vm = dev_of(device)->owner;
+	return vc_dev_remove(&vm->buses, NULL, dev_of(device));
+}
+
+const char *vcore_device_type(vcore_device *device)
+{
+	return device ? dev_of(device)->type : "";
+}
+
+int vcore_device_describe(uint32_t index, const char **type, const char **summary, const char **properties)
+{
+	const struct vc_device_type *const *t = vc_device_types;
+
+	while (*t && index-- > 0)
+		t++;
+	if (!*t)
+		return vc_fail(ENOENT, "there are no more device types");
+	if (type)
+		*type = (*t)->name;
+	if (summary)
+		*summary = (*t)->summary;
+	if (properties)
+		*properties = (*t)->properties;
+	return 0;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The vm object: what the public entry points share. */
+#ifndef VC_VM_VM_H
+#define VC_VM_VM_H
+
+#include <virtcore/virtcore.h>
+
+#include "backend/backend.h"
+#include "chipset/chipset.h"
+#include "core/error.h"
+#include "core/util.h"
+#include "loader/loader.h"
+
+#define VC_MAX_VCPUS 255
+
+/* Who may touch a vcpu now. */
+enum vc_owner {
+	VC_OWNER_NONE = 0,
+	VC_OWNER_API = 1,     /* a state function */
+	VC_OWNER_PROGRAM = 2, /* vcore_vcpu_run() */
+	VC_OWNER_THREAD = 3,  /* vcore_vm_start(): the library's thread */
+};
+
+struct vcore_vcpu {
+	struct vc_bvcpu b;
+	struct vcore_vm *vm;
+	_Atomic uint32_t owner;     /* enum vc_owner */
+	_Atomic(pthread_t) runner;  /* valid while `executing` */
+	_Atomic uint32_t executing; /* inside backend->run(), callbacks included */
+	bool parked;                /* THREAD: not inside backend->run(); under vm->lock */
+	bool has_thread;            /* under vm->lock */
+	bool created;               /* vcpu_create succeeded */
+	pthread_t thread;
+};
+
+/* An eventfd that raises an interrupt, served by the loop where the backend has no irqfd. */
+struct vc_irqfd {
+	struct vcore_vm *vm;
+	struct vc_irqfd *next;
+	struct vc_watch *watch;
+	int caller_fd, fd; /* as named by the caller, and our duplicate */
+	int gsi;           /* -1: MSI */
+	uint64_t address;
+	uint32_t data;
+};
+
+/* What a machine type is made of. */
+struct vc_machine {
+	const char *name;
+	enum vcore_machine id;
+	uint64_t default_memory;
+	bool has_chipset;
+	/* after the backend's vm exists: adds RAM and parts */
+	int (*build)(struct vcore_vm *vm, const struct vcore_options *options);
+};
+extern const struct vc_machine *const vc_machines[]; /* NULL-terminated */
+
+struct vcore_vm {
+	_Atomic uint32_t refs;
+	struct vc_log log;
+	struct vc_gate gate;
+	struct vc_clock clock;
+	struct vc_loop *loop;
+	enum vcore_loop_mode loop_mode;
+	struct vc_mem mem;
+	struct vc_buses buses;
+	struct vc_irqs irqs;
+	const struct vc_machine *machine;
+	bool no_legacy;
+	struct vc_bvm bvm;
+	struct vcore_vcpu *vcpus;
+
+	/* chipset parts of the library; NULL where absent */
+	struct vc_lapics *lapics;
+	struct vc_pic *pic;
+	struct vc_ioapic *ioapic;
+	struct vc_acpi_pm *pm;
+	struct vc_fw_cfg *fw_cfg;
+	uint64_t ram_low, ram_high; /* bytes from 0, and from 4 GiB */
+
+	/* paths of the last vcore_boot() from files, for reset; under lock */
+	struct vc_boot_record *boot;
+
+	pthread_mutex_t lock; /* protects all below, and vcpus' parked and has_thread */
+	pthread_cond_t changed;
+	enum vcore_vm_state state;
+	bool hold;           /* vcpu threads must park */
+	bool ending;         /* a final exit is recorded in `final` */
+	uint32_t threads_in; /* vcpu threads not parked and not ended */
+	struct vcore_exit final;
+	int exit_fd; /* eventfd, readable once EXITED */
+	struct vc_irqfd *irqfds;
+
+	/* for timeouts of vcore_vcpu_run(): made at first use, under lock */
+	struct vc_clock host_clock;
+	struct vc_loop *timeouts;
+
+	bool parts_ready[8]; /* how far construction came, for a failing vcore_vm_new(); see vm.c */
+};
+
+static inline struct vcore_vm *vc_vm_of_mem(struct vc_mem *mem)
+{
+	return VC_CONTAINER_OF(mem, struct vcore_vm, mem);
+}
+static inline struct vcore_vcpu *vc_vcpu_of(struct vc_bvcpu *b)
+{
+	return VC_CONTAINER_OF(b, struct vcore_vcpu, b);
+}
+
+/* run.c */
+/* Record why the vm ends and make all vcpus leave; the first one wins. Any thread, any mode. */
+void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit);
+/* Stop and join the library's vcpu threads. */
+void vc_vm_join(struct vcore_vm *vm);
+extern const struct vc_machine_ops vc_vm_machine_ops;
+/* True on one of the vm's vcpu threads or inside vcore_vcpu_run(). */
+bool vc_vm_is_own_thread(struct vcore_vm *vm);
+
+/* vcpu.c */
+int vc_vcpu_init(struct vcore_vm *vm, uint32_t index);
+void vc_vcpu_fini(struct vcore_vcpu *vcpu);
+/* Claim the vcpu for reading or changing its state. 0, -EBUSY, -EINVAL; then vc_vcpu_unlock(). */
+int vc_vcpu_lock(struct vcore_vcpu *vcpu, bool change, unsigned *cookie);
+void vc_vcpu_unlock(struct vcore_vcpu *vcpu, unsigned cookie);
+int vc_vcpu_get_state(struct vcore_vcpu *vcpu, struct vc_cpu_state *state);
+int vc_vcpu_set_state(struct vcore_vcpu *vcpu, const struct vc_cpu_state *state);
+/* All vcpus to power-on state. */
+int vc_vcpus_reset(struct vcore_vm *vm);
+
+/* irq.c */
+void vc_vm_free_irqfds(struct vcore_vm *vm);
+extern const struct vc_irq_sink vc_user_irq_sink; /* ctx: the vcore_vm */
+
+/* boot.c */
+void vc_boot_forget(struct vcore_vm *vm);
+int vc_boot_again(struct vcore_vm *vm);
+
+/* select.c */
+/* The backend for these options; logs why. NULL with *error set. */
+const struct vc_backend *vc_backend_select(const struct vcore_options *options, const struct vc_log *log, int *error);
+
+#endif
