@@ -25,6 +25,9 @@ bool emu_deliver_nmi(struct emu_vcpu *c); /* masks NMIs until IRET */
 
 /* ---- between event.c, delivery.c, task.c and the system instructions ---- */
 
+#define EMU_DR6_B  0xfu    /* B0-B3 */
+#define EMU_DR7_GD 0x2000u /* general detect */
+
 /* One event on its way through the IDT. */
 struct emu_event {
 	uint8_t vector;
@@ -37,7 +40,7 @@ struct emu_event {
 
 /* Through the IVT or IDT, in the current mode. Raises what delivery raises, with nothing committed; error codes without the EXT bit. */
 void emu_deliver(struct emu_vcpu *c, const struct emu_event *e);
-/* INT n in virtual-8086 mode with its interrupt table at linear 0 (CR4.VME). rflags: image to be saved. */
-void emu_deliver_ivt(struct emu_vcpu *c, uint64_t table, const struct emu_event *e);
+/* Through a table of real-mode vectors: the IVT, or that of a virtual-8086 task (VME). clear: flags to clear after saving. */
+void emu_deliver_ivt(struct emu_vcpu *c, uint64_t table, const struct emu_event *e, uint64_t clear);
 
 #endif
