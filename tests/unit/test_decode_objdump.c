@@ -473,8 +473,9 @@ static bool same_dialect(const struct emu_insn *insn, const struct shape *s, con
 	if (insn->base == EMU_REG_RIP || insn->desc->imm == EMU_IMM_MOFFS || insn->desc->imm == EMU_IMM_V ||
 	    strstr(v->text, "riz") || strstr(v->text, "eiz"))
 		return false; /* other notation */
-	if (s->rex && (s->p66 || strcmp(v->text, "pause") == 0))
-		return false; /* objdump lets 66 beat REX.W at times, and does not see that F3 with REX.B 90 is XCHG */
+	if (s->rex_lost || (s->p66 && (s->rex || s->rep)) || strcmp(v->text, "pause") == 0)
+		return false; /* objdump loses prefixes; lets 66 beat REX.W at times; does not see that F3 with REX.B 90 is XCHG
+		               */
 	if (insn->stacksize || insn->desc->enc == EMU_ENC_REL || insn->desc->enc == EMU_ENC_FAR ||
 	    insn->desc->enc == EMU_ENC_M)
 		return insn->stacksize == 8; /* suffixes by operand size */
