@@ -2,6 +2,7 @@
 /* How fast backend emu is here: short guest loops in ring 0 and ring 3 of a throw-away vcpu without a vm around it. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <virtcore/error.h>
 
 #include "backend/emu/vcpu.h"
 
