@@ -1,30 +1,55 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table a vcpu answers CPUID from (SDM vol. 2, CPUID), and what the host's CPU has. */
+/* The CPUID table of a vcpu: SDM vol. 2, CPUID; AMD APM vol. 3 appendix E; the KVM leaves of
+ * Documentation/virt/kvm/x86/cpuid.rst. */
 #include "cpu/cpuid.h"
 
 #include <cpuid.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/error.h"
 #include "core/util.h"
 #include "cpu/models.h"
 #include "cpu/state.h"
 
-#define MAX_BASIC      0x16u
-#define MAX_EXTENDED   0x80000008u
-#define MAX_HYPERVISOR 0x40000010u
-#define XSAVE_LEGACY   576u /* legacy region and header */
-#define AVX_SIZE       256u
-#define AVX_OFFSET     576u
+#define MAX_BASIC         0x16u
+#define MAX_HYPERVISOR    0x40000010u
+#define MAX_EXTENDED      0x80000008u
+#define MAX_VCPUS         255u
+#define DEFAULT_PHYS_BITS 40u
+
+#define LAPIC_HZ         1000000000u /* timer input of the LAPIC, which Linux takes the crystal of leaf 0x15 for */
+#define XSAVE_LEGACY     576u        /* bytes: x87, SSE, header */
+#define XSAVE_AVX        256u
+#define OSXSAVE_BIT      (1u << 27) /* leaf 1 ECX */
+#define OSPKE_BIT        (1u << 4)  /* leaf 7 ECX */
+#define APIC_BIT         (1u << 9)  /* leaf 1 EDX; also leaf 0x80000001 of AMD */
+#define APIC_BASE_ENABLE 0x800u
+
+/* Leaf 0x80000001 EDX of AMD repeats these bits of leaf 1. */
+#define AMD_REPEATED 0x0183f3ffu
 
 static const struct {
+	const char *name;
 	uint32_t leaf, subleaf;
 	uint8_t reg, bit;
-} feature_bits[] = {[VC_F_NONE] = {0, 0, 0, 0},
-#define X(id, name, leaf, sub, reg, bit) [VC_F_##id] = {leaf, sub, reg, bit},
-                    VC_FEATURES(X)
+} features[VC_F_COUNT] = {
+#define X(id, text, l, s, r, b) [VC_F_##id] = {.name = (text), .leaf = (l), .subleaf = (s), .reg = (r), .bit = (b)},
+    VC_FEATURES(X)
 #undef X
 };
+
+const char *vc_feature_name(enum vc_feature f)
+{
+	return f > VC_F_NONE && f < VC_F_COUNT ? features[f].name : "?";
+}
+
+uint64_t vc_cpuid_xcr0_mask(const struct vc_feature_set *set)
+{
+	if (!vc_feature_has(set, VC_F_XSAVE))
+		return 0;
+	return VC_XSTATE_X87 | VC_XSTATE_SSE | (vc_feature_has(set, VC_F_AVX) ? VC_XSTATE_AVX : 0);
+}
 
 /* ---- the host ---- */
 
@@ -32,257 +57,300 @@ static uint64_t host_xcr0(void)
 {
 	uint32_t low, high;
 
-	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
 	return (uint64_t)high << 32 | low;
 }
 
-void vc_cpuid_host(struct vc_feature_set *features)
+void vc_cpuid_host(struct vc_feature_set *set)
 {
-	uint32_t leaf = 0, subleaf = ~0u, r[4] = {0};
+	uint32_t regs[4] = {0}, leaf = 0, subleaf = 0;
+	uint64_t xcr0 = 0;
 
-	*features = (struct vc_feature_set){0};
-	for (int f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
-		/* neighbours in the list share a leaf: CPUID is slow inside a vm */
-		if (feature_bits[f].leaf != leaf || feature_bits[f].subleaf != subleaf) {
-			leaf = feature_bits[f].leaf;
-			subleaf = feature_bits[f].subleaf;
-			if ((leaf >> 28) == 4 || !__get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]))
-				memset(r, 0, sizeof r);
+	*set = (struct vc_feature_set){{0, 0}};
+	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
+		if (features[f].leaf >> 16 == 0x4000)
+			continue; /* given by a hypervisor, not by the CPU */
+		if (features[f].leaf != leaf || features[f].subleaf != subleaf) {
+			/* the table is sorted by leaf: CPUID is slow, and asked once each */
+			leaf = features[f].leaf;
+			subleaf = features[f].subleaf;
+			if (!__get_cpuid_count(leaf, subleaf, &regs[VC_EAX], &regs[VC_EBX], &regs[VC_ECX], &regs[VC_EDX]))
+				memset(regs, 0, sizeof regs);
+			if (leaf == 1 && regs[VC_ECX] & OSXSAVE_BIT)
+				xcr0 = host_xcr0();
 		}
-		vc_feature_put(features, f, r[feature_bits[f].reg] >> feature_bits[f].bit & 1);
+		vc_feature_put(set, f, regs[features[f].reg] >> features[f].bit & 1);
 	}
-	__cpuid(1, r[0], r[1], r[2], r[3]);
-	if (!(r[VC_ECX] >> 27 & 1)) /* OSXSAVE: the kernel below does not switch extended state */
-		vc_feature_put(features, VC_F_XSAVE, false);
-	else if (!(host_xcr0() & VC_XSTATE_AVX))
-		vc_feature_put(features, VC_F_AVX, false);
-	vc_feature_drop_orphans(features);
+	/* what the host kernel does not save cannot be used */
+	if ((xcr0 & (VC_XSTATE_X87 | VC_XSTATE_SSE)) != (VC_XSTATE_X87 | VC_XSTATE_SSE))
+		vc_feature_put(set, VC_F_XSAVE, false);
+	if (!(xcr0 & VC_XSTATE_AVX))
+		vc_feature_put(set, VC_F_AVX, false);
+	vc_features_drop_dependents(set);
 }
 
-uint64_t vc_cpuid_xcr0_mask(const struct vc_feature_set *features)
+/* ---- building the table ---- */
+
+static void add_leaf(struct vc_cpuid *c, uint32_t leaf, uint32_t eax, uint32_t ebx, uint32_t ecx, uint32_t edx)
 {
-	if (!vc_feature_has(features, VC_F_XSAVE))
-		return VC_XSTATE_X87;
-	return VC_XSTATE_X87 | VC_XSTATE_SSE | (vc_feature_has(features, VC_F_AVX) ? VC_XSTATE_AVX : 0);
+	if (c->count < VC_CPUID_MAX)
+		c->entries[c->count++] = (struct vc_cpuid_entry){.leaf = leaf, .regs = {eax, ebx, ecx, edx}};
 }
 
-/* ---- building ---- */
-
-static struct vc_cpuid_entry *add(struct vc_cpuid *c, uint32_t leaf, uint32_t subleaf, bool has_subleaf)
+static void add_subleaf(struct vc_cpuid *c, uint32_t leaf, uint32_t subleaf, const uint32_t regs[4])
 {
-	struct vc_cpuid_entry *e = &c->entries[c->count++];
-
-	*e = (struct vc_cpuid_entry){.leaf = leaf, .subleaf = subleaf, .has_subleaf = has_subleaf};
-	return e;
+	add_leaf(c, leaf, regs[0], regs[1], regs[2], regs[3]);
+	c->entries[c->count - 1].subleaf = subleaf;
+	c->entries[c->count - 1].has_subleaf = 1;
 }
 
-static struct vc_cpuid_entry *find(const struct vc_cpuid *c, uint32_t leaf, uint32_t subleaf)
+static bool is_amd(const struct vc_cpu_identity *identity)
 {
-	for (uint32_t i = 0; i < c->count; i++) {
-		const struct vc_cpuid_entry *e = &c->entries[i];
-
-		if (e->leaf == leaf && (!e->has_subleaf || e->subleaf == subleaf))
-			return (struct vc_cpuid_entry *)(uintptr_t)e;
-	}
-	return NULL;
+	return strcmp(identity->vendor, "AuthenticAMD") == 0 || strcmp(identity->vendor, "HygonGenuine") == 0;
 }
 
-static void set4(struct vc_cpuid_entry *e, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+/* Bits that number `vcpus` processors. */
+static unsigned id_bits(uint32_t vcpus)
 {
-	e->regs[VC_EAX] = a;
-	e->regs[VC_EBX] = b;
-	e->regs[VC_ECX] = c;
-	e->regs[VC_EDX] = d;
+	return vcpus > 1 ? 32 - (unsigned)__builtin_clz(vcpus - 1) : 0;
 }
 
-/* Family, model, stepping as leaf 1 has them. */
-static uint32_t signature(const struct vc_cpu_model *m)
+static void add_vendor(struct vc_cpuid *c, uint32_t leaf, uint32_t max, const char vendor[13])
 {
-	uint32_t family = m->family < 15 ? m->family : 15, extended = m->family < 15 ? 0 : m->family - 15, a, b, c, d;
-
-	if (!m->family) {
-		__cpuid(1, a, b, c, d);
-		return a & 0x0fff3fff;
-	}
-	return extended << 20 | (m->model >> 4) << 16 | family << 8 | (m->model & 15) << 4 | m->stepping;
+	add_leaf(c, leaf, max, vc_ld32(vendor), vc_ld32(vendor + 8), vc_ld32(vendor + 4));
 }
 
-static void add_vendor(struct vc_cpuid *c, const struct vc_cpu_model *m)
-{
-	uint32_t a, r[3];
+struct cache {
+	uint8_t type, level; /* 1 data, 2 instruction, 3 unified */
+	uint8_t ways;
+	uint32_t sets;
+};
+#define LINE 64u
+static const struct cache caches[] = {
+    {.type = 1, .level = 1, .ways = 8, .sets = 64},     /* 32 KiB */
+    {.type = 2, .level = 1, .ways = 8, .sets = 64},     /* 32 KiB */
+    {.type = 3, .level = 2, .ways = 8, .sets = 1024},   /* 512 KiB */
+    {.type = 3, .level = 3, .ways = 16, .sets = 16384}, /* 16 MiB, shared by the package */
+};
 
-	if (!m->family)
-		__cpuid(0, a, r[0], r[2], r[1]);
-	else
-		memcpy(r, m->amd ? "AuthenticAMD" : "GenuineIntel", sizeof r);
-	set4(add(c, 0, 0, false), MAX_BASIC, r[0], r[2], r[1]);
-	set4(add(c, 0x80000000, 0, false), MAX_EXTENDED, r[0], r[2], r[1]);
-}
-
-static void add_brand(struct vc_cpuid *c, const struct vc_cpu_model *m)
-{
-	char text[48] = {0};
-	uint32_t r[12];
-
-	if (m->family)
-		snprintf(text, sizeof text, "libvirtcore %s", m->name);
-	memcpy(r, text, sizeof r);
-	for (uint32_t i = 0; i < 3; i++) {
-		if (!m->family)
-			__cpuid(0x80000002 + i, r[i * 4], r[i * 4 + 1], r[i * 4 + 2], r[i * 4 + 3]);
-		set4(add(c, 0x80000002 + i, 0, false), r[i * 4], r[i * 4 + 1], r[i * 4 + 2], r[i * 4 + 3]);
-	}
-}
-
-static uint32_t log2_up(uint32_t n)
-{
-	return n > 1 ? 32 - (uint32_t)__builtin_clz(n - 1) : 0;
-}
-
-/* One package, a core a vcpu. */
-static void add_topology(struct vc_cpuid *c, uint32_t vcpus)
-{
-	uint32_t bits = log2_up(vcpus);
-
-	set4(add(c, 0xb, 0, true), 0, 1, 1u << 8 | 0, 0);
-	set4(add(c, 0xb, 1, true), bits, vcpus, 2u << 8 | 1, 0);
-	set4(add(c, 0xb, 2, true), 0, 0, 2, 0);
-}
-
-/* Deterministic cache parameters: type, level, ways, sets, all with 64-byte lines. */
+/* Leaf 4: deterministic cache parameters. */
 static void add_caches(struct vc_cpuid *c, uint32_t vcpus)
 {
-	static const struct {
-		uint8_t type, level;
-		uint32_t ways, sets;
-	} caches[] = {{1, 1, 8, 64}, {2, 1, 8, 64}, {3, 2, 16, 1024}, {3, 3, 16, 16384}};
-	uint32_t cores = (1u << log2_up(vcpus)) - 1;
+	uint32_t ids = 1u << id_bits(vcpus), cores = ids > 64 ? 63 : ids - 1;
 
-	for (uint32_t i = 0; i < VC_ARRAY_SIZE(caches); i++) {
-		uint32_t sharing = caches[i].level == 3 ? cores : 0;
+	for (uint32_t n = 0; n < VC_ARRAY_SIZE(caches); n++) {
+		const struct cache *cache = &caches[n];
+		uint32_t sharing = cache->level == 3 ? ids - 1 : 0;
+		const uint32_t regs[4] = {
+		    cache->type | cache->level << 5 | 1u << 8 /* self-initializing */ | sharing << 14 | cores << 26,
+		    (LINE - 1) | (uint32_t)(cache->ways - 1) << 22, cache->sets - 1,
+		    cache->level == 3 ? 1u << 1 : 0, /* L3 is inclusive */
+		};
 
-		set4(add(c, 4, i, true),
-		     caches[i].type | (uint32_t)caches[i].level << 5 | 1u << 8 | sharing << 14 |
-		         (cores < 63 ? cores : 63) << 26,
-		     63 | (caches[i].ways - 1) << 22, caches[i].sets - 1, 0);
+		add_subleaf(c, 4, n, regs);
 	}
-	add(c, 4, VC_ARRAY_SIZE(caches), true);
 }
 
+/* Leaf 0xb: one thread a core, one package. EDX, the x2APIC ID, is set by vc_cpuid_set_apic_id(). */
+static void add_topology(struct vc_cpuid *c, uint32_t vcpus)
+{
+	const uint32_t smt[4] = {0, 1, 1u << 8 | 0, 0};
+	const uint32_t core[4] = {id_bits(vcpus), vcpus, 2u << 8 | 1, 0};
+
+	add_subleaf(c, 0xb, 0, smt);
+	add_subleaf(c, 0xb, 1, core);
+}
+
+/* Leaf 0xd. EBX of subleaves 0 and 1 depends on XCR0: vc_cpuid_query() fills it. */
 static void add_xsave(struct vc_cpuid *c)
 {
-	uint64_t mask = vc_cpuid_xcr0_mask(&c->features);
+	uint32_t mask = (uint32_t)vc_cpuid_xcr0_mask(&c->features);
 	bool avx = mask & VC_XSTATE_AVX;
-	uint32_t size = XSAVE_LEGACY + (avx ? AVX_SIZE : 0);
+	const uint32_t main[4] = {mask, XSAVE_LEGACY, XSAVE_LEGACY + (avx ? XSAVE_AVX : 0), 0};
+	const uint32_t extended[4] = {0, 0, 0, 0};
+	const uint32_t ymm[4] = {XSAVE_AVX, XSAVE_LEGACY, 0, 0};
 
-	if (!vc_feature_has(&c->features, VC_F_XSAVE)) {
-		add(c, 0xd, 0, true);
+	if (!mask)
 		return;
-	}
-	/* EBX is filled in by the query: it follows XCR0 */
-	set4(add(c, 0xd, 0, true), (uint32_t)mask, size, size, 0);
-	add(c, 0xd, 1, true);
+	add_subleaf(c, 0xd, 0, main);
+	add_subleaf(c, 0xd, 1, extended);
 	if (avx)
-		set4(add(c, 0xd, 2, true), AVX_SIZE, AVX_OFFSET, 0, 0);
+		add_subleaf(c, 0xd, 2, ymm);
+}
+
+/*
+ * Leaf 0x15: TSC = crystal * EBX / EAX. The fraction is the nearest to tsc_khz that keeps crystal kHz * EBX, which
+ * Linux computes so, within 32 bits; leaf 0x40000010 is exact.
+ */
+static void add_tsc(struct vc_cpuid *c, uint64_t tsc_khz)
+{
+	const uint64_t crystal_khz = LAPIC_HZ / 1000, largest = UINT32_MAX / crystal_khz;
+	uint32_t numerator = 0, denominator = 0;
+	uint64_t best = UINT64_MAX;
+
+	for (uint64_t d = 1; d <= largest; d++) {
+		uint64_t n = (tsc_khz * d + crystal_khz / 2) / crystal_khz, khz, error;
+
+		if (n > largest)
+			break;
+		khz = n * crystal_khz / d;
+		error = khz > tsc_khz ? khz - tsc_khz : tsc_khz - khz;
+		if (n && error < best) {
+			best = error;
+			numerator = (uint32_t)n;
+			denominator = (uint32_t)d;
+		}
+	}
+	add_leaf(c, 0x15, denominator, numerator, numerator ? LAPIC_HZ : 0, 0);
+	add_leaf(c, 0x16, (uint32_t)(tsc_khz / 1000) & 0xffff, (uint32_t)(tsc_khz / 1000) & 0xffff, 100, 0);
+}
+
+static void add_basic(struct vc_cpuid *c, const struct vc_cpu_identity *identity, uint32_t vcpus, uint64_t tsc_khz)
+{
+	uint32_t ids = 1u << id_bits(vcpus);
+
+	add_vendor(c, 0, MAX_BASIC, identity->vendor);
+	add_leaf(c, 1, identity->signature, (LINE / 8) << 8 | (ids > 255 ? 255 : ids) << 16, 0, 0);
+	add_leaf(c, 2, 0x00ff0001, 0, 0, 0); /* descriptor 0xff: caches are in leaf 4 */
+	add_caches(c, vcpus);
+	if (vc_feature_has(&c->features, VC_F_MONITOR))
+		add_leaf(c, 5, LINE, LINE, 3 /* extensions; interrupts break */, 0);
+	add_leaf(c, 6, 0, 0, 0, 0);
+	add_leaf(c, 7, 0, 0, 0, 0);
+	c->entries[c->count - 1].has_subleaf = 1;
+	add_topology(c, vcpus);
+	add_xsave(c);
+	add_tsc(c, tsc_khz);
 }
 
 static void add_hypervisor(struct vc_cpuid *c, uint64_t tsc_khz)
 {
-	uint32_t r[3];
+	static const char signature[12] = "KVMKVMKVM\0\0";
 
-	memcpy(r, "KVMKVMKVM\0\0\0", sizeof r);
-	set4(add(c, 0x40000000, 0, false), MAX_HYPERVISOR, r[0], r[1], r[2]);
-	add(c, 0x40000001, 0, false);
-	/* TSC and APIC bus frequency in kHz, as other hypervisors tell them too */
-	set4(add(c, 0x40000010, 0, false), (uint32_t)tsc_khz, 1000000, 0, 0);
+	add_leaf(c, 0x40000000, MAX_HYPERVISOR, vc_ld32(signature), vc_ld32(signature + 4), vc_ld32(signature + 8));
+	add_leaf(c, 0x40000001, 0, 0, 0, 0);
+	add_leaf(c, MAX_HYPERVISOR, (uint32_t)(tsc_khz > UINT32_MAX ? 0 : tsc_khz), LAPIC_HZ / 1000, 0, 0);
 }
 
-static void add_leaves(struct vc_cpuid *c, const struct vc_cpu_model *m, const struct vc_cpu_model_request *request)
+static void add_extended(struct vc_cpuid *c, const struct vc_cpu_identity *identity, uint32_t vcpus)
 {
-	uint32_t la57 = vc_feature_has(&c->features, VC_F_LA57) ? 57 : 48;
+	bool amd = is_amd(identity);
+	uint32_t linear_bits = vc_feature_has(&c->features, VC_F_LA57) ? 57 : 48;
 
-	add_vendor(c, m);
-	set4(add(c, 1, 0, false), signature(m), 8u << 8, 0, 0); /* CLFLUSH lines of 8 quadwords */
-	set4(add(c, 2, 0, false), 0x00feff01, 0, 0, 0);         /* caches and TLBs: see leaf 4 */
-	add_caches(c, request->vcpus);
-	set4(add(c, 5, 0, false), 64, 64, 3, 0); /* MONITOR line size */
-	add(c, 6, 0, false);
-	add(c, 7, 0, true);
-	add_topology(c, request->vcpus);
-	add_xsave(c);
-	/* TSC = crystal * EBX / EAX, with a crystal of 1 MHz; frequencies that are no whole MHz are left to the clocks */
-	if (request->tsc_khz && request->tsc_khz % 1000 == 0)
-		set4(add(c, 0x15, 0, false), 1, (uint32_t)(request->tsc_khz / 1000), 1000000, 0);
+	if (amd)
+		add_vendor(c, 0x80000000, MAX_EXTENDED, identity->vendor);
 	else
-		add(c, 0x15, 0, false);
-	set4(add(c, 0x16, 0, false), (uint32_t)(request->tsc_khz / 1000), (uint32_t)(request->tsc_khz / 1000), 100, 0);
-	if (vc_feature_has(&c->features, VC_F_HYPERVISOR))
-		add_hypervisor(c, request->tsc_khz);
-	set4(add(c, 0x80000001, 0, false), m->amd ? signature(m) : 0, 0, 0, 0);
-	add_brand(c, m);
-	set4(add(c, 0x80000005, 0, false), 0, 0, 32u << 24 | 8u << 16 | 1u << 8 | 64, 32u << 24 | 8u << 16 | 1u << 8 | 64);
-	set4(add(c, 0x80000006, 0, false), 0, 0, 1024u << 16 | 8u << 12 | 64, 0);
-	add(c, 0x80000007, 0, false);
-	set4(add(c, 0x80000008, 0, false), c->phys_bits | la57 << 8, 0, request->vcpus > 1 ? request->vcpus - 1 : 0, 0);
+		add_leaf(c, 0x80000000, MAX_EXTENDED, 0, 0, 0);
+	add_leaf(c, 0x80000001, amd ? identity->signature : 0, 0, amd && vcpus > 1 ? 1u << 1 /* CmpLegacy */ : 0, 0);
+	for (uint32_t n = 0; n < 3; n++) {
+		const char *part = identity->brand + 16 * n;
+
+		add_leaf(c, 0x80000002 + n, vc_ld32(part), vc_ld32(part + 4), vc_ld32(part + 8), vc_ld32(part + 12));
+	}
+	/* the caches of leaf 4 again: L1 in KiB, ways, lines a tag, line; L2 in KiB; L3 in 512 KiB */
+	add_leaf(c, 0x80000005, 0, 0, amd ? 32u << 24 | 8u << 16 | 1u << 8 | LINE : 0,
+	         amd ? 32u << 24 | 8u << 16 | 1u << 8 | LINE : 0);
+	add_leaf(c, 0x80000006, 0, 0, 512u << 16 | 6u << 12 | (amd ? 1u << 8 : 0) | LINE,
+	         amd ? 32u << 18 | 8u << 12 | 1u << 8 | LINE : 0);
+	add_leaf(c, 0x80000007, 0, 0, 0, 0);
+	add_leaf(c, 0x80000008, c->phys_bits | linear_bits << 8, 0, amd ? (vcpus - 1) | id_bits(vcpus) << 12 : 0, 0);
 }
 
-static void put_features(struct vc_cpuid *c, bool amd)
+static struct vc_cpuid_entry *find(const struct vc_cpuid *c, uint32_t leaf, uint32_t subleaf)
 {
-	for (int f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
-		struct vc_cpuid_entry *e = find(c, feature_bits[f].leaf, feature_bits[f].subleaf);
+	for (uint32_t n = 0; n < c->count && n < VC_CPUID_MAX; n++) {
+		const struct vc_cpuid_entry *e = &c->entries[n];
+
+		if (e->leaf == leaf && (!e->has_subleaf || e->subleaf == subleaf))
+			return (struct vc_cpuid_entry *)e;
+	}
+	return NULL;
+}
+
+static void set_feature_bits(struct vc_cpuid *c, bool amd)
+{
+	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
+		struct vc_cpuid_entry *e = find(c, features[f].leaf, features[f].subleaf);
 
 		if (e && vc_feature_has(&c->features, f))
-			e->regs[feature_bits[f].reg] |= 1u << feature_bits[f].bit;
+			e->regs[features[f].reg] |= 1u << features[f].bit;
 	}
-	/* AMD repeats leaf 1's EDX features in 0x80000001 */
 	if (amd)
-		find(c, 0x80000001, 0)->regs[VC_EDX] |= find(c, 1, 0)->regs[VC_EDX] & 0x0183f3ff;
+		find(c, 0x80000001, 0)->regs[VC_EDX] |= find(c, 1, 0)->regs[VC_EDX] & AMD_REPEATED;
 }
 
-static void name_missing(const struct vc_feature_set *wanted, const struct vc_feature_set *got, char *text,
-                         size_t length)
+/* ---- what is offered ---- */
+
+static void name_missing(const struct vc_feature_set *missing, char *text, size_t length)
 {
 	size_t used = 0;
 
 	if (!text || !length)
 		return;
 	text[0] = '\0';
-	for (int f = VC_F_NONE + 1; f < VC_F_COUNT && used < length; f++)
-		if (vc_feature_has(wanted, f) && !vc_feature_has(got, f))
-			used += (size_t)snprintf(text + used, length - used, "%s%s", used ? "," : "", vc_feature_name(f));
+	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
+		int n;
+
+		if (!vc_feature_has(missing, f))
+			continue;
+		n = snprintf(text + used, length - used, "%s%s", used ? "," : "", features[f].name);
+		if (n < 0 || (size_t)n >= length - used)
+			return;
+		used += (size_t)n;
+	}
 }
 
-static bool host_is_amd(void)
+/* wanted cut down to what is offered and hangs together. */
+static int take_offered(const struct vc_cpu_selection *selection, const struct vc_feature_set *offered,
+                        struct vc_feature_set *taken, struct vc_feature_set *missing)
 {
-	uint32_t a, b, c, d;
-
-	__cpuid(0, a, b, c, d);
-	return b == 0x68747541; /* "Auth" */
+	for (size_t n = 0; n < VC_ARRAY_SIZE(taken->bits); n++)
+		taken->bits[n] = selection->wanted.bits[n] & offered->bits[n];
+	vc_features_drop_dependents(taken);
+	for (size_t n = 0; n < VC_ARRAY_SIZE(taken->bits); n++)
+		missing->bits[n] = selection->wanted.bits[n] & ~taken->bits[n];
+	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
+		if (vc_feature_has(&selection->demanded, f) && vc_feature_has(missing, f))
+			return vc_fail(ENOTSUP, "CPU feature '%s' was asked for, but the backend cannot give it on this host",
+			               features[f].name);
+	}
+	return 0;
 }
 
-int vc_cpuid_build(const struct vc_cpu_model_request *request, struct vc_cpuid *c, char *missing, size_t missing_length)
+int vc_cpuid_build(const struct vc_cpu_model_request *request, struct vc_cpuid *c, char *missing_text,
+                   size_t missing_length)
 {
-	struct vc_feature_set wanted;
-	struct vc_cpu_choice choice;
-	int r = vc_cpu_choose(request->model ? request->model : request->fallback, &choice);
+	struct vc_cpu_selection selection;
+	struct vc_feature_set missing;
+	const char *model = request->model ? request->model : request->fallback;
+	int r;
 
-	if (r < 0)
+	if (!model)
+		return vc_fail(EINVAL, "no CPU model was given");
+	if (request->vcpus < 1 || request->vcpus > MAX_VCPUS)
+		return vc_fail(EINVAL, "%u vcpus: expected 1 to %u", request->vcpus, MAX_VCPUS);
+	if (request->phys_bits && (request->phys_bits < 32 || request->phys_bits > 52))
+		return vc_fail(EINVAL, "%u physical address bits: expected 32 to 52", request->phys_bits);
+	r = vc_cpu_select(model, request->offered, &selection);
+	if (r)
 		return r;
-	for (int f = VC_F_NONE + 1; f < VC_F_COUNT; f++)
-		if (vc_feature_has(&choice.added, f) && !vc_feature_has(request->offered, f))
-			return vc_fail(ENOTSUP, "CPU feature \"%s\" was asked for, but the backend cannot give it here",
-			               vc_feature_name(f));
-	vc_cpu_choice_features(&choice, request->offered, &wanted);
-	*c = (struct vc_cpuid){.max_basic = MAX_BASIC, .max_extended = MAX_EXTENDED, .phys_bits = request->phys_bits};
-	for (int i = 0; i < 2; i++)
-		c->features.bits[i] = wanted.bits[i] & request->offered->bits[i];
-	vc_feature_drop_orphans(&c->features);
-	/* more than one vcpu shares the package */
+
+	*c = (struct vc_cpuid){.max_basic = MAX_BASIC, .max_extended = MAX_EXTENDED};
+	c->phys_bits = request->phys_bits ? request->phys_bits : DEFAULT_PHYS_BITS;
+	/* HTT only says that leaf 1 EBX[23:16] counts: nobody has to offer it */
+	vc_feature_put(&selection.wanted, VC_F_HTT, false);
+	vc_feature_put(&selection.demanded, VC_F_HTT, false);
+	r = take_offered(&selection, request->offered, &c->features, &missing);
+	if (r)
+		return r;
+	name_missing(&missing, missing_text, missing_length);
 	vc_feature_put(&c->features, VC_F_HTT, request->vcpus > 1);
-	vc_feature_put(&wanted, VC_F_HTT, request->vcpus > 1);
-	name_missing(&wanted, &c->features, missing, missing_length);
-	add_leaves(c, choice.model, request);
-	put_features(c, choice.model->amd || (!choice.model->family && host_is_amd()));
+
+	add_basic(c, &selection.identity, request->vcpus, request->tsc_khz);
+	if (vc_feature_has(&c->features, VC_F_HYPERVISOR))
+		add_hypervisor(c, request->tsc_khz);
+	add_extended(c, &selection.identity, request->vcpus);
+	set_feature_bits(c, is_amd(&selection.identity));
 	vc_cpuid_set_apic_id(c, 0, request->vcpus);
 	return 0;
 }
@@ -291,55 +359,79 @@ void vc_cpuid_set_apic_id(struct vc_cpuid *c, uint32_t apic_id, uint32_t vcpus)
 {
 	struct vc_cpuid_entry *e = find(c, 1, 0);
 
-	e->regs[VC_EBX] = (e->regs[VC_EBX] & 0xff00) | (apic_id & 0xff) << 24 | (vcpus & 0xff) << 16;
-	for (uint32_t i = 0; i < 3; i++)
-		find(c, 0xb, i)->regs[VC_EDX] = apic_id;
+	(void)vcpus;
+	if (e)
+		e->regs[VC_EBX] = (e->regs[VC_EBX] & 0x00ffffff) | apic_id << 24;
+	for (uint32_t subleaf = 0; (e = find(c, 0xb, subleaf)); subleaf++)
+		e->regs[VC_EDX] = apic_id;
 }
 
 /* ---- answering ---- */
 
-static uint32_t xsave_size(uint64_t components)
+/*
+ * The leaf that answers for an out-of-range one: on Intel the highest basic leaf (SDM vol. 2, CPUID, "if a value
+ * entered for CPUID.EAX is higher than the maximum..."), on AMD none.
+ */
+static bool out_of_range(const struct vc_cpuid *c, uint32_t leaf)
 {
-	return components & VC_XSTATE_AVX ? AVX_OFFSET + AVX_SIZE : XSAVE_LEGACY;
+	switch (leaf >> 30) {
+	case 0:
+		return leaf > c->max_basic;
+	case 2:
+		return leaf > c->max_extended;
+	default:
+		return leaf > MAX_HYPERVISOR || !find(c, 0x40000000, 0);
+	}
 }
 
 static void adjust(const struct vc_cpuid *c, uint64_t cr4, uint64_t xcr0, uint64_t apic_base, uint32_t leaf,
                    uint32_t subleaf, uint32_t out[4])
 {
-	if (leaf == 1) {
-		if ((cr4 & VC_CR4_OSXSAVE) && vc_feature_has(&c->features, VC_F_XSAVE))
-			out[VC_ECX] |= 1u << 27;
-		if (!(apic_base & 0x800))
-			out[VC_EDX] &= ~(1u << 9);
-	} else if (leaf == 0xd && subleaf <= 1 && vc_feature_has(&c->features, VC_F_XSAVE)) {
-		/* compacted or not: with x87, SSE and AVX alone the sizes are the same */
-		if (subleaf == 0 || vc_feature_has(&c->features, VC_F_XSAVEC))
-			out[VC_EBX] = xsave_size(xcr0);
+	bool no_apic = !(apic_base & APIC_BASE_ENABLE);
+
+	switch (leaf) {
+	case 1:
+		if (cr4 & VC_CR4_OSXSAVE)
+			out[VC_ECX] |= OSXSAVE_BIT;
+		if (no_apic)
+			out[VC_EDX] &= ~APIC_BIT;
+		break;
+	case 7:
+		if (subleaf == 0 && cr4 & VC_CR4_PKE)
+			out[VC_ECX] |= OSPKE_BIT;
+		break;
+	case 0xb: /* a level that is not there still echoes its number and the x2APIC ID */
+		if (!find(c, leaf, subleaf)) {
+			out[VC_ECX] = subleaf & 0xff;
+			out[VC_EDX] = find(c, leaf, 0)->regs[VC_EDX];
+		}
+		break;
+	case 0xd: /* with only AVX beyond the legacy region, both formats take the same space */
+		if (find(c, leaf, 0) && (subleaf == 0 || (subleaf == 1 && vc_feature_has(&c->features, VC_F_XSAVEC))))
+			out[VC_EBX] = XSAVE_LEGACY + (xcr0 & VC_XSTATE_AVX ? XSAVE_AVX : 0);
+		break;
+	case 0x80000001:
+		if (no_apic)
+			out[VC_EDX] &= ~APIC_BIT;
+		break;
 	}
 }
 
 void vc_cpuid_query(const struct vc_cpuid *c, uint64_t cr4, uint64_t xcr0, uint64_t apic_base, uint32_t leaf,
                     uint32_t subleaf, uint32_t out[4])
 {
-	const struct vc_cpuid_entry *e;
+	const struct vc_cpuid_entry *e = find(c, 0, 0);
 
-	/* beyond the last leaf Intel's CPUs answer as the highest basic one */
-	bool hypervisor = leaf >> 16 == 0x4000 && vc_feature_has(&c->features, VC_F_HYPERVISOR);
-	bool extended = leaf >= 0x80000000u;
-
-	if ((!hypervisor && !extended && leaf > c->max_basic) || (extended && leaf > c->max_extended))
+	memset(out, 0, 4 * sizeof *out);
+	if (!e)
+		return;
+	if (out_of_range(c, leaf)) {
+		if (e->regs[VC_EBX] != vc_ld32("Genu"))
+			return;
 		leaf = c->max_basic;
+	}
 	e = find(c, leaf, subleaf);
 	if (e)
 		memcpy(out, e->regs, sizeof e->regs);
-	else
-		memset(out, 0, sizeof e->regs);
-	/* the level that ends the enumeration of leaf 0xb still tells the subleaf asked for and the APIC ID (SDM) */
-	if (!e && leaf == 0xb) {
-		const struct vc_cpuid_entry *first = find(c, 0xb, 0);
-
-		out[VC_ECX] = subleaf & 0xff;
-		out[VC_EDX] = first ? first->regs[VC_EDX] : 0;
-	}
 	adjust(c, cr4, xcr0, apic_base, leaf, subleaf, out);
 }

@@ -50,8 +50,9 @@ const struct emu_vec_row emu_vec_rows_0f[] = {
 	HALF_STORE(0x17, NONE, "movhps", SSE), HALF_STORE(0x17, 66, "movhpd", SSE2),
 	LOAD(0x28, NONE, "movaps", SSE, AL_), LOAD(0x28, 66, "movapd", SSE2, AL_),
 	STORE(0x29, NONE, "movaps", SSE, AL_), STORE(0x29, 66, "movapd", SSE2, AL_),
-	OLD(0x2a, NONE, "cvtpi2ps", SSE, RW_ | M_ | FP_ | MX_, XMM, MMX, 8, NONE, 0),
-	/* only the register form of CVTPI2PD enters MMX state */
+	/* only the register forms enter MMX state */
+	OLD(0x2a, NONE, "cvtpi2ps", SSE, RW_ | M_ | FP_ | REG_ | MX_, XMM, MMX, 8, NONE, 0),
+	OLD(0x2a, NONE, "cvtpi2ps", SSE, RW_ | M_ | FP_ | MEM_, XMM, XMM, 8, NONE, 0),
 	OLD(0x2a, 66, "cvtpi2pd", SSE2, W_ | M_ | REG_ | MX_, XMM, MMX, 8, NONE, 0),
 	OLD(0x2a, 66, "cvtpi2pd", SSE2, W_ | M_ | MEM_, XMM, XMM, 8, NONE, 0),
 	BYW(OLD, 0x2a, F3, "cvtsi2ss", "cvtsi2ss", SSE, RW_ | M_ | FP_, XMM, GPR, NONE, 0),

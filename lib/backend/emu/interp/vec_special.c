@@ -187,6 +187,8 @@ static enum emu_next vzero(struct emu_vcpu *c, const struct emu_insn *i)
 static enum emu_next emms(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	emu_vec_check_mmx(c);
+	/* TOP too: SDM vol. 3, table 12-2 */
+	emu_x87_set_top(&c->s.xsave, 0);
 	c->s.xsave.ftw = 0;
 	return EMU_NEXT;
 }
