@@ -31,9 +31,7 @@
 /* x87 control and status words */
 #define FCW_DEFAULT 0x037fu
 #define FSW_FLAGS   0x003fu
-#define FSW_SF      0x0040u
 #define FSW_ES      0x0080u
-#define FSW_C0      0x0100u
 #define FSW_C1      0x0200u
 #define FSW_CC      0x4700u
 #define FSW_TOP     0x3800u
