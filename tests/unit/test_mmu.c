@@ -150,7 +150,8 @@ static const enum vc_paging_mode modes[] = {VC_PAGING_32, VC_PAGING_PAE, VC_PAGI
 /* All rights at two levels, all control bits, both privileges, all accesses; A and D. */
 static void check_rights(struct tables *t, unsigned leaf, unsigned bits)
 {
-	uint64_t linear = 0x40201000, size = PS * (leaf > 1), parent = t->mode == VC_PAGING_PAE && leaf == 2 ? 0 : leaf + 1;
+	uint64_t linear = 0x40201000, size = PS * (leaf > 1), page = leaf == 3 ? 0 : DATA_GPA;
+	unsigned parent = leaf == 2 && t->mode <= VC_PAGING_PAE ? 0 : leaf + 1;
 	bool nxe = bits & 16 && t->mode != VC_PAGING_32;
 	struct rules r = {.wp = bits & 1, .smep = bits & 2, .smap = bits & 4, .ac = bits & 8, .nxe = nxe};
 
@@ -167,7 +168,7 @@ static void check_rights(struct tables *t, unsigned leaf, unsigned bits)
 			int want;
 
 			r.user = n >= 3;
-			put(t, linear, leaf, DATA_GPA | size | low);
+			put(t, linear, leaf, page | size | low);
 			if (parent)
 				put(t, linear, parent, (get(t, linear, parent) & 0xffffff000ull) | up);
 			emu_tlb_flush_all(t->c);
@@ -344,8 +345,8 @@ START_TEST(not_canonical)
 
 	turn_on(&t, 0, 0, 0);
 	for (unsigned i = 0; i < VC_ARRAY_SIZE(bad4); i++)
-		for (enum how how = READ; how <= FETCH; how++) {
-			int why = WORLD_CATCH(c, touch(c, bad4[i], how));
+		for (volatile int how = READ; how <= FETCH; how++) {
+			int why = WORLD_CATCH(c, touch(c, bad4[i], (enum how)how));
 
 			ck_assert_int_eq(why, EMU_UNWIND_EXCEPTION);
 			if (_i && i < 2) {
@@ -363,7 +364,7 @@ END_TEST
 
 static uint32_t read_at(struct emu_vcpu *c, uint64_t linear)
 {
-	uint32_t v = 0;
+	volatile uint32_t v = 0;
 
 	vc_gate_enter(&c->bvcpu->pass);
 	ck_assert_int_eq(WORLD_CATCH(c, v = emu_ld32(c, linear)), 0);
@@ -686,17 +687,14 @@ START_TEST(random_against_walk)
 	seed = 42 + (uint64_t)_i;
 	number_pages(w);
 	f.t[0] = tables_new(w, VC_PAGING_4);
+	get(&f.t[0], UPPER, 1);
 	for (unsigned i = 0; i < SPACES; i++) {
 		if (i) {
 			f.t[i] = f.t[0];
 			f.t[i].root = f.t[i - 1].next;
 			f.t[i].next = f.t[i].root + 0x1000;
 			/* The upper half is the same in all. */
-			get(&f.t[0], UPPER, 1);
 			memcpy(w->ram->hva + f.t[i].root + 256 * 8, w->ram->hva + f.t[0].root + 256 * 8, 8);
-		} else {
-			get(&f.t[0], UPPER, 1);
-			f.t[0].next = f.t[0].next;
 		}
 		get(&f.t[i], PAGE(0x400), 1);
 	}
