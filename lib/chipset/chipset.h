@@ -77,9 +77,7 @@ void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
 #define VC_GED_RESET         2u
 #define VC_GED_RESET_VALUE   0x42u
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
-/* Reset register 0xcf9 (also part of PCI config address space on a PC) and i8042 lives in lib/device. */
-int vc_reset_port_new(struct vc_env *env);
-/* PCI configuration mechanism #1 at 0xcf8/0xcfc with an empty bus 0 but for a host bridge. */
+/* PCI configuration mechanism #1 at 0xcf8/0xcfc with an empty bus 0 but for a host bridge; reset control register at 0xcf9. */
 int vc_pci_host_new(struct vc_env *env);
 
 /* fw_cfg (QEMU's interface: selector 0x510, data 0x511, DMA 0x514). Data is copied. */

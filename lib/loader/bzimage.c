@@ -131,7 +131,7 @@ static int load(struct vc_mem *mem, const struct vc_boot_input *input, struct vc
 	const uint8_t *image = input->kernel;
 	struct vc_boot_blob blobs[VC_BOOT_BLOB_MAX];
 	struct vc_zero_page page;
-	struct kernel kernel;
+	struct kernel kernel = {0};
 	uint64_t strings;
 	int r, count;
 

@@ -173,9 +173,7 @@ static int build_microvm(struct vcore_vm *vm, const struct vcore_options *o)
 	if (r >= 0)
 		r = vm->no_legacy ? vc_acpi_reduced_new(env, VC_GED_BASE) : build_legacy(vm);
 	if (r >= 0)
-		r = vc_reset_port_new(env);
-	if (r >= 0)
-		r = vc_pci_host_new(env);
+		r = vc_pci_host_new(env); /* has the reset register at 0xcf9 too */
 	if (r >= 0)
 		r = vc_fw_cfg_new(env, &vm->fw_cfg);
 	for (struct vc_dev *d = vm->buses.devices; d; d = d->next) {

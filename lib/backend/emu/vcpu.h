@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Between vcpu.c, msr.c, hypercall.c, pv.c, mmu/ and event.c, segment.c, task.c, far.c, system*.c: what the engine's contract (emu.h) does not need.
+ * Between vcpu.c, vm.c, msr.c, pv.c, bus.c, mmu/ and event.c, segment.c, task.c, far.c, system*.c: what the engine's contract (emu.h) does not need.
  */
 #ifndef VC_EMU_VCPU_H
 #define VC_EMU_VCPU_H
@@ -18,13 +18,13 @@
 /* Backend's own request: drop every write tag, because some page became a code page. */
 #define EMU_REQ_DROP_WRITES ((uint32_t)VC_REQ_BACKEND)
 
-/* One access to a bus that this instruction has completed; see emu_bus_access(). */
+/* One access to a bus that an instruction has completed; see emu_bus_access(). */
 struct emu_done_access {
 	uint64_t address, data;
 	uint8_t bus, width;
 	bool write;
 };
-#define EMU_DONE_MAX 128
+#define EMU_DONE_MAX 512u
 
 /* bvm->priv */
 struct emu_vm {
@@ -37,42 +37,66 @@ struct emu_sys {
 	struct vcore_debug debug; /* vcore_vcpu_set_debug(); flags 0: off */
 	uint64_t dr[4], dr7;      /* breakpoints in force: the guest's, or the program's */
 	bool step_always;         /* breakpoints are armed: one instruction at a time */
-	bool skip_break;          /* the instruction breakpoint at s.rip was reported already */
+	bool skip_break;          /* the instruction breakpoint at s.rip was reported to the program already */
 
 	/* interrupts */
-	bool interrupt_waiting;      /* something is deliverable once IF and the shadow allow: handlers that set IF then set attention */
-	_Atomic uint32_t waiting;    /* asleep in wait_for_event() */
-	_Atomic uint32_t unhalted;   /* KVM_HC_KICK_CPU arrived */
-	_Atomic int32_t injected;    /* vector by vcore_vcpu_interrupt(); -1: none */
-	bool pv_eoi_set;             /* the PV EOI flag in guest memory is set */
+	bool interrupt_waiting;   /* something can be delivered once IF, TPR or the shadow allow it */
+	bool pv_eoi_set;          /* the PV EOI flag in guest memory is set */
+	_Atomic uint32_t waiting; /* asleep in wait_for_event() */
+	_Atomic uint32_t kicked;  /* KVM_HC_KICK_CPU came */
+	_Atomic int32_t injected; /* vector by vcore_vcpu_interrupt(); -1: none */
 
 	/* accesses completed by an instruction that had to leave for the program */
 	struct emu_done_access *done; /* EMU_DONE_MAX entries, made at the first use */
 	unsigned done_count, done_next;
-	bool answer_wanted; /* the last entry's answer comes with the next run */
-	bool restarting;    /* the next instruction is the one that left */
-	uint64_t done_icount, done_rcx;
-	const struct emu_insn *done_cur;
+	bool answer_wanted;       /* the last entry's answer comes with the next run */
+	bool restarting;          /* the next instruction is the one that left */
+	bool never_leave;         /* vc_emu_step(): nobody could take the exit */
+	struct {                  /* which execution of which instruction they are of */
+		uint64_t icount, rip, rcx;
+	} done_by;
 
-	/* time */
-	uint64_t steal_checked, steal_wall, steal_cpu;
+	/* steal time: host clocks when it was last looked at */
+	uint64_t steal_wall, steal_cpu;
 };
 
 /* ---- vcpu.c ---- */
 /* After a write of DR0-DR3 or DR7, by the guest or from outside: arms breakpoints. Sets attention. */
 void emu_debug_changed(struct emu_vcpu *c);
-/* Requests that must be served as soon as the vcpu is inside the gate again, wherever it is. */
+/* What must be served as soon as the vcpu is inside the gate again, wherever it is. */
 void emu_inside_again(struct emu_vcpu *c);
-bool emu_has(const struct emu_vcpu *c, enum vc_feature feature);
+static inline bool emu_has(const struct emu_vcpu *c, enum vc_feature feature)
+{
+	return vc_feature_has(&c->bvcpu->cpuid.features, feature);
+}
+/* A new emulated vcpu around v, for emu_set_state(); and its end. Does not touch v->priv. */
+int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu);
+void emu_vcpu_free(struct emu_vcpu *c);
+/* The whole architectural state in and out; derived state follows. */
+void emu_set_state(struct emu_vcpu *c, const struct vc_cpu_state *state);
+void emu_get_state(struct emu_vcpu *c, struct vc_cpu_state *state);
+
+/* struct vc_backend */
+int emu_backend_vcpu_create(struct vc_bvcpu *v);
+void emu_backend_vcpu_destroy(struct vc_bvcpu *v);
+int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit);
+void emu_backend_notify(struct vc_bvcpu *v);
+int emu_backend_get_state(struct vc_bvcpu *v, struct vc_cpu_state *state);
+int emu_backend_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state);
+int emu_backend_set_debug(struct vc_bvcpu *v, const struct vcore_debug *debug);
+int emu_backend_interrupt(struct vc_bvcpu *v, uint8_t vector);
+void emu_backend_probe(struct vcore_backend_info *info);
 
 /* ---- bus.c ---- */
 /*
- * One access to a bus, for port and MMIO accesses and hypercalls (args: RBX, RCX, RDX, RSI; else NULL). Reads (and hypercalls) return the value. Steps out of the gate, so no
- * pointer into guest memory may be kept across it. May leave for the program (emu_leave): then the instruction is executed again with the
- * program's answer, and accesses that it has completed are not repeated.
+ * One access to a bus, for port and MMIO accesses and hypercalls (args: RBX, RCX, RDX, RSI; else NULL). Reads and hypercalls return the value. Steps out of the
+ * gate, so no pointer into guest memory may be kept across it. May leave for the program (emu_leave): then the instruction is executed
+ * again with the program's answer, and accesses that it has completed are not repeated.
  */
 uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write, uint64_t value,
                         const uint64_t *args);
+/* The program's answer to the access that the last run left for. */
+void emu_bus_answer(struct emu_vcpu *c, const struct vcore_exit *exit);
 /* The instruction is over: forget its accesses. */
 void emu_bus_forget(struct emu_vcpu *c);
 
@@ -80,10 +104,25 @@ void emu_bus_forget(struct emu_vcpu *c);
 /* 0, or -EINVAL for what raises #GP(0): no such MSR, reserved bits, a non-canonical address. */
 int emu_rdmsr(struct emu_vcpu *c, uint32_t index, uint64_t *value);
 int emu_wrmsr(struct emu_vcpu *c, uint32_t index, uint64_t value);
+/* The same for the program; -ENOENT: no such MSR. */
+int emu_backend_get_msr(struct vc_bvcpu *v, uint32_t index, uint64_t *value);
+int emu_backend_set_msr(struct vc_bvcpu *v, uint32_t index, uint64_t value);
+/* IA32_TSC and IA32_TSC_ADJUST move the guest's TSC. */
+void emu_set_tsc_offset(struct emu_vcpu *c, uint64_t offset);
 
-/* ---- hypercall.c ---- */
+/* ---- pv.c: what guests of KVM expect ---- */
 /* VMCALL/VMMCALL: reads the arguments from registers, sets RAX. May leave for the program. */
 void emu_hypercall(struct emu_vcpu *c);
+void emu_pv_write_clock(struct emu_vcpu *c);      /* the page of MSR_KVM_SYSTEM_TIME */
+void emu_pv_write_wall_clock(struct emu_vcpu *c); /* ... MSR_KVM_WALL_CLOCK_NEW */
+/* Time from here on counts (the vcpu's thread wants to run), or what went by does not (it slept or was outside). */
+void emu_pv_steal_start(struct emu_vcpu *c);
+/* Account for time since then; at most every few milliseconds. */
+void emu_pv_steal_update(struct emu_vcpu *c);
+/* Before interrupts are looked at: the EOI that the guest left to the flag. */
+void emu_pv_eoi_collect(struct emu_vcpu *c);
+/* The LAPIC's interrupt was just accepted: let the guest skip the EOI where that is allowed. */
+void emu_pv_eoi_offer(struct emu_vcpu *c);
 
 /* ---- interp/ ---- */
 /* [gpa, gpa+len) holds bytes of the block that is being executed. */

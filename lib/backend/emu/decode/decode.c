@@ -323,8 +323,8 @@ static uint8_t operand_size(const struct decoder *d, const struct emu_opdesc *de
 	if (long_mode) {
 		if (attr & EMU_A_F64)
 			return 8;
-		if (prefixes & EMU_P_W && !(attr & EMU_A_NOW) && desc->op != EMU_X87)
-			return 8;
+		if (prefixes & EMU_P_W)
+			return attr & EMU_A_NOW || desc->op == EMU_X87 ? 4 : 8;
 		if (attr & EMU_A_D64)
 			return small ? 2 : 8;
 	}

@@ -78,9 +78,9 @@ static const struct emu_opdesc group5[8] = {
 	DESC(INC, "inc", RM, NONE, RMW | LOCK, NONE, 0, FNOTC, 0),
 	DESC(DEC, "dec", RM, NONE, RMW | LOCK, NONE, 0, FNOTC, 0),
 	MOVE(CALL_IND, "call", RM, NONE, RO | F64 | END | PUSHES),
-	DESC(CALL_FAR_IND, "call far", M, NONE, RO | END | PUSHES, NONE, FALL, 0, 0),
+	DESC(CALL_FAR_IND, "call", M, NONE, RO | END | PUSHES, NONE, FALL, 0, 0),
 	MOVE(JMP_IND, "jmp", RM, NONE, RO | F64 | END),
-	DESC(JMP_FAR_IND, "jmp far", M, NONE, RO | END, NONE, FALL, 0, 0),
+	DESC(JMP_FAR_IND, "jmp", M, NONE, RO | END, NONE, FALL, 0, 0),
 	MOVE(PUSH, "push", RM, NONE, RO | D64 | PUSHES),
 };
 

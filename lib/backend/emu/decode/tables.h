@@ -20,7 +20,7 @@ enum { EMU_MAP_ONE = 0, EMU_MAP_0F = 1, EMU_MAP_0F38 = 2, EMU_MAP_0F3A = 3 };
 /* Attributes that only the decoder looks at: the free bits of struct emu_opdesc.attr. */
 enum {
 	EMU_A_NO16 = 1u << 24,      /* operand size 4 or 8, whatever 66 (so all VEC rows and all VEX instructions) */
-	EMU_A_NOW = 1u << 25,       /* REX.W does not widen (so all x87 rows) */
+	EMU_A_NOW = 1u << 25,       /* REX.W makes 4, not 8 (so all x87 rows) */
 	EMU_A_NATIVE = 1u << 26,    /* operand size 8 in 64-bit mode, 4 elsewhere */
 	EMU_A_WORD = 1u << 27,      /* operand size 2 */
 	EMU_A_NP = 1u << 28,        /* #UD with 66, F2 or F3 */

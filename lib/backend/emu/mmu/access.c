@@ -405,6 +405,7 @@ static bool hold_gate(struct emu_vcpu *c, struct span *s)
 	for (unsigned i = 0; i < s->count; i++) {
 		if (!emu_translate(c, s->part[i].linear, true, EMU_BY_CPL, &s->part[i].page, &error) || !is_memory(&s->part[i].page, true)) {
 			vc_gate_end(c->bvm->gate, &c->bvcpu->pass);
+			emu_inside_again(c);
 			return false;
 		}
 	}
@@ -441,5 +442,6 @@ void emu_rmw_slow_end(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64
 	if (c->mmu->exclusive) {
 		c->mmu->exclusive = false;
 		vc_gate_end(c->bvm->gate, &c->bvcpu->pass);
+		emu_inside_again(c);
 	}
 }

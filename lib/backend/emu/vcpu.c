@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The vcpu of backend emu: its making, its state, and its run loop. */
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "backend/emu/mmu/mmu.h"
+#include "backend/emu/vcpu.h"
+
+/* ---- making ---- */
+
+int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
+{
+	struct emu_vcpu *c = aligned_alloc(64, VC_ALIGN_UP(sizeof *c, 64));
+	int r;
+
+	if (!c)
+		return vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
+	memset(c, 0, sizeof *c);
+	c->bvcpu = v;
+	c->bvm = v->vm;
+	c->requests = &v->requests;
+	c->sys = calloc(1, sizeof *c->sys);
+	r = c->sys ? emu_mmu_new(c) : vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
+	if (r >= 0)
+		r = emu_vec_new(c);
+	if (r >= 0)
+		r = interp_new(c);
+	if (r < 0) {
+		emu_vcpu_free(c);
+		return r;
+	}
+	atomic_store(&c->sys->injected, -1);
+	*vcpu = c;
+	return 0;
+}
+
+void emu_vcpu_free(struct emu_vcpu *c)
+{
+	if (!c)
+		return;
+	if (c->interp)
+		interp_free(c);
+	if (c->vec)
+		emu_vec_free(c);
+	emu_mmu_free(c);
+	if (c->sys)
+		free(c->sys->done);
+	free(c->sys);
+	free(c);
+}
+
+int emu_backend_vcpu_create(struct vc_bvcpu *v)
+{
+	struct emu_vcpu *c;
+	int r = emu_vcpu_new(v, &c);
+
+	if (r < 0)
+		return r;
+	vc_cpu_state_reset(&c->s, v->index == 0);
+	emu_set_state(c, &c->s);
+	v->priv = c;
+	return 0;
+}
+
+void emu_backend_vcpu_destroy(struct vc_bvcpu *v)
+{
+	emu_vcpu_free(emu_of(v));
+	v->priv = NULL;
+}
+
+/* ---- state ---- */
+
+void emu_set_state(struct emu_vcpu *c, const struct vc_cpu_state *state)
+{
+	struct vc_lapic *lapic = c->bvcpu->lapic;
+
+	if (state != &c->s)
+		c->s = *state;
+	emu_set_rflags(c, c->s.rflags);
+	c->in_block = false;
+	c->attention = true;
+	/* Without interrupt controllers nobody can start a vcpu but the program, by running it. */
+	if (c->bvm->irqchip == VCORE_IRQCHIP_NONE && c->s.mp_state >= VC_MP_WAIT_SIPI)
+		c->s.mp_state = VC_MP_RUNNABLE;
+	if (c->bvm->irqchip == VCORE_IRQCHIP_NONE && c->s.interrupt_injected) {
+		atomic_store(&c->sys->injected, c->s.interrupt_vector);
+		c->s.interrupt_injected = 0;
+	}
+	if (lapic) {
+		if (vc_lapic_base(lapic) != c->s.apic_base)
+			vc_lapic_msr_write(lapic, 0x1b, c->s.apic_base);
+		c->s.apic_base = vc_lapic_base(lapic);
+		vc_lapic_set_cr8(lapic, (uint8_t)c->s.cr8);
+		vc_lapic_set_tsc_offset(lapic, c->s.tsc_offset);
+		if (c->s.tsc_deadline)
+			vc_lapic_msr_write(lapic, 0x6e0, c->s.tsc_deadline);
+	}
+	emu_vec_state_in(c);
+	emu_mmu_state_changed(c);
+	emu_mode_changed(c);
+	emu_debug_changed(c);
+}
+
+void emu_get_state(struct emu_vcpu *c, struct vc_cpu_state *state)
+{
+	struct vc_lapic *lapic = c->bvcpu->lapic;
+	int injected = atomic_load(&c->sys->injected);
+
+	emu_vec_state_out(c);
+	*state = c->s;
+	state->rip = emu_rip(c);
+	state->rflags = emu_rflags(c);
+	if (injected >= 0 && !state->interrupt_injected) {
+		state->interrupt_injected = 1;
+		state->interrupt_vector = (uint8_t)injected;
+	}
+	if (lapic) {
+		state->cr8 = vc_lapic_get_cr8(lapic);
+		state->apic_base = vc_lapic_base(lapic);
+		if (vc_lapic_msr_read(lapic, 0x6e0, &state->tsc_deadline) < 0)
+			state->tsc_deadline = 0;
+	}
+}
+
+int emu_backend_get_state(struct vc_bvcpu *v, struct vc_cpu_state *state)
+{
+	emu_get_state(emu_of(v), state);
+	return 0;
+}
+
+int emu_backend_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
+{
+	struct emu_vcpu *c = emu_of(v);
+
+	/* Inside, so that no slot change flushes the TLB at the same moment. */
+	vc_gate_enter(&v->pass);
+	if (state->rip != c->s.rip)
+		emu_bus_forget(c);
+	emu_set_state(c, state);
+	vc_gate_leave(&v->pass);
+	return 0;
+}
+
+int emu_backend_interrupt(struct vc_bvcpu *v, uint8_t vector)
+{
+	int32_t none = -1;
+
+	if (!atomic_compare_exchange_strong(&emu_of(v)->sys->injected, &none, vector))
+		return vc_fail(EBUSY, "vcpu %u: an interrupt is pending already", v->index);
+	vc_bvcpu_request(v, VC_REQ_IRQ);
+	return 0;
+}
+
+/* ---- breakpoints ---- */
+
+void emu_debug_changed(struct emu_vcpu *c)
+{
+	struct emu_sys *sys = c->sys;
+	bool by_program = sys->debug.flags & VCORE_DEBUG_HW_BREAK;
+
+	memcpy(sys->dr, by_program ? sys->debug.dr : c->s.dr, sizeof sys->dr);
+	sys->dr7 = by_program ? sys->debug.dr7 : c->s.dr7;
+	sys->step_always = (sys->dr7 & EMU_DR7_ENABLED) || (sys->debug.flags & VCORE_DEBUG_SINGLE_STEP);
+	sys->skip_break = false;
+	c->attention = true;
+	emu_mmu_watch(c);
+}
+
+int emu_backend_set_debug(struct vc_bvcpu *v, const struct vcore_debug *debug)
+{
+	struct emu_vcpu *c = emu_of(v);
+
+	vc_gate_enter(&v->pass);
+	c->sys->debug = *debug;
+	emu_debug_changed(c);
+	vc_gate_leave(&v->pass);
+	return 0;
+}
+
+/* Instruction breakpoints at s.rip: DR6 bits. */
+static uint64_t instruction_breaks(const struct emu_vcpu *c)
+{
+	const struct emu_sys *sys = c->sys;
+	uint64_t linear = c->mode == EMU_MODE_64 ? c->s.rip : (uint32_t)(c->s.seg[VC_CS].base + c->s.rip);
+	uint64_t hit = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		if ((sys->dr7 >> (2 * i) & 3) && !(sys->dr7 >> (16 + 4 * i) & 3) && sys->dr[i] == linear)
+			hit |= 1ull << i;
+	return hit;
+}
+
+/* ---- the run loop: each step says whether the run goes on ---- */
+
+enum go { GO_ON, GO_AGAIN /* look at everything again */, RUN_ENDS };
+
+static enum go end_run(struct emu_vcpu *c, enum vcore_exit_reason reason)
+{
+	c->exit->reason = reason;
+	return RUN_ENDS;
+}
+
+static enum go debug_exit(struct emu_vcpu *c, uint32_t exception, uint64_t dr6)
+{
+	c->exit->address = c->s.rip;
+	c->exit->exception = exception;
+	c->exit->dr6 = dr6;
+	return end_run(c, VCORE_EXIT_DEBUG);
+}
+
+void emu_inside_again(struct emu_vcpu *c)
+{
+	if (vc_likely(!(atomic_load(c->requests) & EMU_REQ_DROP_WRITES)) || c->sys->never_leave)
+		return;
+	emu_drop_writes(c);
+	/* Last: who waits for it goes on now. */
+	atomic_fetch_and(c->requests, ~EMU_REQ_DROP_WRITES);
+}
+
+static void enter(struct emu_vcpu *c)
+{
+	vc_gate_enter(&c->bvcpu->pass);
+	emu_inside_again(c);
+}
+
+static bool take(struct emu_vcpu *c, uint32_t bit)
+{
+	return (atomic_load_explicit(c->requests, memory_order_relaxed) & bit) && (atomic_fetch_and(c->requests, ~bit) & bit);
+}
+
+/* SDM vol. 3, 9.4.1 and 8.4.2: the bootstrap processor starts over, the others wait for a SIPI. */
+static void take_init(struct emu_vcpu *c)
+{
+	vc_cpu_state_init(&c->s);
+	if (c->bvcpu->lapic)
+		vc_lapic_reset(c->bvcpu->lapic, true);
+	c->s.mp_state = c->s.apic_base & EMU_APIC_BSP ? VC_MP_RUNNABLE : VC_MP_WAIT_SIPI;
+	c->sys->db_pending = 0;
+	c->sys->interrupt_waiting = false;
+	emu_bus_forget(c);
+	emu_set_state(c, &c->s);
+}
+
+static void take_sipi(struct emu_vcpu *c)
+{
+	if (c->s.mp_state != VC_MP_WAIT_SIPI)
+		return;
+	vc_cpu_state_sipi(&c->s, (uint8_t)atomic_load(&c->bvcpu->sipi_vector));
+	emu_set_state(c, &c->s);
+}
+
+static enum go serve_requests(struct emu_vcpu *c)
+{
+	if (!atomic_load_explicit(c->requests, memory_order_acquire))
+		return GO_ON;
+	emu_inside_again(c);
+	if (take(c, VC_REQ_GATE)) {
+		vc_gate_leave(&c->bvcpu->pass);
+		enter(c);
+	}
+	if (take(c, VC_REQ_TLB)) {
+		interp_flush(c);
+		emu_tlb_flush_all(c);
+	}
+	take(c, VC_REQ_IRQ);
+	take(c, VC_REQ_SMI); /* no system management mode: as if it did nothing */
+	if (take(c, VC_REQ_NMI))
+		c->s.nmi_pending = 1;
+	if (take(c, VC_REQ_INIT))
+		take_init(c);
+	if (take(c, VC_REQ_SIPI))
+		take_sipi(c);
+	if (c->sys->restarting)
+		return GO_ON;
+	if (take(c, VC_REQ_PAUSE))
+		return end_run(c, VCORE_EXIT_NONE);
+	if (take(c, VC_REQ_KICK))
+		return end_run(c, VCORE_EXIT_KICKED);
+	if (take(c, VC_REQ_TIMEOUT))
+		return end_run(c, VCORE_EXIT_TIMEOUT);
+	return GO_ON;
+}
+
+static bool pic_waits(const struct emu_vcpu *c)
+{
+	struct vc_lapic *lapic = c->bvcpu->lapic;
+
+	if (!c->bvm->pic || (lapic ? !vc_lapic_accepts_pic(lapic) : c->bvcpu->index != 0))
+		return false;
+	return vc_pic_pending(c->bvm->pic);
+}
+
+static bool interrupt_waits(struct emu_vcpu *c)
+{
+	emu_pv_eoi_collect(c);
+	return atomic_load(&c->sys->injected) >= 0 || (c->bvcpu->lapic && vc_lapic_pending(c->bvcpu->lapic) >= 0) || pic_waits(c);
+}
+
+/* The vector to deliver, taken from whoever has it; -1: gone meanwhile. */
+static int accept_interrupt(struct emu_vcpu *c)
+{
+	int vector = atomic_exchange(&c->sys->injected, -1);
+
+	if (vector < 0 && pic_waits(c))
+		vector = vc_pic_accept(c->bvm->pic);
+	if (vector < 0 && c->bvcpu->lapic) {
+		vector = vc_lapic_accept(c->bvcpu->lapic);
+		if (vector >= 0)
+			emu_pv_eoi_offer(c);
+	}
+	return vector;
+}
+
+static bool shadowed(const struct emu_vcpu *c) { return c->s.shadow_sti || c->s.shadow_mov_ss; }
+
+/* Delivery has ended: the guest goes on, is dead, or the program must answer an access first. */
+static enum go delivered(struct emu_vcpu *c, bool alive)
+{
+	return !alive || c->exit->reason != VCORE_EXIT_NONE ? RUN_ENDS : GO_AGAIN;
+}
+
+static enum go deliver_exception(struct emu_vcpu *c)
+{
+	const struct emu_exception *x = &c->exc;
+
+	if (!x->trap)
+		c->sys->db_pending = 0;
+	if (x->vector == VC_BP && x->len == 1 && (c->sys->debug.flags & VCORE_DEBUG_SW_BREAK))
+		return debug_exit(c, VC_BP, 0);
+	return delivered(c, emu_deliver_exception(c));
+}
+
+/* Debug traps of the instruction before: single step, data breakpoints, task switch (SDM vol. 3, 17.3.1). */
+static enum go deliver_debug_trap(struct emu_vcpu *c)
+{
+	uint64_t dr6 = c->sys->db_pending;
+
+	c->sys->db_pending = 0;
+	if ((dr6 & 0xf) && (c->sys->debug.flags & VCORE_DEBUG_HW_BREAK))
+		return debug_exit(c, VC_DB, dr6);
+	c->exc = (struct emu_exception){.vector = VC_DB, .trap = true, .dr6 = dr6};
+	return delivered(c, emu_deliver_exception(c));
+}
+
+/* What was on its way into the guest when the vcpu left, or when the state was set. */
+static enum go deliver_started(struct emu_vcpu *c)
+{
+	struct vc_cpu_state *s = &c->s;
+
+	if (s->exception_pending) {
+		s->exception_pending = 0;
+		c->exc = (struct emu_exception){.vector = s->exception_vector, .has_error = s->exception_has_error, .error = s->exception_error,
+		                                .cr2 = s->cr2};
+		return delivered(c, emu_deliver_exception(c));
+	}
+	if (s->interrupt_injected) {
+		s->interrupt_injected = 0;
+		return delivered(c, emu_deliver_interrupt(c, s->interrupt_vector));
+	}
+	return GO_ON;
+}
+
+/* Events at an instruction boundary by priority (SDM vol. 3, table 6-2). */
+static enum go deliver_events(struct emu_vcpu *c)
+{
+	struct emu_sys *sys = c->sys;
+	enum go go = deliver_started(c);
+	int vector;
+
+	if (go != GO_ON)
+		return go;
+	if (sys->db_pending && !c->s.shadow_mov_ss)
+		return deliver_debug_trap(c);
+	if (c->s.nmi_pending && !c->s.nmi_masked && !shadowed(c)) {
+		c->s.nmi_pending = 0;
+		return delivered(c, emu_deliver_nmi(c));
+	}
+	sys->interrupt_waiting = interrupt_waits(c);
+	if (!sys->interrupt_waiting || !(c->s.rflags & VC_FLAG_IF) || shadowed(c))
+		return GO_ON;
+	vector = accept_interrupt(c);
+	if (vector < 0)
+		return GO_ON;
+	atomic_fetch_add_explicit(&c->bvcpu->interrupts, 1, memory_order_relaxed);
+	return delivered(c, emu_deliver_interrupt(c, (uint8_t)vector));
+}
+
+/* ---- halted ---- */
+
+/* What ends HLT (SDM vol. 2, HLT): an interrupt that is let through, NMI, a debug exception; KVM's hypercall KICK_CPU. */
+static bool wakes(struct emu_vcpu *c)
+{
+	return c->s.exception_pending || c->s.interrupt_injected || c->sys->db_pending || (c->s.nmi_pending && !c->s.nmi_masked) ||
+	       atomic_exchange(&c->sys->kicked, 0) || ((c->s.rflags & VC_FLAG_IF) && interrupt_waits(c));
+}
+
+static void sleep_until_requested(struct emu_vcpu *c)
+{
+	struct emu_sys *sys = c->sys;
+
+	vc_gate_leave(&c->bvcpu->pass);
+	atomic_store(&sys->waiting, 1);
+	while (!atomic_load(c->requests) && !atomic_load(&sys->kicked))
+		syscall(SYS_futex, c->requests, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+	atomic_store(&sys->waiting, 0);
+	enter(c);
+}
+
+static enum go wait_for_event(struct emu_vcpu *c)
+{
+	if (c->s.mp_state == VC_MP_HALTED && wakes(c)) {
+		c->s.mp_state = VC_MP_RUNNABLE;
+		return GO_AGAIN;
+	}
+	if (c->bvm->irqchip == VCORE_IRQCHIP_NONE) {
+		c->s.mp_state = VC_MP_RUNNABLE;
+		return end_run(c, VCORE_EXIT_HALT);
+	}
+	emu_pv_steal_update(c);
+	sleep_until_requested(c);
+	emu_pv_steal_start(c);
+	return GO_AGAIN;
+}
+
+/* Nothing but the bits a sleeper waits for, so that it can be called from a signal handler. */
+void emu_backend_notify(struct vc_bvcpu *v)
+{
+	struct emu_vcpu *c = emu_of(v);
+
+	if (c && atomic_load(&c->sys->waiting))
+		syscall(SYS_futex, &v->requests, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* ---- executing ---- */
+
+/* One instruction is over, without a fault. */
+static enum go stepped(struct emu_vcpu *c, bool trap_flag)
+{
+	struct emu_sys *sys = c->sys;
+
+	emu_bus_forget(c);
+	sys->skip_break = false;
+	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
+	/* A load of SS holds back the trap until the instruction behind it (SDM vol. 3, 6.8.3). */
+	if (trap_flag && !c->s.shadow_mov_ss)
+		sys->db_pending |= EMU_DR6_BS;
+	if (!(sys->debug.flags & VCORE_DEBUG_SINGLE_STEP))
+		return GO_AGAIN;
+	/* Data breakpoints of the program's are told with the step; the guest's own traps wait for the next run. */
+	return debug_exit(c, VC_DB, EMU_DR6_BS | (sys->debug.flags & VCORE_DEBUG_HW_BREAK ? sys->db_pending & 0xf : 0));
+}
+
+static enum go break_before(struct emu_vcpu *c)
+{
+	uint64_t hit = c->sys->step_always && !(c->s.rflags & VC_FLAG_RF) && !c->sys->skip_break ? instruction_breaks(c) : 0;
+
+	if (!hit)
+		return GO_ON;
+	if (c->sys->debug.flags & VCORE_DEBUG_HW_BREAK) {
+		c->sys->skip_break = true;
+		return debug_exit(c, VC_DB, hit);
+	}
+	c->exc = (struct emu_exception){.vector = VC_DB, .dr6 = hit};
+	return delivered(c, emu_deliver_exception(c));
+}
+
+/* One instruction by itself: in an interrupt shadow, with TF, with breakpoints, and after an answer of the program. */
+static enum go step(struct emu_vcpu *c)
+{
+	struct vc_cpu_state *s = &c->s;
+	uint8_t shadow_sti = s->shadow_sti, shadow_mov_ss = s->shadow_mov_ss;
+	bool trap_flag = s->rflags & VC_FLAG_TF;
+	enum go go = break_before(c);
+	enum emu_stop stop;
+
+	if (go != GO_ON)
+		return go;
+	s->shadow_sti = s->shadow_mov_ss = 0;
+	c->stepping = true;
+	stop = interp_run(c);
+	c->stepping = false;
+	switch (stop) {
+	case EMU_STOP_EVENTS:
+		return stepped(c, trap_flag);
+	case EMU_STOP_EXCEPTION:
+		emu_bus_forget(c);
+		return deliver_exception(c);
+	default:
+		s->shadow_sti = shadow_sti;
+		s->shadow_mov_ss = shadow_mov_ss;
+		return RUN_ENDS;
+	}
+}
+
+static enum go execute(struct emu_vcpu *c)
+{
+	const struct emu_sys *sys = c->sys;
+	enum emu_stop stop;
+
+	if (sys->restarting || sys->step_always || shadowed(c) || (c->s.rflags & VC_FLAG_TF))
+		return step(c);
+	stop = interp_run(c);
+	if (stop == EMU_STOP_EXCEPTION)
+		return deliver_exception(c);
+	if (stop == EMU_STOP_EXIT)
+		return RUN_ENDS;
+	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
+	return GO_AGAIN;
+}
+
+static void run_loop(struct emu_vcpu *c)
+{
+	enum go go;
+
+	do {
+		c->attention = false;
+		go = serve_requests(c);
+		if (go == GO_ON)
+			emu_pv_steal_update(c);
+		if (go == GO_ON && c->s.mp_state != VC_MP_RUNNABLE)
+			go = wait_for_event(c);
+		/* The instruction that left for the program is finished before anything else may come. */
+		if (go == GO_ON && !c->sys->restarting)
+			go = deliver_events(c);
+		if (go == GO_ON)
+			go = execute(c);
+	} while (go != RUN_ENDS);
+}
+
+int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit)
+{
+	struct emu_vcpu *c = emu_of(v);
+
+	emu_bus_answer(c, exit);
+	*exit = (struct vcore_exit){.size = exit->size, .vcpu = v->index};
+	c->exit = exit;
+	atomic_store(&v->running, 1);
+	enter(c);
+	emu_vec_enter(c);
+	emu_pv_steal_start(c);
+	run_loop(c);
+	vc_gate_leave(&v->pass);
+	atomic_store(&v->running, 0);
+	atomic_fetch_add_explicit(&v->exits, 1, memory_order_relaxed);
+	atomic_store_explicit(&v->instructions, c->icount, memory_order_relaxed);
+	atomic_store_explicit(&v->tlb_fills, c->mmu->fills, memory_order_relaxed);
+	return 0;
+}
+
+/* ---- for other backends ---- */
+
+int vc_emu_step(struct vc_bvcpu *vcpu, struct vc_cpu_state *state)
+{
+	struct vcore_exit exit = {.size = sizeof exit};
+	struct emu_vcpu *c;
+	enum emu_stop stop;
+	bool alive = true;
+	int r = emu_vcpu_new(vcpu, &c);
+
+	if (r < 0)
+		return r;
+	c->exit = &exit;
+	c->sys->never_leave = true;
+	vc_gate_enter(&vcpu->pass);
+	emu_set_state(c, state);
+	emu_vec_enter(c);
+	c->stepping = true;
+	stop = interp_run(c);
+	if (stop == EMU_STOP_EXCEPTION)
+		alive = emu_deliver_exception(c);
+	vc_gate_leave(&vcpu->pass);
+	if (alive)
+		emu_get_state(c, state);
+	else
+		r = vc_fail(EFAULT, "the emulated instruction ends in a triple fault");
+	emu_vcpu_free(c);
+	if (r >= 0)
+		atomic_fetch_add_explicit(&vcpu->emulated, 1, memory_order_relaxed);
+	return r;
+}

@@ -1,0 +1,92 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Installs what is missing (as root; else tells the line), builds, runs every test. Stops at nothing: all failures are shown, the last line counts.
+#   --quick       only the unit, guest and differential tests of one build
+#   --ci          as CI runs it: the same tests, logs of failures in full
+#   -h, --help    this
+cd "$(dirname "$0")/.." || exit 1
+quick= ci=
+for argument in "$@"; do
+	case $argument in
+	--quick) quick=1 ;;
+	--ci) ci=1 ;;
+	-h | --help) sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+	*) echo "tests/run.sh: unknown option $argument (see --help)" >&2; exit 2 ;;
+	esac
+done
+. tests/tools/need.sh
+need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
+	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]'
+
+passed=0 failed=0 skipped=0
+say() { printf '\n== %s\n' "$*"; }
+result() { # result STATUS NAME: 0 passed, 77 skipped, else failed
+	case $1 in
+	0) passed=$((passed + 1)); echo "ok    $2" ;;
+	77) skipped=$((skipped + 1)); echo "SKIP  $2" ;;
+	*) failed=$((failed + 1)); echo "FAIL  $2" ;;
+	esac
+}
+check() { # check NAME COMMAND...: one test; its output is shown when it fails
+	name=$1
+	shift
+	log=$(mktemp)
+	"$@" >"$log" 2>&1
+	status=$?
+	[ $status = 0 ] || tail -n 60 "$log"
+	rm -f "$log"
+	result $status "$name"
+	return $status
+}
+build() { # build DIR MESON-OPTIONS...
+	dir=$1
+	shift
+	if [ ! -f "$dir/build.ninja" ]; then
+		check "configure $dir" meson setup "$dir" --fatal-meson-warnings "$@" || return 1
+	fi
+	check "build $dir" ninja -C "$dir"
+}
+suite() { # suite DIR MESON-TEST-OPTIONS...: every test of meson's counts
+	dir=$1
+	shift
+	rm -f "$dir/meson-logs/testlog.json"
+	meson test -C "$dir" --no-rebuild --print-errorlogs "$@" 2>&1 | grep -vE '^(Full log|ninja:|Ok:|Expected Fail:|Fail:|Unexpected Pass:|Skipped:|Timeout:|$)'
+	[ -f "$dir/meson-logs/testlog.json" ] || { result 1 "meson test in $dir"; return; }
+	counts=$(python3 - "$dir/meson-logs/testlog.json" <<'PY'
+import json, sys
+results = [json.loads(line) for line in open(sys.argv[1])]
+good = sum(r["result"] in ("OK", "EXPECTEDFAIL") for r in results)
+skip = [r for r in results if r["result"] == "SKIP"]
+print(good, len(results) - good - len(skip), len(skip))
+for r in skip:
+    reason = (r.get("stdout", "") + r.get("stderr", "")).strip().splitlines()
+    print("SKIP ", r["name"] + ":", reason[-1] if reason else "no reason given", file=sys.stderr)
+PY
+	)
+	set -- $counts
+	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+say "Build, warnings as errors"
+build build-test -Dwerror=true && suite build-test --suite unit --suite diff --suite guest
+if [ -z "$quick" ]; then
+	say "Linux, examples, installation"
+	suite build-test --suite linux --suite examples --suite install
+	say "Address and undefined-behaviour sanitizers"
+	build build-asan -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false -Dexamples=false && suite build-asan --suite unit --suite guest
+	say "Thread sanitizer"
+	build build-tsan -Dwerror=true -Db_sanitize=thread -Db_lundef=false -Dexamples=false && suite build-tsan --suite threads
+	say "Without options"
+	build build-small -Dwerror=true -Djson=disabled -Dkvm=disabled -Dtests=disabled
+	build build-kvm-only -Dwerror=true -Demu=disabled -Dtests=disabled
+	say "Fuzzing, briefly"
+	if command -v clang >/dev/null; then
+		CC=clang build build-fuzz -Dfuzz=true -Dtests=disabled -Dexamples=false -Db_lundef=false && suite build-fuzz --suite fuzz
+	else
+		echo "clang is not installed"
+		result 77 "fuzzing"
+	fi
+fi
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
