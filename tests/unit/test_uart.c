@@ -541,10 +541,89 @@ START_TEST(state)
 }
 END_TEST
 
+/* The loop in its own thread, a program at the other ends, and the guest here: nothing gets lost in either direction.
+ */
+enum { TRAFFIC = 20000 };
+
+static void *sender(void *arg)
+{
+	for (unsigned i = 0; i < TRAFFIC; i++) {
+		uint8_t byte = (uint8_t)(i * 7);
+
+		if (write(in_fd, &byte, 1) != 1)
+			return "write";
+	}
+	return NULL;
+}
+
+static void *receiver(void *arg)
+{
+	unsigned got = 0;
+	uint8_t bytes[100];
+
+	while (got < TRAFFIC) {
+		ssize_t n = read(out_fd, bytes, sizeof bytes);
+
+		for (ssize_t i = 0; i < n; i++) {
+			if (bytes[i] != (uint8_t)(got++ * 5))
+				return "wrong byte";
+		}
+		if (n <= 0)
+			return "read";
+	}
+	return NULL;
+}
+
+START_TEST(threads)
+{
+	unsigned sent = 0, got = 0;
+	pthread_t peers[2];
+	char text[64];
+	int in[2], out[2];
+
+	vc_buses_fini(&p.buses);
+	vc_loop_free(p.env.loop);
+	close(in_fd);
+	close(out_fd);
+	ck_assert_int_eq(vc_buses_init(&p.buses, &p.gate), 0);
+	ck_assert_int_eq(vc_loop_new(&p.clock, true, &p.env.loop), 0);
+	ck_assert_int_eq(pipe2(in, O_CLOEXEC), 0);
+	ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
+	in_fd = in[1];
+	out_fd = out[0];
+	snprintf(text, sizeof text, "input=fd:%d,output=fd:%d", in[0], out[1]);
+	ck_assert_int_eq(create(text), 0);
+	close(in[0]);
+	close(out[1]);
+	put(MCR, 0x08);
+	put(IER, 0x0f);
+	put(FCR, 0x81);
+	ck_assert_int_eq(pthread_create(&peers[0], NULL, sender, NULL), 0);
+	ck_assert_int_eq(pthread_create(&peers[1], NULL, receiver, NULL), 0);
+	while (sent < TRAFFIC || got < TRAFFIC) {
+		uint8_t lsr = get(LSR);
+
+		ck_assert_uint_eq(lsr & 0x02, 0);
+		if (lsr & 0x01)
+			ck_assert_uint_eq(get(RBR), (uint8_t)(got++ * 7));
+		if (lsr & 0x20 && sent < TRAFFIC)
+			put(THR, (uint8_t)(sent++ * 5));
+		get(IIR);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		void *said;
+
+		pthread_join(peers[i], &said);
+		ck_assert_msg(!said, "%s", (const char *)said);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	TCase *cases = tcase_create("uart");
 
+	tcase_set_timeout(cases, 60);
 	tcase_add_checked_fixture(cases, setup, teardown);
 	tcase_add_test(cases, registers);
 	tcase_add_test(cases, output);
@@ -565,5 +644,6 @@ int main(void)
 	tcase_add_test(cases, pty);
 	tcase_add_test(cases, bad_properties);
 	tcase_add_test(cases, state);
+	tcase_add_test(cases, threads);
 	return platform_run("uart", cases);
 }
