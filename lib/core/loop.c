@@ -34,6 +34,7 @@ struct vc_timer {
 	uint64_t deadline; /* guest ns */
 	uint64_t sequence; /* of arming: equal deadlines fire in that order */
 	uint32_t index;    /* in the heap, or UNARMED */
+	uint32_t cancels;  /* threads in vc_timer_cancel(): until they are through, arming has no effect */
 };
 
 struct vc_watch {
@@ -525,6 +526,10 @@ void vc_timer_arm(struct vc_timer *t, uint64_t deadline_ns)
 	struct vc_loop *loop = t->loop;
 
 	pthread_mutex_lock(&loop->lock);
+	if (t->cancels) {
+		pthread_mutex_unlock(&loop->lock);
+		return;
+	}
 	heap_remove(loop, t);
 	/* see serve_timers() */
 	t->deadline = loop->serving && deadline_ns < loop->turn_now ? loop->turn_now : deadline_ns;
@@ -550,9 +555,11 @@ void vc_timer_cancel(struct vc_timer *t)
 	struct vc_loop *loop = t->loop;
 
 	pthread_mutex_lock(&loop->lock);
-	do /* the callback that we wait for may arm it again */
-		heap_remove(loop, t);
-	while (wait_callback(loop, t));
+	t->cancels++;
+	heap_remove(loop, t);
+	while (wait_callback(loop, t))
+		;
+	t->cancels--;
 	pthread_mutex_unlock(&loop->lock);
 }
 
