@@ -119,8 +119,11 @@ START_TEST(test_struct_in)
 	ck_assert_int_eq(vc_struct_in(&mine, sizeof mine, &theirs), 0);
 	ck_assert_mem_eq(&mine, &theirs, sizeof mine);
 	/* an older caller: what he does not know is zero, and what lies behind his struct is not read */
-	struct now *old = malloc(16);
-	*(uint32_t *)old = 16;
+	struct {
+		uint32_t size, a;
+		uint64_t b;
+	} *old = malloc(sizeof *old);
+	old->size = sizeof *old;
 	old->a = 7;
 	old->b = 8;
 	memset(&mine, 0xff, sizeof mine);
