@@ -21,7 +21,11 @@ enum emu_next emu_sys_hlt(struct emu_vcpu *c, const struct emu_insn *i)
 	return EMU_JUMP;
 }
 
-enum emu_next emu_sys_pause(struct emu_vcpu *c, const struct emu_insn *i) { return EMU_NEXT; }
+enum emu_next emu_sys_pause(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	emu_spinning(c);
+	return EMU_NEXT;
+}
 
 enum emu_next emu_sys_monitor(struct emu_vcpu *c, const struct emu_insn *i)
 {

@@ -2,12 +2,16 @@
 /* The vcpu of backend emu: its making, its state, and its run loop. */
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
+
+/* So many PAUSEs take some microseconds, about what giving way costs when nobody else wants the CPU. */
+#define PAUSES_TO_GIVE_WAY 512u
 
 /* ---- making ---- */
 
@@ -436,6 +440,22 @@ void emu_backend_notify(struct vc_bvcpu *v)
 
 /* ---- executing ---- */
 
+void emu_spinning(struct emu_vcpu *c)
+{
+	if (++c->sys->pauses < PAUSES_TO_GIVE_WAY || c->bvm->vcpus == 1)
+		return;
+	c->sys->pauses = 0;
+	c->sys->give_way = c->attention = true;
+}
+
+static void give_way(struct emu_vcpu *c)
+{
+	c->sys->give_way = false;
+	vc_gate_leave(&c->bvcpu->pass);
+	sched_yield();
+	enter(c);
+}
+
 /* One instruction is over, without a fault. */
 static enum go stepped(struct emu_vcpu *c, bool trap_flag)
 {
@@ -517,6 +537,8 @@ static void run_loop(struct emu_vcpu *c)
 
 	do {
 		c->attention = false;
+		if (c->sys->give_way)
+			give_way(c);
 		go = serve_requests(c);
 		if (go == GO_ON)
 			emu_pv_steal_update(c);
