@@ -110,7 +110,7 @@ static void host_identity(struct vc_cpu_identity *identity)
 	memcpy(identity->vendor + 4, &regs[3], 4);
 	memcpy(identity->vendor + 8, &regs[2], 4);
 	__cpuid(1, identity->signature, regs[1], regs[2], regs[3]);
-	if (__get_cpuid_max(0x80000000, NULL) < 0x80000004)
+	if ((uint32_t)__get_cpuid_max(0x80000000, NULL) < 0x80000004u)
 		return;
 	for (unsigned n = 0; n < 3; n++) {
 		__cpuid(0x80000002 + n, regs[0], regs[1], regs[2], regs[3]);

@@ -146,7 +146,8 @@ static void deliver_gate(struct emu_vcpu *c, const struct emu_event *e, uint64_t
 
 static void deliver_protected(struct emu_vcpu *c, const struct emu_event *e)
 {
-	const uint32_t types = 1u << EMU_TASK_GATE | 1u << EMU_INT16 | 1u << EMU_TRAP16 | 1u << EMU_INT32 | 1u << EMU_TRAP32;
+	const uint32_t types =
+	    1u << EMU_TASK_GATE | 1u << EMU_INT16 | 1u << EMU_TRAP16 | 1u << EMU_INT32 | 1u << EMU_TRAP32;
 	uint64_t high, gate = read_gate(c, e, 8, types, &high);
 
 	if (emu_desc_type(gate) == EMU_TASK_GATE) {

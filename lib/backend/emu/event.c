@@ -5,8 +5,7 @@
 /* ---- raising ---- */
 
 /* Vectors that push an error code. */
-#define WITH_ERROR                                                                                                     \
-	(1u << VC_DF | 1u << VC_TS | 1u << VC_NP | 1u << VC_SSF | 1u << VC_GP | 1u << VC_PF | 1u << VC_AC)
+#define WITH_ERROR (1u << VC_DF | 1u << VC_TS | 1u << VC_NP | 1u << VC_SSF | 1u << VC_GP | 1u << VC_PF | 1u << VC_AC)
 
 static void raise_exception(struct emu_vcpu *c, const struct emu_exception *e) __attribute__((noreturn));
 static void raise_exception(struct emu_vcpu *c, const struct emu_exception *e)
@@ -37,9 +36,15 @@ void emu_raise_debug(struct emu_vcpu *c, uint64_t dr6, bool trap)
 	raise_exception(c, &(struct emu_exception){.vector = VC_DB, .trap = trap, .dr6 = dr6});
 }
 
-void emu_leave(struct emu_vcpu *c) { longjmp(*c->unwind, EMU_UNWIND_EXIT); }
+void emu_leave(struct emu_vcpu *c)
+{
+	longjmp(*c->unwind, EMU_UNWIND_EXIT);
+}
 
-void emu_retry_single(struct emu_vcpu *c) { longjmp(*c->unwind, EMU_UNWIND_RETRY); }
+void emu_retry_single(struct emu_vcpu *c)
+{
+	longjmp(*c->unwind, EMU_UNWIND_RETRY);
+}
 
 /* ---- delivery ---- */
 
@@ -77,8 +82,8 @@ struct delivery {
 };
 
 /*
- * Whether the saved image has RF set: a fault's does, so that its instruction breakpoint does not hit again on return; that of a trap, and of the
- * fault an instruction breakpoint itself is, has RF as it was (SDM vol. 3, 17.3.1.1).
+ * Whether the saved image has RF set: a fault's does, so that its instruction breakpoint does not hit again on return;
+ * that of a trap, and of the fault an instruction breakpoint itself is, has RF as it was (SDM vol. 3, 17.3.1.1).
  */
 static bool sets_rf(const struct emu_exception *x)
 {
@@ -100,12 +105,12 @@ static void take_exception(struct emu_vcpu *c, struct delivery *d)
 	}
 	d->severity = severity_of(x->vector);
 	d->event = (struct emu_event){
-		.vector = x->vector,
-		.has_error = x->has_error,
-		.soft = x->soft,
-		.error = x->error,
-		.rip = (c->s.rip + x->len) & (x->len ? emu_ip_mask(c) : ~0ull),
-		.rflags = emu_rflags(c) | (sets_rf(x) ? VC_FLAG_RF : 0),
+	    .vector = x->vector,
+	    .has_error = x->has_error,
+	    .soft = x->soft,
+	    .error = x->error,
+	    .rip = (c->s.rip + x->len) & (x->len ? emu_ip_mask(c) : ~0ull),
+	    .rflags = emu_rflags(c) | (sets_rf(x) ? VC_FLAG_RF : 0),
 	};
 }
 
@@ -194,8 +199,8 @@ bool emu_deliver_exception(struct emu_vcpu *c)
 static bool deliver_external(struct emu_vcpu *c, uint8_t vector, bool *left)
 {
 	struct delivery d = {
-		.event = {.vector = vector, .rip = c->s.rip, .rflags = emu_rflags(c)},
-		.severity = BENIGN,
+	    .event = {.vector = vector, .rip = c->s.rip, .rflags = emu_rflags(c)},
+	    .severity = BENIGN,
 	};
 
 	*left = false;

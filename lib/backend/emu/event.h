@@ -11,11 +11,12 @@
 void emu_raise_debug(struct emu_vcpu *c, uint64_t dr6, bool trap) __attribute__((noreturn, cold));
 
 /*
- * Deliver an event between instructions: s.rip is where it goes back to (for an exception with exc.len: the instruction itself). A fault on
- * the way is delivered instead, by the rules for double faults (SDM vol. 3, 6.15).
+ * Deliver an event between instructions: s.rip is where it goes back to (for an exception with exc.len: the instruction
+ * itself). A fault on the way is delivered instead, by the rules for double faults (SDM vol. 3, 6.15).
  *
- * False: triple fault. True: the guest's state is that at the handler's first instruction, or, when an access on the way had to leave for the
- * program, c->exit is filled and the event waits in s.exception_pending, s.interrupt_injected or s.nmi_pending to be delivered again.
+ * False: triple fault. True: the guest's state is that at the handler's first instruction, or, when an access on the
+ * way had to leave for the program, c->exit is filled and the event waits in s.exception_pending, s.interrupt_injected
+ * or s.nmi_pending to be delivered again.
  *
  * emu_deliver_exception() takes c->exc and writes CR2 and DR6 from it.
  */
@@ -32,15 +33,17 @@ bool emu_deliver_nmi(struct emu_vcpu *c); /* masks NMIs until IRET */
 struct emu_event {
 	uint8_t vector;
 	bool has_error;
-	bool soft;       /* INT n, INT3, INTO */
+	bool soft; /* INT n, INT3, INTO */
 	uint32_t error;
 	uint64_t rip;    /* return address */
 	uint64_t rflags; /* image to be saved */
 };
 
-/* Through the IVT or IDT, in the current mode. Raises what delivery raises, with nothing committed; error codes without the EXT bit. */
+/* Through the IVT or IDT, in the current mode. Raises what delivery raises, with nothing committed; error codes without
+ * the EXT bit. */
 void emu_deliver(struct emu_vcpu *c, const struct emu_event *e);
-/* Through a table of real-mode vectors: the IVT, or that of a virtual-8086 task (VME). clear: flags to clear after saving. */
+/* Through a table of real-mode vectors: the IVT, or that of a virtual-8086 task (VME). clear: flags to clear after
+ * saving. */
 void emu_deliver_ivt(struct emu_vcpu *c, uint64_t table, const struct emu_event *e, uint64_t clear);
 
 #endif

@@ -49,7 +49,8 @@ static void direct_target(struct emu_vcpu *c, uint16_t selector, struct emu_desc
 }
 
 /* The code segment and address that a call gate names; d becomes the code segment's descriptor. */
-static void gate_target(struct emu_vcpu *c, uint16_t selector, uint64_t gate, uint64_t high, bool call, struct emu_desc *d, struct target *t)
+static void gate_target(struct emu_vcpu *c, uint16_t selector, uint64_t gate, uint64_t high, bool call,
+                        struct emu_desc *d, struct target *t)
 {
 	uint16_t cs = gate >> 16 & 0xffff;
 	uint32_t error = emu_selector_error(cs);
@@ -85,7 +86,8 @@ static void gate_target(struct emu_vcpu *c, uint16_t selector, uint64_t gate, ui
 enum kind { CODE, CALL_GATE, TASK };
 
 /* Finds out; for a task the switch is done. high: upper half of a 64-bit gate. */
-static enum kind resolve(struct emu_vcpu *c, uint16_t selector, enum emu_task_reason reason, uint64_t next, struct emu_desc *d, uint64_t *high)
+static enum kind resolve(struct emu_vcpu *c, uint16_t selector, enum emu_task_reason reason, uint64_t next,
+                         struct emu_desc *d, uint64_t *high)
 {
 	uint32_t error = emu_selector_error(selector);
 	unsigned type;

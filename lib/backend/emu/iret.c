@@ -129,7 +129,8 @@ static enum emu_next task_return(struct emu_vcpu *c, const struct emu_insn *i)
 }
 
 /* To virtual-8086 mode, from CPL 0. */
-static enum emu_next return_v86(struct emu_vcpu *c, struct emu_stack *st, uint32_t rip, uint16_t selector, uint32_t image)
+static enum emu_next return_v86(struct emu_vcpu *c, struct emu_stack *st, uint32_t rip, uint16_t selector,
+                                uint32_t image)
 {
 	static const uint8_t order[] = {VC_ES, VC_DS, VC_FS, VC_GS};
 	uint32_t sp = (uint32_t)emu_stack_pop(c, st, 4);

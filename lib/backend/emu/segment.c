@@ -115,7 +115,8 @@ unsigned emu_desc_change_type(struct emu_vcpu *c, uint64_t linear, unsigned set,
 	offset = linear & (VC_PAGE_SIZE - 1);
 	p = page.host + offset;
 	was = __atomic_load_n(p, __ATOMIC_RELAXED);
-	while (!__atomic_compare_exchange_n(p, &was, (uint8_t)((was | set) & ~clear), true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+	while (!__atomic_compare_exchange_n(p, &was, (uint8_t)((was | set) & ~clear), true, __ATOMIC_SEQ_CST,
+	                                    __ATOMIC_RELAXED))
 		;
 	if (page.info)
 		emu_code_stored(page.info, page.gpa + offset, 1);
@@ -137,7 +138,7 @@ void emu_desc_touch(struct emu_vcpu *c, struct emu_desc *d)
 void emu_segment_fill(struct vc_segment *seg, uint16_t selector, uint64_t raw)
 {
 	*seg = (struct vc_segment){
-		.base = emu_desc_base(raw), .limit = emu_desc_limit(raw), .selector = selector, .attr = emu_desc_attr(raw)};
+	    .base = emu_desc_base(raw), .limit = emu_desc_limit(raw), .selector = selector, .attr = emu_desc_attr(raw)};
 }
 
 void emu_segment_null(struct vc_segment *seg, uint16_t selector, unsigned dpl)
@@ -243,16 +244,21 @@ void emu_load_sreg(struct emu_vcpu *c, enum vc_sreg seg, uint16_t selector)
 struct emu_stack emu_stack_current(const struct emu_vcpu *c)
 {
 	return (struct emu_stack){
-		.ss = c->mode == EMU_MODE_64 ? NULL : &c->s.seg[VC_SS],
-		.sp = c->s.gpr[VC_RSP],
-		.mask = vc_width_mask(c->stack_size),
+	    .ss = c->mode == EMU_MODE_64 ? NULL : &c->s.seg[VC_SS],
+	    .sp = c->s.gpr[VC_RSP],
+	    .mask = vc_width_mask(c->stack_size),
 	};
 }
 
 struct emu_stack emu_stack_at(const struct vc_segment *ss, uint64_t sp, uint32_t error, bool inner)
 {
-	return (struct emu_stack){
-		.ss = ss, .sp = sp, .mask = !ss ? ~0ull : ss->attr & VC_SEG_DB ? 0xffffffffu : 0xffffu, .error = error, .inner = inner};
+	return (struct emu_stack){.ss = ss,
+	                          .sp = sp,
+	                          .mask = !ss                    ? ~0ull
+	                                  : ss->attr & VC_SEG_DB ? 0xffffffffu
+	                                                         : 0xffffu,
+	                          .error = error,
+	                          .inner = inner};
 }
 
 /* Linear address of an access to the stack; #SS when it is not allowed there. */

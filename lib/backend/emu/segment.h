@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Segment descriptors, far pointers and stacks, as the parts share them that load segments: segment.c, far.c, iret.c, delivery.c, task.c and the
- * system instructions.
+ * Segment descriptors, far pointers and stacks, as the parts share them that load segments: segment.c, far.c, iret.c,
+ * delivery.c, task.c and the system instructions.
  */
 #ifndef VC_EMU_SEGMENT_H
 #define VC_EMU_SEGMENT_H
@@ -18,43 +18,93 @@ struct emu_desc {
 
 /* System descriptor types. */
 enum {
-	EMU_TSS16 = 1, EMU_LDT = 2, EMU_CALL16 = 4, EMU_TASK_GATE = 5, EMU_INT16 = 6, EMU_TRAP16 = 7,
-	EMU_TSS32 = 9, EMU_CALL32 = 12, EMU_INT32 = 14, EMU_TRAP32 = 15,
+	EMU_TSS16 = 1,
+	EMU_LDT = 2,
+	EMU_CALL16 = 4,
+	EMU_TASK_GATE = 5,
+	EMU_INT16 = 6,
+	EMU_TRAP16 = 7,
+	EMU_TSS32 = 9,
+	EMU_CALL32 = 12,
+	EMU_INT32 = 14,
+	EMU_TRAP32 = 15,
 };
-#define EMU_TYPE_BUSY       2u  /* of a TSS */
-#define EMU_TYPE_ACCESSED   1u  /* of code and data */
-#define EMU_TYPE_WRITABLE   2u  /* of data */
-#define EMU_TYPE_READABLE   2u  /* of code */
-#define EMU_TYPE_CONFORMING 4u  /* of code */
-#define EMU_TYPE_DOWN       4u  /* of data: expand-down */
+#define EMU_TYPE_BUSY       2u /* of a TSS */
+#define EMU_TYPE_ACCESSED   1u /* of code and data */
+#define EMU_TYPE_WRITABLE   2u /* of data */
+#define EMU_TYPE_READABLE   2u /* of code */
+#define EMU_TYPE_CONFORMING 4u /* of code */
+#define EMU_TYPE_DOWN       4u /* of data: expand-down */
 #define EMU_TYPE_CODE       8u
 
-static inline unsigned emu_desc_type(uint64_t raw) { return raw >> 40 & 15; }
-static inline bool emu_desc_s(uint64_t raw) { return raw >> 44 & 1; }
-static inline unsigned emu_desc_dpl(uint64_t raw) { return raw >> 45 & 3; }
-static inline bool emu_desc_present(uint64_t raw) { return raw >> 47 & 1; }
-static inline bool emu_desc_l(uint64_t raw) { return raw >> 53 & 1; }
-static inline bool emu_desc_db(uint64_t raw) { return raw >> 54 & 1; }
-static inline uint32_t emu_desc_base(uint64_t raw) { return (uint32_t)(raw >> 16 & 0xffffff) | (uint32_t)(raw >> 32 & 0xff000000u); }
-static inline uint16_t emu_desc_attr(uint64_t raw) { return raw >> 40 & 0xf0ff; }
+static inline unsigned emu_desc_type(uint64_t raw)
+{
+	return raw >> 40 & 15;
+}
+static inline bool emu_desc_s(uint64_t raw)
+{
+	return raw >> 44 & 1;
+}
+static inline unsigned emu_desc_dpl(uint64_t raw)
+{
+	return raw >> 45 & 3;
+}
+static inline bool emu_desc_present(uint64_t raw)
+{
+	return raw >> 47 & 1;
+}
+static inline bool emu_desc_l(uint64_t raw)
+{
+	return raw >> 53 & 1;
+}
+static inline bool emu_desc_db(uint64_t raw)
+{
+	return raw >> 54 & 1;
+}
+static inline uint32_t emu_desc_base(uint64_t raw)
+{
+	return (uint32_t)(raw >> 16 & 0xffffff) | (uint32_t)(raw >> 32 & 0xff000000u);
+}
+static inline uint16_t emu_desc_attr(uint64_t raw)
+{
+	return raw >> 40 & 0xf0ff;
+}
 static inline uint32_t emu_desc_limit(uint64_t raw)
 {
 	uint32_t limit = (uint32_t)(raw & 0xffff) | (uint32_t)(raw >> 32 & 0xf0000);
 	return raw >> 55 & 1 ? limit << 12 | 0xfff : limit;
 }
-static inline bool emu_desc_is_code(uint64_t raw) { return emu_desc_s(raw) && emu_desc_type(raw) & EMU_TYPE_CODE; }
-static inline bool emu_desc_is_data(uint64_t raw) { return emu_desc_s(raw) && !(emu_desc_type(raw) & EMU_TYPE_CODE); }
+static inline bool emu_desc_is_code(uint64_t raw)
+{
+	return emu_desc_s(raw) && emu_desc_type(raw) & EMU_TYPE_CODE;
+}
+static inline bool emu_desc_is_data(uint64_t raw)
+{
+	return emu_desc_s(raw) && !(emu_desc_type(raw) & EMU_TYPE_CODE);
+}
 static inline bool emu_desc_is_writable_data(uint64_t raw)
 {
 	return emu_desc_is_data(raw) && emu_desc_type(raw) & EMU_TYPE_WRITABLE;
 }
-static inline bool emu_desc_is_conforming(uint64_t raw) { return emu_desc_is_code(raw) && emu_desc_type(raw) & EMU_TYPE_CONFORMING; }
+static inline bool emu_desc_is_conforming(uint64_t raw)
+{
+	return emu_desc_is_code(raw) && emu_desc_type(raw) & EMU_TYPE_CONFORMING;
+}
 /* Of a 64-bit gate or system descriptor: whole base. high: its second 8 bytes. */
-static inline uint64_t emu_desc_base64(uint64_t raw, uint64_t high) { return emu_desc_base(raw) | high << 32; }
+static inline uint64_t emu_desc_base64(uint64_t raw, uint64_t high)
+{
+	return emu_desc_base(raw) | high << 32;
+}
 
-static inline bool emu_selector_null(uint16_t selector) { return !(selector & ~3); }
+static inline bool emu_selector_null(uint16_t selector)
+{
+	return !(selector & ~3);
+}
 /* A selector as an error code. */
-static inline uint32_t emu_selector_error(uint16_t selector) { return selector & 0xfffcu; }
+static inline uint32_t emu_selector_error(uint16_t selector)
+{
+	return selector & 0xfffcu;
+}
 
 /* Read the descriptor of a selector; false when it lies outside its table. */
 bool emu_desc_find(struct emu_vcpu *c, uint16_t selector, struct emu_desc *d);
@@ -64,7 +114,8 @@ void emu_desc_get(struct emu_vcpu *c, uint16_t selector, enum vc_vector outside,
 uint64_t emu_desc_get_high(struct emu_vcpu *c, uint16_t selector, const struct emu_desc *d);
 /* Set the accessed bit in memory and in d. */
 void emu_desc_touch(struct emu_vcpu *c, struct emu_desc *d);
-/* Change bits of a descriptor's type field in memory with a locked access, whatever the CPL; returns what the field was. */
+/* Change bits of a descriptor's type field in memory with a locked access, whatever the CPL; returns what the field
+ * was. */
 unsigned emu_desc_change_type(struct emu_vcpu *c, uint64_t linear, unsigned set, unsigned clear);
 
 /* ---- segment registers ---- */
@@ -81,7 +132,8 @@ void emu_segment_8086(struct emu_vcpu *c, struct vc_segment *seg, uint16_t selec
 /* On return to outer privilege: ES, DS, FS, GS that the new CPL must not use become null. */
 void emu_segments_demote(struct emu_vcpu *c, unsigned cpl);
 
-/* Checks of a new stack segment for privilege level `cpl`; raises `vector`(selector), or #SS(selector) when not present. */
+/* Checks of a new stack segment for privilege level `cpl`; raises `vector`(selector), or #SS(selector) when not
+ * present. */
 void emu_desc_check_stack(struct emu_vcpu *c, uint16_t selector, uint64_t raw, unsigned cpl, enum vc_vector vector);
 /* #GP(0) unless rip is inside the code segment (64-bit: canonical). */
 void emu_check_rip(struct emu_vcpu *c, const struct vc_segment *cs, uint64_t rip);
@@ -91,14 +143,23 @@ static inline bool emu_canonical(const struct emu_vcpu *c, uint64_t linear)
 	unsigned shift = c->s.cr4 & VC_CR4_LA57 ? 7 : 16;
 	return (uint64_t)((int64_t)(linear << shift) >> shift) == linear;
 }
-static inline bool emu_virtual_8086(const struct emu_vcpu *c) { return c->s.rflags & VC_FLAG_VM; }
-static inline unsigned emu_iopl(const struct emu_vcpu *c) { return c->s.rflags >> 12 & 3; }
+static inline bool emu_virtual_8086(const struct emu_vcpu *c)
+{
+	return c->s.rflags & VC_FLAG_VM;
+}
+static inline unsigned emu_iopl(const struct emu_vcpu *c)
+{
+	return c->s.rflags >> 12 & 3;
+}
 static inline bool emu_segment_is_64(const struct emu_vcpu *c, const struct vc_segment *cs)
 {
 	return c->long_mode && cs->attr & VC_SEG_L;
 }
 /* Address behind the instruction. */
-static inline uint64_t emu_next_rip(const struct emu_vcpu *c, const struct emu_insn *i) { return (c->s.rip + i->len) & emu_ip_mask(c); }
+static inline uint64_t emu_next_rip(const struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return (c->s.rip + i->len) & emu_ip_mask(c);
+}
 
 /* ---- implicit supervisor accesses with the fast path of mmu/access.h ---- */
 
@@ -110,10 +171,14 @@ static inline uint64_t emu_ld_system(struct emu_vcpu *c, uint64_t linear, unsign
 		return emu_ld_super(c, linear, size);
 	const volatile void *p = (const volatile void *)(linear + e->addend);
 	switch (size) {
-	case 1: return *(const volatile emu_mem8 *)p;
-	case 2: return *(const volatile emu_mem16 *)p;
-	case 4: return *(const volatile emu_mem32 *)p;
-	default: return *(const volatile emu_mem64 *)p;
+	case 1:
+		return *(const volatile emu_mem8 *)p;
+	case 2:
+		return *(const volatile emu_mem16 *)p;
+	case 4:
+		return *(const volatile emu_mem32 *)p;
+	default:
+		return *(const volatile emu_mem64 *)p;
 	}
 }
 
@@ -149,12 +214,12 @@ uint64_t emu_tss_stack64(struct emu_vcpu *c, unsigned entry);
 
 enum emu_task_reason { EMU_TASK_JMP, EMU_TASK_CALL, EMU_TASK_IRET, EMU_TASK_EVENT };
 /*
- * Switch to the task of an available (IRET: busy) TSS: descriptor d at `selector`, privileges checked. next_rip is saved in the old task; for
- * an event with an error code that is pushed on the new stack.
+ * Switch to the task of an available (IRET: busy) TSS: descriptor d at `selector`, privileges checked. next_rip is
+ * saved in the old task; for an event with an error code that is pushed on the new stack.
  */
 struct emu_event;
-void emu_task_switch(struct emu_vcpu *c, uint16_t selector, const struct emu_desc *d, enum emu_task_reason reason, uint64_t next_rip,
-                     const struct emu_event *event);
+void emu_task_switch(struct emu_vcpu *c, uint16_t selector, const struct emu_desc *d, enum emu_task_reason reason,
+                     uint64_t next_rip, const struct emu_event *event);
 /* The TSS that a task gate names, checked as far as JMP, CALL and events do alike: `vector`(selector). */
 void emu_task_gate(struct emu_vcpu *c, uint64_t gate, uint16_t *selector, struct emu_desc *d);
 

@@ -17,7 +17,8 @@ uint64_t emu_effective_address(const struct emu_vcpu *c, const struct emu_insn *
 	return a & vc_width_mask(i->addrsize);
 }
 
-uint64_t emu_operand_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned offset, unsigned size, enum vcore_access access)
+uint64_t emu_operand_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned offset, unsigned size,
+                            enum vcore_access access)
 {
 	uint64_t a = (emu_effective_address(c, i) + offset) & vc_width_mask(i->addrsize);
 
@@ -173,4 +174,7 @@ static const emu_system_fn handlers[EMU_OP_COUNT] = {
 };
 /* clang-format on */
 
-emu_system_fn emu_system_handler(enum emu_op op) { return handlers[op]; }
+emu_system_fn emu_system_handler(enum emu_op op)
+{
+	return handlers[op];
+}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the handlers of system instructions share: operands, privilege checks, and the handlers that system.c's table names. */
+/* What the handlers of system instructions share: operands, privilege checks, and the handlers that system.c's table
+ * names. */
 #ifndef VC_EMU_SYSTEM_H
 #define VC_EMU_SYSTEM_H
 
@@ -22,9 +23,13 @@ static inline void emu_require_protected(struct emu_vcpu *c)
 
 /* ---- operands ---- */
 
-static inline bool emu_has_memory(const struct emu_insn *i) { return i->prefixes & EMU_P_MEM; }
+static inline bool emu_has_memory(const struct emu_insn *i)
+{
+	return i->prefixes & EMU_P_MEM;
+}
 /* Linear address of the memory operand, `offset` bytes into it. */
-uint64_t emu_operand_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned offset, unsigned size, enum vcore_access access);
+uint64_t emu_operand_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned offset, unsigned size,
+                            enum vcore_access access);
 uint64_t emu_load_linear(struct emu_vcpu *c, uint64_t linear, unsigned size);
 void emu_store_linear(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t value);
 /* The memory operand, `offset` bytes into it. */
@@ -42,7 +47,10 @@ static inline void emu_set_gpr(struct emu_vcpu *c, unsigned reg, unsigned size, 
 /* r/m as a destination: 16 bits in memory, the operand size in a register (SLDT, STR, SMSW, MOV from segment). */
 void emu_store_rm16(struct emu_vcpu *c, const struct emu_insn *i, uint64_t value);
 /* EDX:EAX */
-static inline uint64_t emu_edx_eax(const struct emu_vcpu *c) { return (uint32_t)c->s.gpr[VC_RAX] | c->s.gpr[VC_RDX] << 32; }
+static inline uint64_t emu_edx_eax(const struct emu_vcpu *c)
+{
+	return (uint32_t)c->s.gpr[VC_RAX] | c->s.gpr[VC_RDX] << 32;
+}
 static inline void emu_set_edx_eax(struct emu_vcpu *c, uint64_t value)
 {
 	c->s.gpr[VC_RAX] = (uint32_t)value;
@@ -51,13 +59,14 @@ static inline void emu_set_edx_eax(struct emu_vcpu *c, uint64_t value)
 /* Push one value on the current stack. */
 void emu_push(struct emu_vcpu *c, unsigned size, uint64_t value);
 /*
- * iret.c. The code segment that RETF or IRET goes back to, with every check, and the stack segment for its privilege level, *ss.
+ * iret.c. The code segment that RETF or IRET goes back to, with every check, and the stack segment for its privilege
+ * level, *ss.
  */
 void emu_return_code(struct emu_vcpu *c, uint16_t selector, struct emu_desc *d);
 void emu_return_stack(struct emu_vcpu *c, uint16_t selector, const struct vc_segment *cs, struct vc_segment *ss);
 /*
- * FLAGS of a virtual-8086 IRET or POPF below IOPL 3 with CR4.VME, where IF is virtual. check: #GP(0) where the monitor must see to it; set may not
- * raise.
+ * FLAGS of a virtual-8086 IRET or POPF below IOPL 3 with CR4.VME, where IF is virtual. check: #GP(0) where the monitor
+ * must see to it; set may not raise.
  */
 void emu_check_vme_flags(struct emu_vcpu *c, uint16_t image);
 void emu_set_vme_flags(struct emu_vcpu *c, uint16_t image);
@@ -76,17 +85,18 @@ bool emu_vendor_is_amd(const struct emu_vcpu *c);
 
 /* ---- handlers ---- */
 
-#define EMU_SYSTEM_HANDLERS(X)                                                                                                              \
-	/* far.c, iret.c */ X(jmp_far) X(jmp_far_ind) X(call_far) X(call_far_ind) X(retf) X(iret)                                                \
-	/* system_flags.c */ X(int3) X(int1) X(int_n) X(into) X(pushf) X(popf) X(cli) X(sti) X(clac) X(stac) X(bound)                            \
-	/* system_segment.c */ X(lds) X(mov_from_sreg) X(mov_to_sreg) X(push_sreg) X(pop_sreg) X(arpl) X(lar) X(lsl) X(verr) X(verw)             \
-	X(rdfsbase) X(rdgsbase) X(wrfsbase) X(wrgsbase) X(swapgs)                                                                                \
-	/* system_table.c */ X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(sldt) X(ltr) X(str)                                                       \
-	/* system_control.c */ X(mov_from_cr) X(mov_to_cr) X(lmsw) X(smsw) X(clts) X(invlpg) X(invpcid) X(xgetbv) X(xsetbv)                      \
-	/* system_debug.c */ X(mov_from_dr) X(mov_to_dr)                                                                                         \
-	/* system_call.c */ X(syscall) X(sysret) X(sysenter) X(sysexit)                                                                          \
-	/* system_misc.c */ X(hlt) X(pause) X(in) X(out) X(invd) X(rdmsr) X(wrmsr) X(rdtsc) X(rdtscp) X(rdpmc) X(cpuid) X(rdpid)                 \
-	X(rdrand) X(monitor) X(mwait) X(vmcall) X(clflush) X(ud)
+#define EMU_SYSTEM_HANDLERS(X)                                                                                       \
+	/* far.c, iret.c */ X(jmp_far) X(jmp_far_ind) X(call_far) X(call_far_ind) X(retf)                                \
+	    X(iret) /* system_flags.c */ X(int3) X(int1) X(int_n) X(into) X(pushf) X(popf) X(cli) X(sti) X(clac) X(stac) \
+	        X(bound) /* system_segment.c */ X(lds) X(mov_from_sreg) X(mov_to_sreg) X(push_sreg) X(pop_sreg) X(arpl)  \
+	            X(lar) X(lsl) X(verr) X(verw) X(rdfsbase) X(rdgsbase) X(wrfsbase) X(wrgsbase)                        \
+	                X(swapgs) /* system_table.c */ X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(sldt) X(ltr)            \
+	                    X(str) /* system_control.c */ X(mov_from_cr) X(mov_to_cr) X(lmsw) X(smsw) X(clts) X(invlpg)  \
+	                        X(invpcid) X(xgetbv) X(xsetbv) /* system_debug.c */ X(mov_from_dr)                       \
+	                            X(mov_to_dr) /* system_call.c */ X(syscall) X(sysret) X(sysenter)                    \
+	                                X(sysexit) /* system_misc.c */ X(hlt) X(pause) X(in) X(out) X(invd) X(rdmsr)     \
+	                                    X(wrmsr) X(rdtsc) X(rdtscp) X(rdpmc) X(cpuid) X(rdpid) X(rdrand) X(monitor)  \
+	                                        X(mwait) X(vmcall) X(clflush) X(ud)
 
 #define X(name) enum emu_next emu_sys_##name(struct emu_vcpu *c, const struct emu_insn *i);
 EMU_SYSTEM_HANDLERS(X)

@@ -10,7 +10,7 @@
 static void load_flat(struct vc_segment *seg, uint32_t selector, uint16_t attr, unsigned cpl)
 {
 	*seg = (struct vc_segment){
-		.limit = 0xffffffffu, .selector = (uint16_t)((selector & ~3u) | cpl), .attr = (uint16_t)(attr | cpl << 5)};
+	    .limit = 0xffffffffu, .selector = (uint16_t)((selector & ~3u) | cpl), .attr = (uint16_t)(attr | cpl << 5)};
 }
 
 /* CS and SS at once; the privilege level changes. */

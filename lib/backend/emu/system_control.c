@@ -5,7 +5,10 @@
 #include "chipset/lapic.h"
 
 static void gp0(struct emu_vcpu *c) __attribute__((noreturn));
-static void gp0(struct emu_vcpu *c) { emu_raise_error(c, VC_GP, 0); }
+static void gp0(struct emu_vcpu *c)
+{
+	emu_raise_error(c, VC_GP, 0);
+}
 
 /* PAE paging outside long mode: its four top entries are read when CR3 or certain bits are written. */
 static bool uses_pdptes(uint64_t cr0, uint64_t cr4, uint64_t efer)
@@ -15,8 +18,8 @@ static bool uses_pdptes(uint64_t cr0, uint64_t cr4, uint64_t efer)
 
 /* ---- CR0 ---- */
 
-#define CR0_BITS                                                                                                       \
-	((uint64_t)(VC_CR0_PE | VC_CR0_MP | VC_CR0_EM | VC_CR0_TS | VC_CR0_ET | VC_CR0_NE | VC_CR0_WP | VC_CR0_AM |        \
+#define CR0_BITS                                                                                                \
+	((uint64_t)(VC_CR0_PE | VC_CR0_MP | VC_CR0_EM | VC_CR0_TS | VC_CR0_ET | VC_CR0_NE | VC_CR0_WP | VC_CR0_AM | \
 	            VC_CR0_NW | VC_CR0_CD | VC_CR0_PG))
 
 static void check_paging_on(struct emu_vcpu *c, uint64_t cr0)
@@ -121,12 +124,23 @@ static const struct {
 	uint32_t bits;
 	enum vc_feature feature;
 } cr4_bits[] = {
-	{VC_CR4_VME | VC_CR4_PVI, VC_F_VME}, {VC_CR4_TSD, VC_F_TSC},         {VC_CR4_DE, VC_F_DE},
-	{VC_CR4_PSE, VC_F_PSE},              {VC_CR4_PAE, VC_F_PAE},         {VC_CR4_MCE, VC_F_MCE},
-	{VC_CR4_PGE, VC_F_PGE},              {VC_CR4_PCE, VC_F_NONE},        {VC_CR4_OSFXSR, VC_F_FXSR},
-	{VC_CR4_OSXMMEXCPT, VC_F_SSE},       {VC_CR4_UMIP, VC_F_UMIP},       {VC_CR4_LA57, VC_F_LA57},
-	{VC_CR4_FSGSBASE, VC_F_FSGSBASE},    {VC_CR4_PCIDE, VC_F_PCID},      {VC_CR4_OSXSAVE, VC_F_XSAVE},
-	{VC_CR4_SMEP, VC_F_SMEP},            {VC_CR4_SMAP, VC_F_SMAP},
+    {VC_CR4_VME | VC_CR4_PVI, VC_F_VME},
+    {VC_CR4_TSD, VC_F_TSC},
+    {VC_CR4_DE, VC_F_DE},
+    {VC_CR4_PSE, VC_F_PSE},
+    {VC_CR4_PAE, VC_F_PAE},
+    {VC_CR4_MCE, VC_F_MCE},
+    {VC_CR4_PGE, VC_F_PGE},
+    {VC_CR4_PCE, VC_F_NONE},
+    {VC_CR4_OSFXSR, VC_F_FXSR},
+    {VC_CR4_OSXMMEXCPT, VC_F_SSE},
+    {VC_CR4_UMIP, VC_F_UMIP},
+    {VC_CR4_LA57, VC_F_LA57},
+    {VC_CR4_FSGSBASE, VC_F_FSGSBASE},
+    {VC_CR4_PCIDE, VC_F_PCID},
+    {VC_CR4_OSXSAVE, VC_F_XSAVE},
+    {VC_CR4_SMEP, VC_F_SMEP},
+    {VC_CR4_SMAP, VC_F_SMAP},
 };
 
 static uint64_t cr4_mask(const struct emu_vcpu *c)
@@ -142,7 +156,8 @@ static uint64_t cr4_mask(const struct emu_vcpu *c)
 
 static void write_cr4(struct emu_vcpu *c, uint64_t value)
 {
-	const uint64_t paging = VC_CR4_PSE | VC_CR4_PAE | VC_CR4_PGE | VC_CR4_SMEP | VC_CR4_SMAP | VC_CR4_PCIDE | VC_CR4_LA57;
+	const uint64_t paging =
+	    VC_CR4_PSE | VC_CR4_PAE | VC_CR4_PGE | VC_CR4_SMEP | VC_CR4_SMAP | VC_CR4_PCIDE | VC_CR4_LA57;
 	uint64_t changed = value ^ c->s.cr4;
 
 	if (value & ~cr4_mask(c))
@@ -311,7 +326,8 @@ enum emu_next emu_sys_xsetbv(struct emu_vcpu *c, const struct emu_insn *i)
 	if (!(c->s.cr4 & VC_CR4_OSXSAVE))
 		emu_raise(c, VC_UD);
 	emu_require_cpl0(c);
-	if ((uint32_t)c->s.gpr[VC_RCX] || !(value & VC_XSTATE_X87) || value & ~vc_cpuid_xcr0_mask(&c->bvcpu->cpuid.features))
+	if ((uint32_t)c->s.gpr[VC_RCX] || !(value & VC_XSTATE_X87) ||
+	    value & ~vc_cpuid_xcr0_mask(&c->bvcpu->cpuid.features))
 		gp0(c);
 	if (value & VC_XSTATE_AVX && !(value & VC_XSTATE_SSE))
 		gp0(c);

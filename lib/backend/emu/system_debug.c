@@ -2,9 +2,9 @@
 /* Debug registers (SDM vol. 3, 17.2). */
 #include "backend/emu/system.h"
 
-#define DR7_ONES    0x400u
-#define DR7_BITS    0xffff23ffu /* that can be written; RTM is not there */
-#define DR6_BITS    0xe00fu
+#define DR7_ONES 0x400u
+#define DR7_BITS 0xffff23ffu /* that can be written; RTM is not there */
+#define DR6_BITS 0xe00fu
 
 /* Which register an instruction's number means; raises what an access raises before it. */
 static unsigned debug_register(struct emu_vcpu *c, unsigned number)

@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* RFLAGS and software interrupts: INT, PUSHF, POPF, CLI, STI, with the rules of IOPL, VME and PVI (SDM vol. 3, 20.3-20.4). */
+/* RFLAGS and software interrupts: INT, PUSHF, POPF, CLI, STI, with the rules of IOPL, VME and PVI (SDM vol.
+ * 3, 20.3-20.4). */
 #include "backend/emu/system.h"
 
 /* ---- software interrupts ---- */
 
 /* Raised, not delivered, so that a debugger may take it: s.rip stays at the instruction. */
-static void raise_soft(struct emu_vcpu *c, const struct emu_insn *i, enum vc_vector vector, bool soft) __attribute__((noreturn));
+static void raise_soft(struct emu_vcpu *c, const struct emu_insn *i, enum vc_vector vector, bool soft)
+    __attribute__((noreturn));
 static void raise_soft(struct emu_vcpu *c, const struct emu_insn *i, enum vc_vector vector, bool soft)
 {
 	c->exc = (struct emu_exception){.vector = (uint8_t)vector, .soft = soft, .len = i->len};
 	longjmp(*c->unwind, EMU_UNWIND_EXCEPTION);
 }
 
-enum emu_next emu_sys_int3(struct emu_vcpu *c, const struct emu_insn *i) { raise_soft(c, i, VC_BP, true); }
+enum emu_next emu_sys_int3(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	raise_soft(c, i, VC_BP, true);
+}
 
 /* Not subject to the gate's DPL. */
-enum emu_next emu_sys_int1(struct emu_vcpu *c, const struct emu_insn *i) { raise_soft(c, i, VC_DB, false); }
+enum emu_next emu_sys_int1(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	raise_soft(c, i, VC_DB, false);
+}
 
 enum emu_next emu_sys_into(struct emu_vcpu *c, const struct emu_insn *i)
 {
@@ -40,15 +48,15 @@ static bool redirected(struct emu_vcpu *c, uint8_t vector)
 
 enum emu_next emu_sys_int_n(struct emu_vcpu *c, const struct emu_insn *i)
 {
-	struct emu_event e = {
-		.vector = (uint8_t)i->imm, .soft = true, .rip = emu_next_rip(c, i), .rflags = emu_rflags(c)};
+	struct emu_event e = {.vector = (uint8_t)i->imm, .soft = true, .rip = emu_next_rip(c, i), .rflags = emu_rflags(c)};
 
 	if (emu_virtual_8086(c)) {
 		bool iopl3 = emu_iopl(c) == 3;
 
 		if (c->s.cr4 & VC_CR4_VME && redirected(c, e.vector)) {
 			if (!iopl3)
-				e.rflags = (e.rflags & ~(uint64_t)VC_FLAG_IF) | VC_FLAG_IOPL | (e.rflags & VC_FLAG_VIF ? VC_FLAG_IF : 0);
+				e.rflags =
+				    (e.rflags & ~(uint64_t)VC_FLAG_IF) | VC_FLAG_IOPL | (e.rflags & VC_FLAG_VIF ? VC_FLAG_IF : 0);
 			emu_deliver_ivt(c, 0, &e, VC_FLAG_TF | (iopl3 ? VC_FLAG_IF : VC_FLAG_VIF));
 			return EMU_JUMP;
 		}
@@ -161,6 +169,12 @@ static enum emu_next set_ac(struct emu_vcpu *c, uint64_t ac)
 	return EMU_NEXT;
 }
 
-enum emu_next emu_sys_clac(struct emu_vcpu *c, const struct emu_insn *i) { return set_ac(c, 0); }
+enum emu_next emu_sys_clac(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return set_ac(c, 0);
+}
 
-enum emu_next emu_sys_stac(struct emu_vcpu *c, const struct emu_insn *i) { return set_ac(c, VC_FLAG_AC); }
+enum emu_next emu_sys_stac(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return set_ac(c, VC_FLAG_AC);
+}

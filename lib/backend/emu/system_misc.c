@@ -5,7 +5,10 @@
 #include "backend/emu/system.h"
 #include "chipset/lapic.h"
 
-enum emu_next emu_sys_ud(struct emu_vcpu *c, const struct emu_insn *i) { emu_raise(c, VC_UD); }
+enum emu_next emu_sys_ud(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	emu_raise(c, VC_UD);
+}
 
 /* ---- halting ---- */
 
@@ -167,7 +170,10 @@ enum emu_next emu_sys_rdtscp(struct emu_vcpu *c, const struct emu_insn *i)
 }
 
 /* There are no performance counters. */
-enum emu_next emu_sys_rdpmc(struct emu_vcpu *c, const struct emu_insn *i) { emu_raise_error(c, VC_GP, 0); }
+enum emu_next emu_sys_rdpmc(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	emu_raise_error(c, VC_GP, 0);
+}
 
 enum emu_next emu_sys_rdpid(struct emu_vcpu *c, const struct emu_insn *i)
 {
@@ -183,7 +189,8 @@ enum emu_next emu_sys_cpuid(struct emu_vcpu *c, const struct emu_insn *i)
 	uint64_t apic_base = c->bvcpu->lapic ? vc_lapic_base(c->bvcpu->lapic) : c->s.apic_base;
 	uint32_t out[4];
 
-	vc_cpuid_query(&c->bvcpu->cpuid, c->s.cr4, c->s.xcr0, apic_base, (uint32_t)c->s.gpr[VC_RAX], (uint32_t)c->s.gpr[VC_RCX], out);
+	vc_cpuid_query(&c->bvcpu->cpuid, c->s.cr4, c->s.xcr0, apic_base, (uint32_t)c->s.gpr[VC_RAX],
+	               (uint32_t)c->s.gpr[VC_RCX], out);
 	for (unsigned n = 0; n < VC_ARRAY_SIZE(order); n++)
 		c->s.gpr[order[n]] = out[n];
 	return EMU_NEXT;

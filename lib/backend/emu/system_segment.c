@@ -88,10 +88,22 @@ static enum emu_next write_base(struct emu_vcpu *c, const struct emu_insn *i, en
 	return EMU_NEXT;
 }
 
-enum emu_next emu_sys_rdfsbase(struct emu_vcpu *c, const struct emu_insn *i) { return read_base(c, i, VC_FS); }
-enum emu_next emu_sys_rdgsbase(struct emu_vcpu *c, const struct emu_insn *i) { return read_base(c, i, VC_GS); }
-enum emu_next emu_sys_wrfsbase(struct emu_vcpu *c, const struct emu_insn *i) { return write_base(c, i, VC_FS); }
-enum emu_next emu_sys_wrgsbase(struct emu_vcpu *c, const struct emu_insn *i) { return write_base(c, i, VC_GS); }
+enum emu_next emu_sys_rdfsbase(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return read_base(c, i, VC_FS);
+}
+enum emu_next emu_sys_rdgsbase(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return read_base(c, i, VC_GS);
+}
+enum emu_next emu_sys_wrfsbase(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return write_base(c, i, VC_FS);
+}
+enum emu_next emu_sys_wrgsbase(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return write_base(c, i, VC_GS);
+}
 
 enum emu_next emu_sys_swapgs(struct emu_vcpu *c, const struct emu_insn *i)
 {
@@ -112,8 +124,8 @@ static enum emu_next set_zf(struct emu_vcpu *c, bool on)
 }
 
 /*
- * The descriptor of the selector in r/m; false when it may not be looked at from here: null, outside its table, above this privilege, or a system
- * descriptor whose type is not in the set (a bit each).
+ * The descriptor of the selector in r/m; false when it may not be looked at from here: null, outside its table, above
+ * this privilege, or a system descriptor whose type is not in the set (a bit each).
  */
 static bool visible(struct emu_vcpu *c, const struct emu_insn *i, uint32_t system_types, struct emu_desc *d)
 {

@@ -9,7 +9,10 @@ static void require_no_umip(struct emu_vcpu *c)
 		emu_raise_error(c, VC_GP, 0);
 }
 
-static unsigned base_size(const struct emu_vcpu *c) { return c->mode == EMU_MODE_64 ? 8 : 4; }
+static unsigned base_size(const struct emu_vcpu *c)
+{
+	return c->mode == EMU_MODE_64 ? 8 : 4;
+}
 
 static enum emu_next load_table(struct emu_vcpu *c, const struct emu_insn *i, struct vc_table *table)
 {
@@ -41,10 +44,22 @@ static enum emu_next store_table(struct emu_vcpu *c, const struct emu_insn *i, c
 	return EMU_NEXT;
 }
 
-enum emu_next emu_sys_lgdt(struct emu_vcpu *c, const struct emu_insn *i) { return load_table(c, i, &c->s.gdtr); }
-enum emu_next emu_sys_lidt(struct emu_vcpu *c, const struct emu_insn *i) { return load_table(c, i, &c->s.idtr); }
-enum emu_next emu_sys_sgdt(struct emu_vcpu *c, const struct emu_insn *i) { return store_table(c, i, &c->s.gdtr); }
-enum emu_next emu_sys_sidt(struct emu_vcpu *c, const struct emu_insn *i) { return store_table(c, i, &c->s.idtr); }
+enum emu_next emu_sys_lgdt(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return load_table(c, i, &c->s.gdtr);
+}
+enum emu_next emu_sys_lidt(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return load_table(c, i, &c->s.idtr);
+}
+enum emu_next emu_sys_sgdt(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return store_table(c, i, &c->s.gdtr);
+}
+enum emu_next emu_sys_sidt(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return store_table(c, i, &c->s.idtr);
+}
 
 static enum emu_next store_selector(struct emu_vcpu *c, const struct emu_insn *i, const struct vc_segment *seg)
 {
@@ -54,8 +69,14 @@ static enum emu_next store_selector(struct emu_vcpu *c, const struct emu_insn *i
 	return EMU_NEXT;
 }
 
-enum emu_next emu_sys_sldt(struct emu_vcpu *c, const struct emu_insn *i) { return store_selector(c, i, &c->s.ldtr); }
-enum emu_next emu_sys_str(struct emu_vcpu *c, const struct emu_insn *i) { return store_selector(c, i, &c->s.tr); }
+enum emu_next emu_sys_sldt(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return store_selector(c, i, &c->s.ldtr);
+}
+enum emu_next emu_sys_str(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	return store_selector(c, i, &c->s.tr);
+}
 
 /* A system segment in the GDT whose type is in the set (a bit each); in long mode its descriptor has 16 bytes. */
 static void system_segment(struct emu_vcpu *c, uint16_t selector, uint32_t types, struct emu_desc *d, uint64_t *base)

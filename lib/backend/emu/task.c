@@ -10,8 +10,8 @@ static const uint8_t seg_order[] = {VC_ES, VC_CS, VC_SS, VC_DS, VC_FS, VC_GS};
 
 /* Where things are in a TSS. */
 struct layout {
-	uint8_t size;      /* least limit + 1 */
-	uint8_t word;      /* bytes of a register */
+	uint8_t size; /* least limit + 1 */
+	uint8_t word; /* bytes of a register */
 	uint8_t ip, flags, gpr, seg, ldt;
 	uint8_t seg_step, segs;
 };
@@ -22,7 +22,10 @@ static const struct layout layout32 = {0x68, 4, 0x20, 0x24, 0x28, 0x48, 0x60, 4,
 
 #define DR7_LOCAL 0x155u /* L0-L3, LE */
 
-static const struct layout *layout_of(unsigned type) { return type & 8 ? &layout32 : &layout16; }
+static const struct layout *layout_of(unsigned type)
+{
+	return type & 8 ? &layout32 : &layout16;
+}
 
 /* ---- stacks ---- */
 
@@ -241,8 +244,8 @@ static void push_error(struct emu_vcpu *c, const struct layout *l, const struct 
 	emu_stack_commit(c, &st);
 }
 
-void emu_task_switch(struct emu_vcpu *c, uint16_t selector, const struct emu_desc *d, enum emu_task_reason reason, uint64_t next_rip,
-                     const struct emu_event *event)
+void emu_task_switch(struct emu_vcpu *c, uint16_t selector, const struct emu_desc *d, enum emu_task_reason reason,
+                     uint64_t next_rip, const struct emu_event *event)
 {
 	const struct layout *old = layout_of(VC_SEG_TYPE(c->s.tr.attr));
 	const struct layout *new = layout_of(emu_desc_type(d->raw));
@@ -261,7 +264,7 @@ void emu_task_switch(struct emu_vcpu *c, uint16_t selector, const struct emu_des
 		emu_raise_error(c, VC_TS, emu_selector_error(old_selector));
 	emu_desc_get(c, old_selector, VC_TS, &old_desc);
 	read_task(c, base, new, &t);
-	if (new == &layout32 && c->s.cr0 & VC_CR0_PG) {
+	if (new == &layout32 && c->s.cr0 &VC_CR0_PG) {
 		cr3 = t.cr3;
 		if (c->s.cr4 & VC_CR4_PAE && !emu_mmu_load_pdptes(c, cr3))
 			emu_raise_error(c, VC_TS, emu_selector_error(selector));
