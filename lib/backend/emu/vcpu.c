@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -323,7 +324,13 @@ static bool shadowed(const struct emu_vcpu *c) { return c->s.shadow_sti || c->s.
 /* Delivery has ended: the guest goes on, is dead, or the program must answer an access first. */
 static enum go delivered(struct emu_vcpu *c, bool alive)
 {
-	return !alive || c->exit->reason != VCORE_EXIT_NONE ? RUN_ENDS : GO_AGAIN;
+	if (!alive) {
+		c->exit->crash = VCORE_CRASH_TRIPLE_FAULT;
+		snprintf(c->exit->message, sizeof c->exit->message, "triple fault at %#llx:%#llx", (unsigned long long)c->s.seg[VC_CS].selector,
+		         (unsigned long long)c->s.rip);
+		return end_run(c, VCORE_EXIT_CRASH);
+	}
+	return c->exit->reason != VCORE_EXIT_NONE ? RUN_ENDS : GO_AGAIN;
 }
 
 static enum go deliver_exception(struct emu_vcpu *c)
@@ -463,9 +470,8 @@ static enum go stepped(struct emu_vcpu *c, bool trap_flag)
 
 	emu_bus_forget(c);
 	sys->skip_break = false;
-	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
 	/* A load of SS holds back the trap until the instruction behind it (SDM vol. 3, 6.8.3). */
-	if (trap_flag && !c->s.shadow_mov_ss)
+	if (trap_flag && !c->s.shadow_mov_ss && !sys->trap_flag_spent)
 		sys->db_pending |= EMU_DR6_BS;
 	if (!(sys->debug.flags & VCORE_DEBUG_SINGLE_STEP))
 		return GO_AGAIN;
@@ -492,25 +498,29 @@ static enum go step(struct emu_vcpu *c)
 {
 	struct vc_cpu_state *s = &c->s;
 	uint8_t shadow_sti = s->shadow_sti, shadow_mov_ss = s->shadow_mov_ss;
-	bool trap_flag = s->rflags & VC_FLAG_TF;
+	uint64_t flags = s->rflags;
 	enum go go = break_before(c);
 	enum emu_stop stop;
 
 	if (go != GO_ON)
 		return go;
+	/* RF is for this instruction only; it may load RF itself. */
+	s->rflags &= ~(uint64_t)VC_FLAG_RF;
 	s->shadow_sti = s->shadow_mov_ss = 0;
+	c->sys->trap_flag_spent = false;
 	c->stepping = true;
 	stop = interp_run(c);
 	c->stepping = false;
 	switch (stop) {
 	case EMU_STOP_EVENTS:
-		return stepped(c, trap_flag);
+		return stepped(c, flags & VC_FLAG_TF);
 	case EMU_STOP_EXCEPTION:
 		emu_bus_forget(c);
 		return deliver_exception(c);
 	default:
 		s->shadow_sti = shadow_sti;
 		s->shadow_mov_ss = shadow_mov_ss;
+		s->rflags |= flags & VC_FLAG_RF;
 		return RUN_ENDS;
 	}
 }
@@ -522,13 +532,11 @@ static enum go execute(struct emu_vcpu *c)
 
 	if (sys->restarting || sys->step_always || shadowed(c) || (c->s.rflags & VC_FLAG_TF))
 		return step(c);
+	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
 	stop = interp_run(c);
 	if (stop == EMU_STOP_EXCEPTION)
 		return deliver_exception(c);
-	if (stop == EMU_STOP_EXIT)
-		return RUN_ENDS;
-	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
-	return GO_AGAIN;
+	return stop == EMU_STOP_EXIT ? RUN_ENDS : GO_AGAIN;
 }
 
 static void run_loop(struct emu_vcpu *c)

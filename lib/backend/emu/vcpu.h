@@ -37,6 +37,7 @@ struct emu_sys {
 	struct vcore_debug debug; /* vcore_vcpu_set_debug(); flags 0: off */
 	uint64_t dr[4], dr7;      /* breakpoints in force: the guest's, or the program's */
 	bool step_always;         /* breakpoints are armed: one instruction at a time */
+	bool trap_flag_spent;     /* the instruction cleared TF by entering a handler (INT n, SYSCALL): no single-step trap behind it */
 	bool skip_break;          /* the instruction breakpoint at s.rip was reported to the program already */
 
 	/* interrupts */
