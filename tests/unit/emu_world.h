@@ -9,6 +9,11 @@
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
+/* Nothing that a caught expression changes is looked at after it was unwound, unless it is volatile. */
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wclobbered"
+#endif
+
 #define WORLD_RAM   VC_MIB(32)
 #define WORLD_VCPUS 4
 

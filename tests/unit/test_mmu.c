@@ -345,8 +345,8 @@ START_TEST(not_canonical)
 
 	turn_on(&t, 0, 0, 0);
 	for (unsigned i = 0; i < VC_ARRAY_SIZE(bad4); i++)
-		for (volatile int how = READ; how <= FETCH; how++) {
-			int why = WORLD_CATCH(c, touch(c, bad4[i], (enum how)how));
+		for (enum how how = READ; how <= FETCH; how++) {
+			int why = WORLD_CATCH(c, touch(c, bad4[i], how));
 
 			ck_assert_int_eq(why, EMU_UNWIND_EXCEPTION);
 			if (_i && i < 2) {

@@ -2,6 +2,7 @@
 /* One event through the interrupt vector or descriptor table (SDM vol. 3, 6.10-6.14, 20.1-20.3; INT n in vol. 2). */
 #include "backend/emu/event.h"
 #include "backend/emu/segment.h"
+#include "backend/emu/vcpu.h"
 
 /* ---- real mode and the 8086 table of VME ---- */
 
@@ -10,6 +11,7 @@ void emu_deliver_ivt(struct emu_vcpu *c, uint64_t table, const struct emu_event 
 	struct emu_stack st = emu_stack_current(c);
 	uint32_t vector = emu_ld32(c, table + e->vector * 4u);
 
+	c->sys->trap_flag_spent = true;
 	emu_stack_push(c, &st, 2, e->rflags);
 	emu_stack_push(c, &st, 2, c->s.seg[VC_CS].selector);
 	emu_stack_push(c, &st, 2, e->rip);
@@ -194,6 +196,7 @@ static void deliver_long(struct emu_vcpu *c, const struct emu_event *e)
 
 void emu_deliver(struct emu_vcpu *c, const struct emu_event *e)
 {
+	c->sys->trap_flag_spent = true;
 	if (c->long_mode)
 		deliver_long(c, e);
 	else if (c->s.cr0 & VC_CR0_PE)

@@ -40,6 +40,7 @@ enum emu_next emu_sys_syscall(struct emu_vcpu *c, const struct emu_insn *i)
 		c->s.gpr[VC_R11] = flags & ~(uint64_t)VC_FLAG_RF;
 		c->s.rip = c->mode == EMU_MODE_64 ? c->s.lstar : c->s.cstar;
 		emu_set_rflags(c, flags & ~(c->s.sfmask | VC_FLAG_RF));
+		c->sys->trap_flag_spent = c->s.sfmask & VC_FLAG_TF;
 	} else {
 		c->s.rip = (uint32_t)c->s.star;
 		c->s.rflags &= ~(uint64_t)(VC_FLAG_IF | VC_FLAG_VM | VC_FLAG_RF);

@@ -26,6 +26,7 @@ enum emu_next emu_sys_hlt(struct emu_vcpu *c, const struct emu_insn *i)
 
 enum emu_next emu_sys_pause(struct emu_vcpu *c, const struct emu_insn *i)
 {
+	emu_spinning(c);
 	return EMU_NEXT;
 }
 

@@ -2,12 +2,17 @@
 /* The vcpu of backend emu: its making, its state, and its run loop. */
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
+
+/* So many PAUSEs take some microseconds, about what giving way costs when nobody else wants the CPU. */
+#define PAUSES_TO_GIVE_WAY 512u
 
 /* ---- making ---- */
 
@@ -319,7 +324,13 @@ static bool shadowed(const struct emu_vcpu *c) { return c->s.shadow_sti || c->s.
 /* Delivery has ended: the guest goes on, is dead, or the program must answer an access first. */
 static enum go delivered(struct emu_vcpu *c, bool alive)
 {
-	return !alive || c->exit->reason != VCORE_EXIT_NONE ? RUN_ENDS : GO_AGAIN;
+	if (!alive) {
+		c->exit->crash = VCORE_CRASH_TRIPLE_FAULT;
+		snprintf(c->exit->message, sizeof c->exit->message, "triple fault at %#llx:%#llx", (unsigned long long)c->s.seg[VC_CS].selector,
+		         (unsigned long long)c->s.rip);
+		return end_run(c, VCORE_EXIT_CRASH);
+	}
+	return c->exit->reason != VCORE_EXIT_NONE ? RUN_ENDS : GO_AGAIN;
 }
 
 static enum go deliver_exception(struct emu_vcpu *c)
@@ -436,6 +447,22 @@ void emu_backend_notify(struct vc_bvcpu *v)
 
 /* ---- executing ---- */
 
+void emu_spinning(struct emu_vcpu *c)
+{
+	if (++c->sys->pauses < PAUSES_TO_GIVE_WAY || c->bvm->vcpus == 1)
+		return;
+	c->sys->pauses = 0;
+	c->sys->give_way = c->attention = true;
+}
+
+static void give_way(struct emu_vcpu *c)
+{
+	c->sys->give_way = false;
+	vc_gate_leave(&c->bvcpu->pass);
+	sched_yield();
+	enter(c);
+}
+
 /* One instruction is over, without a fault. */
 static enum go stepped(struct emu_vcpu *c, bool trap_flag)
 {
@@ -443,9 +470,8 @@ static enum go stepped(struct emu_vcpu *c, bool trap_flag)
 
 	emu_bus_forget(c);
 	sys->skip_break = false;
-	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
 	/* A load of SS holds back the trap until the instruction behind it (SDM vol. 3, 6.8.3). */
-	if (trap_flag && !c->s.shadow_mov_ss)
+	if (trap_flag && !c->s.shadow_mov_ss && !sys->trap_flag_spent)
 		sys->db_pending |= EMU_DR6_BS;
 	if (!(sys->debug.flags & VCORE_DEBUG_SINGLE_STEP))
 		return GO_AGAIN;
@@ -472,25 +498,29 @@ static enum go step(struct emu_vcpu *c)
 {
 	struct vc_cpu_state *s = &c->s;
 	uint8_t shadow_sti = s->shadow_sti, shadow_mov_ss = s->shadow_mov_ss;
-	bool trap_flag = s->rflags & VC_FLAG_TF;
+	uint64_t flags = s->rflags;
 	enum go go = break_before(c);
 	enum emu_stop stop;
 
 	if (go != GO_ON)
 		return go;
+	/* RF is for this instruction only; it may load RF itself. */
+	s->rflags &= ~(uint64_t)VC_FLAG_RF;
 	s->shadow_sti = s->shadow_mov_ss = 0;
+	c->sys->trap_flag_spent = false;
 	c->stepping = true;
 	stop = interp_run(c);
 	c->stepping = false;
 	switch (stop) {
 	case EMU_STOP_EVENTS:
-		return stepped(c, trap_flag);
+		return stepped(c, flags & VC_FLAG_TF);
 	case EMU_STOP_EXCEPTION:
 		emu_bus_forget(c);
 		return deliver_exception(c);
 	default:
 		s->shadow_sti = shadow_sti;
 		s->shadow_mov_ss = shadow_mov_ss;
+		s->rflags |= flags & VC_FLAG_RF;
 		return RUN_ENDS;
 	}
 }
@@ -502,13 +532,11 @@ static enum go execute(struct emu_vcpu *c)
 
 	if (sys->restarting || sys->step_always || shadowed(c) || (c->s.rflags & VC_FLAG_TF))
 		return step(c);
+	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
 	stop = interp_run(c);
 	if (stop == EMU_STOP_EXCEPTION)
 		return deliver_exception(c);
-	if (stop == EMU_STOP_EXIT)
-		return RUN_ENDS;
-	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
-	return GO_AGAIN;
+	return stop == EMU_STOP_EXIT ? RUN_ENDS : GO_AGAIN;
 }
 
 static void run_loop(struct emu_vcpu *c)
@@ -517,6 +545,8 @@ static void run_loop(struct emu_vcpu *c)
 
 	do {
 		c->attention = false;
+		if (c->sys->give_way)
+			give_way(c);
 		go = serve_requests(c);
 		if (go == GO_ON)
 			emu_pv_steal_update(c);

@@ -37,6 +37,7 @@ struct emu_sys {
 	struct vcore_debug debug; /* vcore_vcpu_set_debug(); flags 0: off */
 	uint64_t dr[4], dr7;      /* breakpoints in force: the guest's, or the program's */
 	bool step_always;         /* breakpoints are armed: one instruction at a time */
+	bool trap_flag_spent;     /* the instruction cleared TF by entering a handler (INT n, SYSCALL): no single-step trap behind it */
 	bool skip_break;          /* the instruction breakpoint at s.rip was reported to the program already */
 
 	/* interrupts */
@@ -56,6 +57,9 @@ struct emu_sys {
 		uint64_t icount, rip, rcx;
 	} done_by;
 
+	unsigned pauses;  /* PAUSE instructions since the thread last gave way */
+	bool give_way;    /* ... enough of them: let another thread run */
+
 	/* steal time: host clocks when it was last looked at */
 	uint64_t steal_wall, steal_cpu;
 };
@@ -63,6 +67,8 @@ struct emu_sys {
 /* ---- vcpu.c ---- */
 /* After a write of DR0-DR3 or DR7, by the guest or from outside: arms breakpoints. Sets attention. */
 void emu_debug_changed(struct emu_vcpu *c);
+/* PAUSE: what the vcpu spins for may be up to another one whose thread does not get the CPU. */
+void emu_spinning(struct emu_vcpu *c);
 /* What must be served as soon as the vcpu is inside the gate again, wherever it is. */
 void emu_inside_again(struct emu_vcpu *c);
 static inline bool emu_has(const struct emu_vcpu *c, enum vc_feature feature)
