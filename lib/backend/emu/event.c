@@ -87,9 +87,18 @@ struct delivery {
  */
 static bool sets_rf(const struct emu_exception *x)
 {
-	if (x->trap || x->len || x->vector == VC_DF)
+	if (x->trap || x->vector == VC_DF)
 		return false;
 	return x->vector != VC_DB || x->dr6 & EMU_DR6_BD;
+}
+
+static uint64_t saved_flags(const struct emu_vcpu *c, const struct emu_exception *x)
+{
+	uint64_t rflags = emu_rflags(c);
+
+	if (x->len) /* behind a completed instruction */
+		return rflags & ~(uint64_t)VC_FLAG_RF;
+	return sets_rf(x) ? rflags | VC_FLAG_RF : rflags;
 }
 
 /* c->exc as an event; its registers are written: CR2 and DR6 change even if its delivery fails. */
