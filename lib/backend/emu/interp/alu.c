@@ -113,7 +113,7 @@ enum { FORM_REG_RM, FORM_RM_REG, FORM_RM_IMM, FORMS };
 #define READING_ROW(op, bits)                                                                                           \
 	{                                                                                                                   \
 		[FORM_REG_RM] = ROW(op##_reg_rm_##bits, op##_reg_rm_##bits##_REG, NULL),                                        \
-		[FORM_RM_REG] = ROW(op##_rm_reg_##bits, op##_rm_reg_##bits##_REG, NULL),                                        \
+		[FORM_RM_REG] = ROW(op##_rm_reg_##bits, op##_reg_rm_##bits##_REG, NULL),                                        \
 		[FORM_RM_IMM] = ROW(op##_rm_imm_##bits, op##_rm_imm_##bits##_REG, NULL),                                        \
 	}
 #define WRITING_ROWS(op) {WRITING_ROW(op, 8), WRITING_ROW(op, 16), WRITING_ROW(op, 32), WRITING_ROW(op, 64)}

@@ -84,7 +84,8 @@ WIDTHS(UNARY_KINDS, not)
 		}                                                                                                               \
 		c->aflags = flags_of(f);                                                                                        \
 		INTERP_NEXT;                                                                                                    \
-	}                                                                                                                   \
+	}
+#define XCHG(bits, kind)                                                                                                \
 	INTERP_HANDLER(xchg_##bits##_##kind)                                                                                \
 	{                                                                                                                   \
 		struct interp_rmw m;                                                                                            \
@@ -100,10 +101,7 @@ WIDTHS(UNARY_KINDS, not)
 		interp_set(c, i->reg, bits, v);                                                                                 \
 		INTERP_NEXT;                                                                                                    \
 	}
-/*
- * CMPXCHG always writes its destination (SDM): the old value back when it differs. A 32-bit accumulator is zero-extended only when it is
- * loaded, a 32-bit destination register only when it is... written: equal.
- */
+/* CMPXCHG always writes memory (SDM): the old value back when it differs. Of registers only the one that gets a new value is written. */
 #define CMPXCHG(bits, kind)                                                                                             \
 	INTERP_HANDLER(cmpxchg_##bits##_##kind)                                                                             \
 	{                                                                                                                   \
@@ -141,6 +139,8 @@ WIDTHS(UNARY_KINDS, not)
 EXCHANGES(XADD, REG)
 EXCHANGES(XADD, ANY)
 EXCHANGES(XADD, LOCK)
+EXCHANGES(XCHG, REG)
+EXCHANGES(XCHG, LOCK)
 EXCHANGES(CMPXCHG, REG)
 EXCHANGES(CMPXCHG, ANY)
 EXCHANGES(CMPXCHG, LOCK)
