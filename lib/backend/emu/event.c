@@ -119,7 +119,7 @@ static void take_exception(struct emu_vcpu *c, struct delivery *d)
 	    .soft = x->soft,
 	    .error = x->error,
 	    .rip = (c->s.rip + x->len) & (x->len ? emu_ip_mask(c) : ~0ull),
-	    .rflags = emu_rflags(c) | (sets_rf(x) ? VC_FLAG_RF : 0),
+	    .rflags = saved_flags(c, x),
 	};
 }
 

@@ -48,7 +48,10 @@ static bool redirected(struct emu_vcpu *c, uint8_t vector)
 
 enum emu_next emu_sys_int_n(struct emu_vcpu *c, const struct emu_insn *i)
 {
-	struct emu_event e = {.vector = (uint8_t)i->imm, .soft = true, .rip = emu_next_rip(c, i), .rflags = emu_rflags(c) & ~(uint64_t)VC_FLAG_RF};
+	struct emu_event e = {.vector = (uint8_t)i->imm,
+	                      .soft = true,
+	                      .rip = emu_next_rip(c, i),
+	                      .rflags = emu_rflags(c) & ~(uint64_t)VC_FLAG_RF};
 
 	if (emu_virtual_8086(c)) {
 		bool iopl3 = emu_iopl(c) == 3;
