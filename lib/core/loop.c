@@ -4,13 +4,10 @@
  * by whoever arms an earlier timer, so that arming does not wake the loop's thread; while a turn is served it is left
  * alone and programmed once at the turn's end.
  */
-#include "core/loop.h"
-
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -18,68 +15,13 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/loop_impl.h"
 #include "core/util.h"
 
-#define NS_PER_S  1000000000u
-#define UNARMED   UINT32_MAX
 #define TURN_MAX  32 /* descriptors served in a turn */
 #define KEY_WAKE  0  /* keys of the epoll set; watches have numbers from KEY_WATCH on */
 #define KEY_TIMER 1
 #define KEY_WATCH 2
-
-struct vc_timer {
-	struct vc_loop *loop;
-	vc_loop_fn fn;
-	void *ctx;
-	uint64_t deadline; /* guest ns */
-	uint64_t sequence; /* of arming: equal deadlines fire in that order */
-	uint32_t index;    /* in the heap, or UNARMED */
-};
-
-struct vc_watch {
-	struct vc_loop *loop;
-	vc_watch_fn fn;
-	void *ctx;
-	uint64_t key; /* never used again, so an event that was fetched before the watch went is recognised as stale */
-	int fd;
-	uint32_t events;
-	bool always; /* epoll refuses it (regular file, /dev/null): it is always ready */
-};
-
-struct post {
-	struct post *next;
-	vc_loop_fn fn;
-	void *ctx;
-	uint64_t sequence;
-};
-
-struct vc_loop {
-	struct vc_clock *clock;
-	bool own_thread;
-	int epoll_fd, wake_fd, timer_fd;
-	_Atomic uintptr_t driver; /* pthread_self() of the thread inside the loop; 0: none */
-
-	pthread_mutex_t lock; /* protects all below */
-	pthread_cond_t done;  /* a callback has ended */
-	bool thread_started, stop;
-	pthread_t thread;
-	bool serving;        /* in a turn: the timerfd will be programmed at its end */
-	const void *running; /* timer, watch or post whose callback runs */
-	const struct post *running_post;
-
-	struct vc_timer **heap; /* binary heap by deadline, then sequence */
-	uint32_t armed, timers, heap_space;
-	uint64_t sequence;   /* of the last timer armed or call posted */
-	uint64_t turn_now;   /* guest time at which the turn began */
-	uint64_t programmed; /* host ns the timerfd is set to; UINT64_MAX: off */
-
-	struct vc_watch **watches; /* sorted by key */
-	uint32_t watch_count, watch_space;
-	uint32_t always_ready; /* watches with `always` and events */
-	uint64_t next_key;
-
-	struct post *posts, **posts_end;
-};
 
 /* ---- the descriptors ---- */
 
@@ -90,70 +32,6 @@ static void wake(struct vc_loop *loop)
 	/* fails only when the counter is full, and then the loop is awake anyway */
 	while (write(loop->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
 		;
-}
-
-/* Host ns of the earliest timer; UINT64_MAX: none. Under the lock. */
-static uint64_t next_expiry(const struct vc_loop *loop)
-{
-	return loop->armed ? vc_clock_to_host(loop->clock, loop->heap[0]->deadline) : UINT64_MAX;
-}
-
-/* Set the timerfd to the earliest timer. Setting it also takes back an expiry. Under the lock. */
-static void program(struct vc_loop *loop)
-{
-	uint64_t at = next_expiry(loop);
-	struct itimerspec t = {0};
-
-	if (at != UINT64_MAX) {
-		t.it_value.tv_sec = (time_t)(at / NS_PER_S);
-		t.it_value.tv_nsec = (long)(at % NS_PER_S);
-		if (!at)
-			t.it_value.tv_nsec = 1; /* zero would turn it off */
-	}
-	loop->programmed = at;
-	timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &t, NULL);
-}
-
-/* ---- the heap ---- */
-
-static bool earlier(const struct vc_timer *a, const struct vc_timer *b)
-{
-	return a->deadline != b->deadline ? a->deadline < b->deadline : a->sequence < b->sequence;
-}
-
-static void heap_put(struct vc_loop *loop, uint32_t i, struct vc_timer *t)
-{
-	loop->heap[i] = t;
-	t->index = i;
-}
-
-/* Put t, whose place is the hole at i, where it belongs. */
-static void heap_settle(struct vc_loop *loop, uint32_t i, struct vc_timer *t)
-{
-	while (i && earlier(t, loop->heap[(i - 1) / 2])) {
-		heap_put(loop, i, loop->heap[(i - 1) / 2]);
-		i = (i - 1) / 2;
-	}
-	for (uint32_t child; (child = 2 * i + 1) < loop->armed; i = child) {
-		if (child + 1 < loop->armed && earlier(loop->heap[child + 1], loop->heap[child]))
-			child++;
-		if (!earlier(loop->heap[child], t))
-			break;
-		heap_put(loop, i, loop->heap[child]);
-	}
-	heap_put(loop, i, t);
-}
-
-static void heap_remove(struct vc_loop *loop, struct vc_timer *t)
-{
-	uint32_t i = t->index;
-
-	if (i == UNARMED)
-		return;
-	struct vc_timer *last = loop->heap[--loop->armed];
-	if (last != t)
-		heap_settle(loop, i, last);
-	t->index = UNARMED;
 }
 
 /* ---- running callbacks ---- */
@@ -179,21 +57,17 @@ static void callback_end(struct vc_loop *loop)
 
 /* ---- a turn ---- */
 
-/*
- * Every timer that is due now, once: one that arms itself again for the past gets the turn's time as its deadline and a
- * later sequence, so it stands behind all others that are due, and waits for the next turn.
- */
+/* Every timer that is due now, once. */
 static int serve_timers(struct vc_loop *loop, uint64_t limit)
 {
+	struct vc_timer *t;
 	int served = 0;
 
 	loop->turn_now = vc_clock_now(loop->clock);
-	while (loop->armed && loop->heap[0]->deadline <= loop->turn_now && loop->heap[0]->sequence <= limit) {
-		struct vc_timer *t = loop->heap[0];
+	while ((t = vc_loop_take_due(loop, limit))) {
 		vc_loop_fn fn = t->fn;
 		void *ctx = t->ctx;
 
-		heap_remove(loop, t);
 		callback_begin(loop, t);
 		fn(ctx);
 		callback_end(loop);
@@ -267,7 +141,7 @@ static int serve_posts(struct vc_loop *loop, uint64_t limit)
 	int served = 0;
 
 	while (loop->posts && loop->posts->sequence <= limit) {
-		struct post *p = loop->posts;
+		struct vc_post *p = loop->posts;
 
 		loop->posts = p->next;
 		if (!loop->posts)
@@ -305,8 +179,8 @@ static int serve_turn(struct vc_loop *loop, int timeout_ms)
 	served += serve_always_ready(loop);
 	served += serve_posts(loop, limit);
 	loop->serving = false;
-	if (fired || next_expiry(loop) < loop->programmed)
-		program(loop);
+	if (fired || vc_loop_next_expiry(loop) < loop->programmed)
+		vc_loop_program(loop);
 	if (loop->posts || loop->always_ready)
 		wake(loop);
 	pthread_mutex_unlock(&loop->lock);
@@ -329,8 +203,8 @@ static void *loop_thread(void *arg)
 	return NULL;
 }
 
-/* Under the lock. The thread takes none of the program's signals. */
-static int start_thread(struct vc_loop *loop)
+/* The thread takes none of the program's signals. */
+int vc_loop_start_thread(struct vc_loop *loop)
 {
 	sigset_t all, old;
 	int r;
@@ -422,7 +296,7 @@ void vc_loop_free(struct vc_loop *loop)
 		wake(loop);
 		pthread_join(loop->thread, NULL);
 	}
-	for (struct post *p = loop->posts, *next; p; p = next) {
+	for (struct vc_post *p = loop->posts, *next; p; p = next) {
 		next = p->next;
 		free(p);
 	}
@@ -449,7 +323,7 @@ static bool wait_ready(struct vc_loop *loop, uint64_t until)
 
 	if (until != UINT64_MAX) {
 		uint64_t now = vc_host_ns(), rest = until > now ? until - now : 0;
-		t = (struct timespec){.tv_sec = (time_t)(rest / NS_PER_S), .tv_nsec = (long)(rest % NS_PER_S)};
+		t = (struct timespec){.tv_sec = (time_t)(rest / VC_NS_PER_S), .tv_nsec = (long)(rest % VC_NS_PER_S)};
 		limit = &t;
 	}
 	return ppoll(&p, 1, limit, NULL) >= 0;
@@ -481,90 +355,16 @@ void vc_loop_clock_changed(struct vc_loop *loop)
 {
 	pthread_mutex_lock(&loop->lock);
 	loop->turn_now = 0;
-	program(loop);
+	vc_loop_program(loop);
 	pthread_mutex_unlock(&loop->lock);
 }
 
-/* ---- timers ---- */
-
-int vc_timer_new(struct vc_loop *loop, vc_loop_fn fn, void *ctx, struct vc_timer **out)
-{
-	struct vc_timer *t = malloc(sizeof *t);
-	int r = 0;
-
-	if (!t)
-		return vc_fail(ENOMEM, "no memory for a timer");
-	*t = (struct vc_timer){.loop = loop, .fn = fn, .ctx = ctx, .index = UNARMED};
-	pthread_mutex_lock(&loop->lock);
-	if (loop->timers == loop->heap_space) {
-		/* room for every timer, so that arming cannot fail */
-		uint32_t space = loop->heap_space ? loop->heap_space * 2 : 8;
-		struct vc_timer **heap = realloc(loop->heap, space * sizeof *heap);
-		if (heap) {
-			loop->heap = heap;
-			loop->heap_space = space;
-		} else {
-			r = vc_fail(ENOMEM, "no memory for %u timers", space);
-		}
-	}
-	if (!r)
-		r = start_thread(loop);
-	if (!r)
-		loop->timers++;
-	pthread_mutex_unlock(&loop->lock);
-	if (r < 0) {
-		free(t);
-		return r;
-	}
-	*out = t;
-	return 0;
-}
-
-void vc_timer_arm(struct vc_timer *t, uint64_t deadline_ns)
-{
-	struct vc_loop *loop = t->loop;
-
-	pthread_mutex_lock(&loop->lock);
-	heap_remove(loop, t);
-	/* see serve_timers() */
-	t->deadline = loop->serving && deadline_ns < loop->turn_now ? loop->turn_now : deadline_ns;
-	t->sequence = ++loop->sequence;
-	heap_settle(loop, loop->armed++, t);
-	if (!loop->serving && t->index == 0 && next_expiry(loop) < loop->programmed)
-		program(loop);
-	pthread_mutex_unlock(&loop->lock);
-}
-
-/* Wait until the callback of `what` is over, unless this is that callback. Under the lock; true: it was given up
- * meanwhile. */
-static bool wait_callback(struct vc_loop *loop, const void *what)
+bool vc_loop_wait_callback(struct vc_loop *loop, const void *what)
 {
 	if (loop->running != what || vc_loop_is_self(loop))
 		return false;
 	pthread_cond_wait(&loop->done, &loop->lock);
 	return true;
-}
-
-void vc_timer_cancel(struct vc_timer *t)
-{
-	struct vc_loop *loop = t->loop;
-
-	pthread_mutex_lock(&loop->lock);
-	do /* the callback that we wait for may arm it again */
-		heap_remove(loop, t);
-	while (wait_callback(loop, t));
-	pthread_mutex_unlock(&loop->lock);
-}
-
-void vc_timer_free(struct vc_timer *t)
-{
-	if (!t)
-		return;
-	vc_timer_cancel(t);
-	pthread_mutex_lock(&t->loop->lock);
-	t->loop->timers--;
-	pthread_mutex_unlock(&t->loop->lock);
-	free(t);
 }
 
 /* ---- watches ---- */
@@ -626,7 +426,7 @@ int vc_watch_new(struct vc_loop *loop, int fd, uint32_t events, vc_watch_fn fn, 
 		return vc_fail(ENOMEM, "no memory for a watch of descriptor %d", fd);
 	*w = (struct vc_watch){.loop = loop, .fn = fn, .ctx = ctx, .fd = fd};
 	pthread_mutex_lock(&loop->lock);
-	r = start_thread(loop);
+	r = vc_loop_start_thread(loop);
 	if (!r)
 		r = append_watch(loop, w);
 	if (!r) {
@@ -662,7 +462,7 @@ void vc_watch_free(struct vc_watch *w)
 	struct vc_loop *loop = w->loop;
 	pthread_mutex_lock(&loop->lock);
 	drop_watch(loop, w); /* from here on no event finds it */
-	while (wait_callback(loop, w))
+	while (vc_loop_wait_callback(loop, w))
 		;
 	if (w->always)
 		loop->always_ready -= !!w->events;
@@ -676,16 +476,16 @@ void vc_watch_free(struct vc_watch *w)
 
 int vc_loop_post(struct vc_loop *loop, vc_loop_fn fn, void *ctx)
 {
-	struct post *p = malloc(sizeof *p);
+	struct vc_post *p = malloc(sizeof *p);
 	int r;
 
 	if (!p)
 		return vc_fail(ENOMEM, "no memory for a posted call");
 	pthread_mutex_lock(&loop->lock);
-	r = start_thread(loop);
+	r = vc_loop_start_thread(loop);
 	if (!r) {
 		bool first = !loop->posts;
-		*p = (struct post){.fn = fn, .ctx = ctx, .sequence = ++loop->sequence};
+		*p = (struct vc_post){.fn = fn, .ctx = ctx, .sequence = ++loop->sequence};
 		*loop->posts_end = p;
 		loop->posts_end = &p->next;
 		if (first && !loop->serving)
@@ -701,8 +501,8 @@ void vc_loop_cancel_post(struct vc_loop *loop, vc_loop_fn fn, void *ctx)
 {
 	pthread_mutex_lock(&loop->lock);
 	do { /* the call that we wait for may post itself again */
-		for (struct post **p = &loop->posts; *p;) {
-			struct post *gone = *p;
+		for (struct vc_post **p = &loop->posts; *p;) {
+			struct vc_post *gone = *p;
 			if (gone->fn != fn || gone->ctx != ctx) {
 				p = &gone->next;
 				continue;
@@ -713,6 +513,6 @@ void vc_loop_cancel_post(struct vc_loop *loop, vc_loop_fn fn, void *ctx)
 			free(gone);
 		}
 	} while (loop->running_post && loop->running_post->fn == fn && loop->running_post->ctx == ctx &&
-	         wait_callback(loop, loop->running));
+	         vc_loop_wait_callback(loop, loop->running));
 	pthread_mutex_unlock(&loop->lock);
 }

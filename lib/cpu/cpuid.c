@@ -256,27 +256,35 @@ static void add_extended(struct vc_cpuid *c, const struct vc_cpu_identity *ident
 	add_leaf(c, 0x80000008, c->phys_bits | linear_bits << 8, 0, amd ? (vcpus - 1) | id_bits(vcpus) << 12 : 0, 0);
 }
 
-static struct vc_cpuid_entry *find(const struct vc_cpuid *c, uint32_t leaf, uint32_t subleaf)
+static const struct vc_cpuid_entry *find(const struct vc_cpuid *c, uint32_t leaf, uint32_t subleaf)
 {
 	for (uint32_t n = 0; n < c->count && n < VC_CPUID_MAX; n++) {
 		const struct vc_cpuid_entry *e = &c->entries[n];
 
 		if (e->leaf == leaf && (!e->has_subleaf || e->subleaf == subleaf))
-			return (struct vc_cpuid_entry *)e;
+			return e;
 	}
 	return NULL;
+}
+
+/* The registers of a leaf, to be written; NULL when the table lacks it. */
+static uint32_t *registers(struct vc_cpuid *c, uint32_t leaf, uint32_t subleaf)
+{
+	const struct vc_cpuid_entry *e = find(c, leaf, subleaf);
+
+	return e ? c->entries[e - c->entries].regs : NULL;
 }
 
 static void set_feature_bits(struct vc_cpuid *c, bool amd)
 {
 	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
-		struct vc_cpuid_entry *e = find(c, features[f].leaf, features[f].subleaf);
+		uint32_t *regs = registers(c, features[f].leaf, features[f].subleaf);
 
-		if (e && vc_feature_has(&c->features, f))
-			e->regs[features[f].reg] |= 1u << features[f].bit;
+		if (regs && vc_feature_has(&c->features, f))
+			regs[features[f].reg] |= 1u << features[f].bit;
 	}
 	if (amd)
-		find(c, 0x80000001, 0)->regs[VC_EDX] |= find(c, 1, 0)->regs[VC_EDX] & AMD_REPEATED;
+		registers(c, 0x80000001, 0)[VC_EDX] |= registers(c, 1, 0)[VC_EDX] & AMD_REPEATED;
 }
 
 /* ---- what is offered ---- */
@@ -357,13 +365,12 @@ int vc_cpuid_build(const struct vc_cpu_model_request *request, struct vc_cpuid *
 
 void vc_cpuid_set_apic_id(struct vc_cpuid *c, uint32_t apic_id, uint32_t vcpus)
 {
-	struct vc_cpuid_entry *e = find(c, 1, 0);
+	uint32_t *regs = registers(c, 1, 0);
 
-	(void)vcpus;
-	if (e)
-		e->regs[VC_EBX] = (e->regs[VC_EBX] & 0x00ffffff) | apic_id << 24;
-	for (uint32_t subleaf = 0; (e = find(c, 0xb, subleaf)); subleaf++)
-		e->regs[VC_EDX] = apic_id;
+	if (regs)
+		regs[VC_EBX] = (regs[VC_EBX] & 0x00ffffff) | apic_id << 24;
+	for (uint32_t subleaf = 0; (regs = registers(c, 0xb, subleaf)); subleaf++)
+		regs[VC_EDX] = apic_id;
 }
 
 /* ---- answering ---- */
@@ -388,6 +395,7 @@ static void adjust(const struct vc_cpuid *c, uint64_t cr4, uint64_t xcr0, uint64
                    uint32_t subleaf, uint32_t out[4])
 {
 	bool no_apic = !(apic_base & APIC_BASE_ENABLE);
+	const struct vc_cpuid_entry *first;
 
 	switch (leaf) {
 	case 1:
@@ -401,9 +409,10 @@ static void adjust(const struct vc_cpuid *c, uint64_t cr4, uint64_t xcr0, uint64
 			out[VC_ECX] |= OSPKE_BIT;
 		break;
 	case 0xb: /* a level that is not there still echoes its number and the x2APIC ID */
-		if (!find(c, leaf, subleaf)) {
+		first = find(c, leaf, 0);
+		if (first && !find(c, leaf, subleaf)) {
 			out[VC_ECX] = subleaf & 0xff;
-			out[VC_EDX] = find(c, leaf, 0)->regs[VC_EDX];
+			out[VC_EDX] = first->regs[VC_EDX];
 		}
 		break;
 	case 0xd: /* with only AVX beyond the legacy region, both formats take the same space */

@@ -45,6 +45,9 @@ static int enter(struct vc_mem *mem, struct vc_cpu_state *state, uint64_t entry,
 int vc_boot_enter32(struct vc_mem *mem, struct vc_cpu_state *state, uint64_t entry)
 {
 	vc_cpu_state_flat32(state);
+	/* the PVH ABI wants every other bit cleared, and nobody wants more */
+	state->cr0 = VC_CR0_PE | VC_CR0_ET;
+	state->cr4 = 0;
 	return enter(mem, state, entry, VC_SEG_DB);
 }
 

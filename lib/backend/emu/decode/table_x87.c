@@ -59,8 +59,8 @@ static const struct emu_opdesc memory_rows[8][8] = {
 #define CONST(n)     X(n, PUSH, REG, 0, 0, FPU, 0, 0)
 #define CTL(n, class) X(n, class, REG, 0, 0, FPU, 0, 0)
 /* ST(0) and ST(1): to ST(0); to ST(1), popping */
-#define WITH1(n)     X(n, PARTIAL, S0 | SI | D0 | REG, 0, 0, FPU, 0, 0)
-#define INTO1(n)     X(n, PARTIAL, S0 | SI | DI | REG, 1, 0, FPU, 0, 0)
+#define WITH1(n, class) X(n, class, S0 | SI | D0 | REG, 0, 0, FPU, 0, 0)
+#define INTO1(n)     X(n, ARITH, S0 | SI | DI | REG, 1, 0, FPU, 0, 0)
 
 /* Register forms where all eight ST(i) are alike. */
 static const struct emu_opdesc register_rows[8][8] = {
@@ -84,10 +84,10 @@ static const struct emu_opdesc d9_rows[32] = {
 	ON0("fchs", CHS), ON0("fabs", ABS), NONE_, NONE_,
 	X("ftst", COMPARE, S0 | REG, 0, 0, FPU, 0, 0), X("fxam", WHOLE, S0 | REG, 0, 0, FPU, 0, 0), NONE_, NONE_,
 	CONST("fld1"), CONST("fldl2t"), CONST("fldl2e"), CONST("fldpi"), CONST("fldlg2"), CONST("fldln2"), CONST("fldz"), NONE_,
-	ON0("f2xm1", PARTIAL), INTO1("fyl2x"), CTL("fptan", WHOLE), INTO1("fpatan"),
-	CTL("fxtract", WHOLE), WITH1("fprem1"), CTL("fdecstp", DECSTP), CTL("fincstp", INCSTP),
-	WITH1("fprem"), INTO1("fyl2xp1"), ON0("fsqrt", ARITH), CTL("fsincos", WHOLE),
-	ON0("frndint", ARITH), WITH1("fscale"), ON0("fsin", PARTIAL), ON0("fcos", PARTIAL),
+	ON0("f2xm1", ARITH), INTO1("fyl2x"), CTL("fptan", WHOLE), INTO1("fpatan"),
+	CTL("fxtract", WHOLE), WITH1("fprem1", WHOLE), CTL("fdecstp", DECSTP), CTL("fincstp", INCSTP),
+	WITH1("fprem", WHOLE), INTO1("fyl2xp1"), ON0("fsqrt", ARITH), CTL("fsincos", WHOLE),
+	ON0("frndint", ARITH), WITH1("fscale", ARITH), ON0("fsin", WHOLE), ON0("fcos", WHOLE),
 };
 
 static const struct emu_opdesc fnop = CTL("fnop", NOP);

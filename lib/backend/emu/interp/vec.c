@@ -125,10 +125,26 @@ static void undo_all(const struct undo *u, struct emu_vcpu *c)
 		memcpy(u->where + VEC_YMM_HI, u->high, 16);
 }
 
+/* VCVTPS2PH knows no flush-to-zero: did it leave a denormal half-precision number? */
+static bool wrote_denormal_half(const struct emu_insn *i, const struct operands *o)
+{
+	const uint8_t *result = o->rm;
+
+	if (i->map != EMU_MAP_0F3A || i->opcode != 0x1d)
+		return false;
+	for (unsigned n = 0; n < i->desc->vec.mem; n += 2) {
+		uint16_t half = vc_ld16(result + n) & 0x7fff;
+		if (half && half < 0x400)
+			return true;
+	}
+	return false;
+}
+
 /*
  * With an exception unmasked the stub still runs with all of them masked, on clear flags; then the flags tell. An exception found before the result is
  * computed hides those after it (SDM vol. 1, 11.5.2). Unmasked underflow needs no inexact result, which masked underflow does: flush-to-zero, which acts on
- * any tiny result, finds it.
+ * any tiny result, finds it. PE is that of the masked result: with an unmasked overflow or underflow it may be set where a result of unbounded exponent
+ * would have been exact, and DPPS and DPPD show the flags of all their stages.
  */
 static void run_unmasked(struct emu_vcpu *c, const struct emu_insn *i, const struct operands *o)
 {
@@ -148,6 +164,8 @@ static void run_unmasked(struct emu_vcpu *c, const struct emu_insn *i, const str
 	*mxcsr = clean;
 	run_stub(c, i, o);
 	flags |= *mxcsr & MXCSR_FLAGS;
+	if ((unmasked & MXCSR_UE) && wrote_denormal_half(i, o))
+		flags |= MXCSR_UE;
 	if (flags & unmasked & MXCSR_PRE)
 		flags &= MXCSR_PRE;
 	*mxcsr = saved | flags;

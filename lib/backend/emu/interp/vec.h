@@ -22,7 +22,9 @@
 /* MXCSR */
 #define MXCSR_FLAGS   0x003fu
 #define MXCSR_PRE     0x0007u /* invalid, denormal, zero divide: found before the result is computed */
+#define MXCSR_OE      0x0008u
 #define MXCSR_UE      0x0010u
+#define MXCSR_PE      0x0020u
 #define MXCSR_MASKS   0x1f80u
 #define MXCSR_UM      0x0800u
 #define MXCSR_FTZ     0x8000u
@@ -31,9 +33,7 @@
 /* x87 control and status words */
 #define FCW_DEFAULT 0x037fu
 #define FSW_FLAGS   0x003fu
-#define FSW_SF      0x0040u
 #define FSW_ES      0x0080u
-#define FSW_C0      0x0100u
 #define FSW_C1      0x0200u
 #define FSW_CC      0x4700u
 #define FSW_TOP     0x3800u

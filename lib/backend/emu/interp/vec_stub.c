@@ -407,7 +407,7 @@ static void put_x87(struct code *o, const struct recipe *r)
 	if (vec->reg_file == EMU_X87_PUSH)
 		depth++;
 	/* FYL2X and its like have no form that does not pop, nor have some stores */
-	if (vec->reg_file == EMU_X87_STORE || vec->reg_file == EMU_X87_PARTIAL)
+	if (vec->reg_file == EMU_X87_STORE || r->opcode == 0xd9)
 		depth -= vec->rm_file;
 	if (r->desc->flags_written)
 		store_flags(o, RCX);

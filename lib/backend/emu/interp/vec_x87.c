@@ -84,9 +84,10 @@ static inline bool has_memory(const struct emu_insn *i)
 	return i->prefixes & EMU_P_MEM;
 }
 
+/* The i of ST(i); instructions of D9 that take a second operand take ST(1), but for FLD and FXCH. */
 static inline unsigned st_i(const struct emu_insn *i)
 {
-	return i->modrm & 7;
+	return i->opcode == 0xd9 && i->modrm >= 0xe0 ? 1 : i->modrm & 7;
 }
 
 static inline enum emu_next done(struct emu_vcpu *c, const struct emu_insn *i)
@@ -109,11 +110,10 @@ static inline void clear_c1(struct vc_xsave *x)
 static bool operands_valid(const struct vc_xsave *x, const struct emu_insn *i)
 {
 	const struct emu_vec *vec = &i->desc->vec;
-	bool with_st1 = vec->reg_file == EMU_X87_PARTIAL;
 
 	if ((vec->roles & EMU_V_REG_R) && !st_valid(x, 0))
 		return false;
-	if ((vec->roles & EMU_V_RM_R) && !has_memory(i) && !st_valid(x, with_st1 ? 1 : st_i(i)))
+	if ((vec->roles & EMU_V_RM_R) && !has_memory(i) && !st_valid(x, st_i(i)))
 		return false;
 	return vec->reg_file != EMU_X87_PUSH || !st_valid(x, 7);
 }
@@ -172,18 +172,14 @@ static enum emu_next whole(struct emu_vcpu *c, const struct emu_insn *i)
 
 /* ---- numeric instructions ---- */
 
-/* Condition codes that come from the host: the others keep their values. */
-static inline unsigned host_bits(unsigned class)
-{
-	return class == EMU_X87_COMPARE || class == EMU_X87_PARTIAL ? FSW_CC | FSW_FLAGS : FSW_C1 | FSW_FLAGS;
-}
-
 static inline enum emu_next numeric(struct emu_vcpu *c, const struct emu_insn *i, const unsigned class)
 {
 	struct vc_xsave *x = &c->s.xsave;
 	struct emu_vec_state *v = c->vec;
 	const struct emu_vec *vec = &i->desc->vec;
 	const bool stores = class == EMU_X87_STORE;
+	/* condition codes that come from the host: the others keep their values, whether the manual calls them undefined or not */
+	const unsigned codes = class == EMU_X87_COMPARE ? FSW_CC : class == EMU_X87_COMPARE_FLAGS ? 0 : FSW_C1;
 	struct st pushed = {0, 0};
 	void *memory = v->scratch;
 	uint64_t linear = 0;
@@ -197,10 +193,10 @@ static inline enum emu_next numeric(struct emu_vcpu *c, const struct emu_insn *i
 	if (vc_unlikely((~x->fcw & FSW_FLAGS) || !operands_valid(x, i)))
 		return run_whole(c, i, memory, linear);
 	emu_stub_of(c, i, EMU_STUB_X87)(class == EMU_X87_PUSH ? (void *)&pushed : x->st[0],
-	                                x->st[class == EMU_X87_PARTIAL ? 1 : st_i(i)], memory, c, NULL, v);
+	                                x->st[st_i(i)], memory, c, NULL, v);
 	if (stores)
 		emu_st_bytes(c, linear, v->scratch, vec->mem);
-	x->fsw = (uint16_t)((x->fsw & ~(host_bits(class) & FSW_CC)) | (v->fsw & host_bits(class)));
+	x->fsw = (uint16_t)((x->fsw & ~codes) | (v->fsw & (codes | FSW_FLAGS)));
 	if (class == EMU_X87_PUSH)
 		push(x, &pushed);
 	for (unsigned n = vec->rm_file; n > 0; n--)
@@ -221,11 +217,6 @@ static enum emu_next compare(struct emu_vcpu *c, const struct emu_insn *i)
 static enum emu_next compare_flags(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	return numeric(c, i, EMU_X87_COMPARE_FLAGS);
-}
-
-static enum emu_next partial(struct emu_vcpu *c, const struct emu_insn *i)
-{
-	return numeric(c, i, EMU_X87_PARTIAL);
 }
 
 static enum emu_next load(struct emu_vcpu *c, const struct emu_insn *i)
@@ -337,7 +328,6 @@ static enum emu_next conditional_move(struct emu_vcpu *c, const struct emu_insn 
 		return run_whole(c, i, NULL, 0);
 	if (!!(c->aflags & conditions[i->modrm >> 3 & 3]) != negated)
 		*st_at(x, 0) = *st_at(x, st_i(i));
-	clear_c1(x);
 	return done(c, i);
 }
 
@@ -347,6 +337,7 @@ static enum emu_next free_register(struct emu_vcpu *c, const struct emu_insn *i)
 
 	emu_x87_check(c);
 	x->ftw &= (uint8_t)~st_bit(x, st_i(i));
+	clear_c1(x);
 	if (i->desc->vec.rm_file)
 		pop(x);
 	return done(c, i);
@@ -389,7 +380,6 @@ emu_system_fn emu_x87_handler(struct emu_vcpu *c, struct emu_insn *i)
 		[EMU_X87_ARITH] = arith,
 		[EMU_X87_COMPARE] = compare,
 		[EMU_X87_COMPARE_FLAGS] = compare_flags,
-		[EMU_X87_PARTIAL] = partial,
 		[EMU_X87_PUSH] = load,
 		[EMU_X87_STORE] = store,
 		[EMU_X87_WHOLE] = whole,

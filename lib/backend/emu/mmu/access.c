@@ -19,22 +19,11 @@ static uint64_t linear_mask(const struct emu_vcpu *c, enum emu_privilege by)
 	return c->mode == EMU_MODE_64 || (by == EMU_SUPERVISOR && c->long_mode) ? UINT64_MAX : UINT32_MAX;
 }
 
-/*
- * The segment is not known here any more. In 64-bit mode only RSP- and RBP-based addresses use SS unless a prefix says otherwise (SDM vol. 1, 3.7.4), so an address
- * within reach of one of them is taken as a stack access.
- */
-void emu_raise_not_canonical(struct emu_vcpu *c, uint64_t linear)
-{
-	bool near_rsp = linear - c->s.gpr[VC_RSP] + VC_KIB(64) < VC_KIB(128);
-	bool near_rbp = linear - c->s.gpr[VC_RBP] + VC_GIB(2) < VC_GIB(4);
-
-	emu_raise_error(c, near_rsp || near_rbp ? VC_SSF : VC_GP, 0);
-}
-
+/* Accesses by SS were checked with their segment (#SS); what comes here is #GP(0). */
 static void check_canonical(struct emu_vcpu *c, uint64_t linear)
 {
 	if (c->mmu->paging.mode >= VC_PAGING_4 && !vc_paging_canonical(&c->mmu->paging, linear))
-		emu_raise_not_canonical(c, linear);
+		emu_raise_error(c, VC_GP, 0);
 }
 
 /* #AC is checked at CPL 3 with CR0.AM and RFLAGS.AC (SDM vol. 3, 6.15). */

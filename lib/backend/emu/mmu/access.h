@@ -2,8 +2,8 @@
 /*
  * Guest memory by linear address: the inline TLB check, and the slow paths behind it.
  *
- * All may raise (not return) #PF, #GP, #SS, #AC, or leave for the program on an access nobody answers. No host pointer from here may be kept across
- * another access.
+ * All may raise (not return) #PF, #AC, #GP for an address that is not canonical (accesses by SS are checked before, with their segment), or leave for the program on an
+ * access nobody answers. No host pointer from here may be kept across another access.
  */
 #ifndef VC_EMU_ACCESS_H
 #define VC_EMU_ACCESS_H

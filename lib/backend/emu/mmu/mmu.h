@@ -163,7 +163,5 @@ void emu_drop_writes(struct emu_vcpu *c);
 /* MMIO, the LAPIC's page included. width 1-8. */
 uint64_t emu_mmio_read(struct emu_vcpu *c, uint64_t gpa, unsigned size);
 void emu_mmio_write(struct emu_vcpu *c, uint64_t gpa, unsigned size, uint64_t value);
-/* #GP(0), or #SS(0) for what goes through the stack segment. */
-void emu_raise_not_canonical(struct emu_vcpu *c, uint64_t linear) __attribute__((noreturn, cold));
 
 #endif
