@@ -231,7 +231,7 @@ static int run_native(const uint8_t *bytes, unsigned length)
 {
 	native_build(bytes, length);
 	memcpy(native->in, &cpu->s.xsave, 832);
-	vc_st64(native->in + 512, 7); /* XSTATE_BV */
+	vc_st64(native->in + 512, emu_vec_xinuse(cpu)); /* XSTATE_BV */
 	memset(native->in + 520, 0, 56);
 	memset(native->out, 0, sizeof native->out);
 	memcpy(native->gpr_in, cpu->s.gpr, sizeof native->gpr_in);
@@ -358,7 +358,7 @@ static const char *difference(uint16_t fsw_mask)
 	return NULL;
 }
 
-static const char *hex(const uint8_t *bytes, unsigned length)
+static inline const char *hex(const uint8_t *bytes, unsigned length)
 {
 	static char text[64];
 	for (unsigned n = 0; n < length; n++)
