@@ -10,10 +10,10 @@ static const struct {
 	const struct emu_vec_row *rows;
 	const unsigned *count;
 } tables[] = {
-	{NULL, NULL},
-	{emu_vec_rows_0f, &emu_vec_rows_0f_count},
-	{emu_vec_rows_0f38, &emu_vec_rows_0f38_count},
-	{emu_vec_rows_0f3a, &emu_vec_rows_0f3a_count},
+    {NULL, NULL},
+    {emu_vec_rows_0f, &emu_vec_rows_0f_count},
+    {emu_vec_rows_0f38, &emu_vec_rows_0f38_count},
+    {emu_vec_rows_0f3a, &emu_vec_rows_0f3a_count},
 };
 
 static void setup(void)
@@ -116,7 +116,9 @@ static void set_addresses(const struct encoding *e, const struct emu_vec_row *ro
 	if (is_gather(map, row)) {
 		cpu->s.gpr[e->rm] = (uintptr_t)memory + 4096;
 		for (unsigned n = 0; n < 4; n++) {
-			int64_t at = row->opcode & 1 ? (int64_t)below(1600) - 800 : (int64_t)(((uint64_t)(below(1600) - 800u) << 32) | (uint32_t)(below(1600) - 800));
+			int64_t at = row->opcode & 1
+			                 ? (int64_t)below(1600) - 800
+			                 : (int64_t)(((uint64_t)(below(1600) - 800u) << 32) | (uint32_t)(below(1600) - 800));
 			memcpy((n < 2 ? cpu->s.xsave.xmm[12] : cpu->s.xsave.ymm_hi[12]) + n % 2 * 8, &at, 8);
 		}
 	}
@@ -146,24 +148,8 @@ static void compare_once(const struct emu_vec_row *row, unsigned map, bool memor
 	ck_assert_msg(vector == -1, "%s: %s: vector %d", row->desc.name, hex(e.bytes, e.length), vector);
 	text = difference(0xffff);
 	ck_assert_msg(!text, "%s: %s: %s", row->desc.name, hex(e.bytes, e.length), text);
-	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs", row->desc.name, hex(e.bytes, e.length));
-}
-
-static bool host_has(const struct emu_vec_row *row)
-{
-	switch (row->desc.feature) {
-	case VC_F_SSE4A:
-		return __builtin_cpu_supports("sse4a");
-	case VC_F_SHA:
-		return __builtin_cpu_supports("avx512vl") || __builtin_cpu_supports("sse4a"); /* newer than SHA on all makes */
-	case VC_F_GFNI:
-		return __builtin_cpu_supports("gfni");
-	case VC_F_VAES:
-	case VC_F_VPCLMUL:
-		return __builtin_cpu_supports("vpclmulqdq");
-	default:
-		return true;
-	}
+	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs", row->desc.name,
+	              hex(e.bytes, e.length));
 }
 
 /* All forms of a row: memory and register, both lengths. Returns how many there are. */
@@ -192,6 +178,9 @@ static unsigned compare_row(const struct emu_vec_row *row, unsigned map)
 START_TEST(test_rows)
 {
 	unsigned tested = 0, total = 0, forms = 0;
+	struct vc_feature_set host;
+
+	vc_cpuid_host(&host);
 
 	for (unsigned map = 1; map <= 3; map++) {
 		for (unsigned n = 0; n < *tables[map].count; n++) {
@@ -199,7 +188,7 @@ START_TEST(test_rows)
 			if (row->desc.op != EMU_VEC)
 				continue;
 			total++;
-			if (!host_has(row))
+			if (!vc_feature_has(&host, row->desc.feature))
 				continue;
 			forms += compare_row(row, map);
 			tested++;
@@ -237,8 +226,8 @@ static void unmasked_once(const struct emu_vec_row *row, unsigned map, bool memo
 	memcpy(memory, before, MEMORY_SIZE);
 	int vector = emulate(e.bytes, e.length);
 	const char *what = hex(e.bytes, e.length);
-	ck_assert_msg(vector == (sig == SIGFPE ? VC_XM : -1), "%s: %s: vector %d, signal %d (mxcsr %#x, now %#x)", row->desc.name, what, vector,
-	              sig, old.mxcsr, x->mxcsr);
+	ck_assert_msg(vector == (sig == SIGFPE ? VC_XM : -1), "%s: %s: vector %d, signal %d (mxcsr %#x, now %#x)",
+	              row->desc.name, what, vector, sig, old.mxcsr, x->mxcsr);
 	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs", row->desc.name, what);
 	if (sig == 0) {
 		const char *text = difference(0xffff);
@@ -251,8 +240,8 @@ static void unmasked_once(const struct emu_vec_row *row, unsigned map, bool memo
 		ignored = MXCSR_PE;
 	if (map == 3 && (row->opcode & 0xfe) == 0x40) /* DPPS, DPPD: flags of the stages behind the one that raised it */
 		ignored = MXCSR_FLAGS;
-	ck_assert_msg(((x->mxcsr ^ host_mxcsr) & ~ignored) == 0, "%s: %s: mxcsr %#x, natively %#x, before %#x", row->desc.name, what, x->mxcsr,
-	              host_mxcsr, old.mxcsr);
+	ck_assert_msg(((x->mxcsr ^ host_mxcsr) & ~ignored) == 0, "%s: %s: mxcsr %#x, natively %#x, before %#x",
+	              row->desc.name, what, x->mxcsr, host_mxcsr, old.mxcsr);
 	ck_assert_msg(memcmp(x->xmm, old.xmm, sizeof x->xmm) == 0 && memcmp(x->ymm_hi, old.ymm_hi, sizeof x->ymm_hi) == 0 &&
 	                  memcmp(x->st, old.st, sizeof x->st) == 0 && cpu->aflags == (native->flags_in & VC_FLAGS_ARITH),
 	              "%s: %s: the destination was written", row->desc.name, what);
@@ -260,13 +249,17 @@ static void unmasked_once(const struct emu_vec_row *row, unsigned map, bool memo
 
 START_TEST(test_unmasked)
 {
+	struct vc_feature_set host;
+
+	vc_cpuid_host(&host);
 	for (unsigned map = 1; map <= 3; map++) {
 		for (unsigned n = 0; n < *tables[map].count; n++) {
 			const struct emu_vec_row *row = &tables[map].rows[n];
-			if (!(row->desc.vec.roles & EMU_V_FP))
+			if (!(row->desc.vec.roles & EMU_V_FP) || !vc_feature_has(&host, row->desc.feature))
 				continue;
 			for (unsigned round = 0; round < 2 * ROUNDS; round++) {
-				bool memory_form = row->desc.vec.roles & EMU_V_MEM_ONLY || (!(row->desc.vec.roles & EMU_V_REG_ONLY) && (round & 1));
+				bool memory_form =
+				    row->desc.vec.roles & EMU_V_MEM_ONLY || (!(row->desc.vec.roles & EMU_V_REG_ONLY) && (round & 1));
 				unmasked_once(row, map, memory_form, row->desc.attr & EMU_A_VEX_L1);
 			}
 		}
@@ -287,9 +280,10 @@ END_TEST
 
 /* ---- rules around the instructions ---- */
 
-static const uint8_t i_addps[] = {0x0f, 0x58, 0x08}, i_vaddps[] = {0xc5, 0xf0, 0x58, 0x08}, i_paddb[] = {0x0f, 0xfc, 0x08},
-					 i_movups[] = {0x0f, 0x11, 0x08}, i_vmovups[] = {0xc5, 0xfc, 0x11, 0x08}, i_cvtpi2ps[] = {0x0f, 0x2a, 0xc1},
-					 i_vmovaps[] = {0xc5, 0xfc, 0x28, 0x08}, i_pcmpistri[] = {0x66, 0x0f, 0x3a, 0x63, 0x08, 0x0c};
+static const uint8_t i_addps[] = {0x0f, 0x58, 0x08}, i_vaddps[] = {0xc5, 0xf0, 0x58, 0x08},
+                     i_paddb[] = {0x0f, 0xfc, 0x08}, i_movups[] = {0x0f, 0x11, 0x08},
+                     i_vmovups[] = {0xc5, 0xfc, 0x11, 0x08}, i_cvtpi2ps[] = {0x0f, 0x2a, 0xc1},
+                     i_vmovaps[] = {0xc5, 0xfc, 0x28, 0x08}, i_pcmpistri[] = {0x66, 0x0f, 0x3a, 0x63, 0x08, 0x0c};
 #define EMULATE(bytes) emulate(bytes, sizeof(bytes))
 
 static void at_memory(unsigned offset)
@@ -360,7 +354,8 @@ START_TEST(test_faults)
 	static const struct {
 		const uint8_t *bytes;
 		unsigned length;
-	} cases[] = {{i_vaddps, 4}, {i_movups, 3}, {i_vmovups, 4}, {i_paddb, 3}, {i_movntq, 3}, {i_vcvtps2ph, 6}, {i_pcmpistri, 6}};
+	} cases[] = {{i_vaddps, 4}, {i_movups, 3},    {i_vmovups, 4},  {i_paddb, 3},
+	             {i_movntq, 3}, {i_vcvtps2ph, 6}, {i_pcmpistri, 6}};
 	static uint8_t before[MEMORY_SIZE];
 
 	for (unsigned n = 0; n < VC_ARRAY_SIZE(cases); n++) {
@@ -383,7 +378,8 @@ END_TEST
 /* A gather that faults has cleared the mask of what it loaded, and goes on from there. */
 START_TEST(test_gather_restart)
 {
-	static const uint8_t i_gather[] = {0xc4, 0xe2, 0x75, 0x90, 0x04, 0x90}; /* vpgatherdd ymm0, [rax + ymm2 * 4], ymm1 */
+	static const uint8_t i_gather[] = {0xc4, 0xe2, 0x75,
+	                                   0x90, 0x04, 0x90}; /* vpgatherdd ymm0, [rax + ymm2 * 4], ymm1 */
 
 	at_memory(0);
 	set_tlb(false);
@@ -418,7 +414,7 @@ END_TEST
 START_TEST(test_masked_moves)
 {
 	static const uint8_t i_load[] = {0xc4, 0xe2, 0x75, 0x8c, 0x00}, i_store[] = {0xc4, 0xe2, 0x75, 0x8e, 0x00},
-						 i_maskmov[] = {0x66, 0x0f, 0xf7, 0xc1};
+	                     i_maskmov[] = {0x66, 0x0f, 0xf7, 0xc1};
 
 	at_memory(4096 - 16);
 	cpu->s.gpr[VC_RDI] = (uintptr_t)memory + 4096 - 8;

@@ -4,10 +4,12 @@
 
 #define AREA 1024u /* offset of the operand */
 
-static const uint8_t i_fxsave[] = {0x48, 0x0f, 0xae, 0x03}, i_fxrstor[] = {0x48, 0x0f, 0xae, 0x0b}, i_xsave[] = {0x48, 0x0f, 0xae, 0x23},
-					 i_xrstor[] = {0x48, 0x0f, 0xae, 0x2b}, i_xsaveopt[] = {0x48, 0x0f, 0xae, 0x33}, i_xsavec[] = {0x48, 0x0f, 0xc7, 0x23},
-					 i_xsaves[] = {0x48, 0x0f, 0xc7, 0x2b}, i_xrstors[] = {0x48, 0x0f, 0xc7, 0x1b}, i_ldmxcsr[] = {0x0f, 0xae, 0x13},
-					 i_stmxcsr[] = {0x0f, 0xae, 0x1b}, i_fxsave32[] = {0x0f, 0xae, 0x03}, i_vldmxcsr[] = {0xc5, 0xf8, 0xae, 0x13};
+static const uint8_t i_fxsave[] = {0x48, 0x0f, 0xae, 0x03}, i_fxrstor[] = {0x48, 0x0f, 0xae, 0x0b},
+                     i_xsave[] = {0x48, 0x0f, 0xae, 0x23}, i_xrstor[] = {0x48, 0x0f, 0xae, 0x2b},
+                     i_xsaveopt[] = {0x48, 0x0f, 0xae, 0x33}, i_xsavec[] = {0x48, 0x0f, 0xc7, 0x23},
+                     i_xsaves[] = {0x48, 0x0f, 0xc7, 0x2b}, i_xrstors[] = {0x48, 0x0f, 0xc7, 0x1b},
+                     i_ldmxcsr[] = {0x0f, 0xae, 0x13}, i_stmxcsr[] = {0x0f, 0xae, 0x1b},
+                     i_fxsave32[] = {0x0f, 0xae, 0x03}, i_vldmxcsr[] = {0xc5, 0xf8, 0xae, 0x13};
 #define EMULATE(bytes) emulate(bytes, sizeof(bytes))
 
 static void setup(void)
@@ -80,7 +82,8 @@ static void compare(const char *name, const uint8_t *bytes, unsigned length, boo
 		vc_st32(natively + AREA + 28, 0);
 		vc_st32(memory + AREA + 28, 0);
 		for (unsigned at = 0; at < MEMORY_SIZE; at++)
-			ck_assert_msg(memory[at] == natively[at], "%s: byte %u of the area is %#x, natively %#x", name, at - AREA, memory[at], natively[at]);
+			ck_assert_msg(memory[at] == natively[at], "%s: byte %u of the area is %#x, natively %#x", name, at - AREA,
+			              memory[at], natively[at]);
 	}
 }
 #define COMPARE(bytes, compacted) compare(#bytes, bytes, sizeof(bytes), compacted)
@@ -159,16 +162,17 @@ START_TEST(test_general_protection)
 		unsigned at;
 		uint64_t value;
 	} cases[] = {
-		{i_xrstor, 512, 8},             /* XSTATE_BV: a component that XCR0 lacks */
-		{i_xrstor, 520, 4},             /* XCOMP_BV without bit 63 */
-		{i_xrstor, 528, 1},             /* reserved */
-		{i_xrstor, 24, 0x10000},        /* MXCSR */
-		{i_xrstor, 520, 1ull << 63 | 8}, /* compacted: not in XCR0 */
-		{i_xrstors, 520, 0},            /* XRSTORS: compacted only */
-		{i_fxrstor, 24, 0x20000},
-		{i_ldmxcsr, 0, 0x10000},
+	    {i_xrstor, 512, 8},              /* XSTATE_BV: a component that XCR0 lacks */
+	    {i_xrstor, 520, 4},              /* XCOMP_BV without bit 63 */
+	    {i_xrstor, 528, 1},              /* reserved */
+	    {i_xrstor, 24, 0x10000},         /* MXCSR */
+	    {i_xrstor, 520, 1ull << 63 | 8}, /* compacted: not in XCR0 */
+	    {i_xrstors, 520, 0},             /* XRSTORS: compacted only */
+	    {i_fxrstor, 24, 0x20000},
+	    {i_ldmxcsr, 0, 0x10000},
 	};
-	static const uint8_t *const aligned[] = {i_xsave, i_xrstor, i_xsaveopt, i_xsavec, i_xsaves, i_xrstors, i_fxsave, i_fxrstor};
+	static const uint8_t *const aligned[] = {i_xsave,  i_xrstor,  i_xsaveopt, i_xsavec,
+	                                         i_xsaves, i_xrstors, i_fxsave,   i_fxrstor};
 	struct vc_xsave old;
 
 	for (unsigned n = 0; n < VC_ARRAY_SIZE(cases); n++) {

@@ -2,12 +2,12 @@
 /* FXSAVE, FXRSTOR, the XSAVE family and MXCSR: SDM vol. 1, 10.5 and chapter 13. */
 #include "backend/emu/interp/vec.h"
 
-#define LEGACY_SIZE   512u
-#define HEADER_AT     512u
-#define AREA_AT       576u /* end of the header: extended components; AVX is the first in either format */
-#define AVX_SIZE      256u
-#define COMPACTED     (1ull << 63)
-#define COMPONENTS    (VC_XSTATE_X87 | VC_XSTATE_SSE | VC_XSTATE_AVX)
+#define LEGACY_SIZE 512u
+#define HEADER_AT   512u
+#define AREA_AT     576u /* end of the header: extended components; AVX is the first in either format */
+#define AVX_SIZE    256u
+#define COMPACTED   (1ull << 63)
+#define COMPONENTS  (VC_XSTATE_X87 | VC_XSTATE_SSE | VC_XSTATE_AVX)
 
 /* Places in the legacy region. */
 enum { MXCSR_AT = 24, ST_AT = 32, XMM_AT = 160 };
