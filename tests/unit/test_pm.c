@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ACPI PM block, sleep registers of hardware-reduced ACPI, reset port. */
+/* ACPI PM block, sleep registers of hardware-reduced ACPI. */
 #include "chip_fixture.h"
 
 #define BASE VC_PM_BASE
@@ -134,24 +134,6 @@ START_TEST(reduced)
 }
 END_TEST
 
-START_TEST(reset_port)
-{
-	ck_assert_int_eq(vc_reset_port_new(&fx.env), 0);
-	out8(0xcf9, 0x02);
-	ck_assert_uint_eq(in8(0xcf9), 0x02);
-	ck_assert_uint_eq(fx.resets, 0);
-	out8(0xcf9, 0x06);
-	ck_assert_uint_eq(fx.resets, 1);
-	out8(0xcf9, 0x0e); /* no edge */
-	ck_assert_uint_eq(fx.resets, 1);
-	fx_load_hostile("reset-port");
-	vc_buses_reset(&fx.buses);
-	ck_assert_uint_eq(in8(0xcf9), 0);
-	out8(0xcf9, 0x04);
-	ck_assert_uint_eq(fx.resets, 2);
-}
-END_TEST
-
 START_TEST(taken_addresses)
 {
 	struct vc_acpi_pm *second = NULL;
@@ -172,7 +154,6 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, control);
 	tcase_add_test(tc, pm_state);
 	tcase_add_test(tc, reduced);
-	tcase_add_test(tc, reset_port);
 	tcase_add_test(tc, taken_addresses);
 }
 
