@@ -305,7 +305,7 @@ static int check(struct settings *s, int argc, char **argv)
 		fprintf(stderr, "microvm: --kernel FILE or --config FILE is needed (see microvm --help)\n");
 		return STATUS_USAGE;
 	}
-	if (s->boot.kernel && !s->boot.cmdline)
+	if (s->boot.kernel && !s->boot.cmdline && s->boot.image != VCORE_IMAGE_FLAT)
 		s->boot.cmdline = "console=ttyS0";
 	return -1;
 }

@@ -2,10 +2,10 @@
 /*
  * Dispatch of port, MMIO and hypercall accesses to devices.
  *
- * A device (struct vc_dev) answers in one or more regions. Region maps are immutable sorted arrays that are replaced inside an
- * exclusive section, so a vcpu that is inside the gate looks up without a lock; it steps out of the gate for the callback.
- * Who runs a callback is written in the vcpu's pass (busy) or, for other threads, in a struct vc_visit on a list: removal takes the
- * regions out, then waits until neither names the device.
+ * A device (struct vc_dev) answers in one or more regions. Region maps are immutable sorted arrays that are replaced
+ * inside an exclusive section, so a vcpu that is inside the gate looks up without a lock; it steps out of the gate for
+ * the callback. Who runs a callback is written in the vcpu's pass (busy) or, for other threads, in a struct vc_visit on
+ * a list: removal takes the regions out, then waits until neither names the device.
  */
 #ifndef VC_BUS_BUS_H
 #define VC_BUS_BUS_H
@@ -24,9 +24,9 @@ struct vc_dev {
 	struct vcore_device_ops ops; /* full-size copy */
 	void *ctx;
 	char type[32];
-	void *owner; /* for lib/vm: the vcore_vm */
-	bool fixed; /* part of the machine type: not removable */
-	bool removing; /* under vc_buses.lock */
+	void *owner;         /* for lib/vm: the vcore_vm */
+	bool fixed;          /* part of the machine type: not removable */
+	bool removing;       /* under vc_buses.lock */
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
 
@@ -59,14 +59,15 @@ struct vc_bus_map {
 
 struct vc_buses {
 	struct vc_gate *gate;
-	pthread_mutex_t lock; /* protects devices, visits, and maps and ioeventfds for threads that are not inside the gate */
-	pthread_cond_t idle;  /* a callback ended while somebody waits for a device */
+	pthread_mutex_t
+	    lock; /* protects devices, visits, and maps and ioeventfds for threads that are not inside the gate */
+	pthread_cond_t idle; /* a callback ended while somebody waits for a device */
 	struct vc_bus_map *map[VC_BUS_COUNT];
 	struct vc_dev *devices;
 	struct vc_visit *visits;
 	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
 	uint32_t ioeventfd_count;
-	_Atomic uint32_t waiting;            /* removers waiting for a callback to end */
+	_Atomic uint32_t waiting; /* removers waiting for a callback to end */
 	char pad[64]; /* every vcpu writes the following and reads the above: keep them in different cache lines */
 	_Atomic uint64_t accesses[VC_BUS_COUNT]; /* dispatched */
 };
@@ -76,32 +77,37 @@ int vc_buses_init(struct vc_buses *buses, struct vc_gate *gate);
 void vc_buses_fini(struct vc_buses *buses);
 
 /*
- * Make a device without regions and put it in the list. ops is copied by its size field; on failure ops->destroy(ctx) has been called.
+ * Make a device without regions and put it in the list. ops is copied by its size field; on failure ops->destroy(ctx)
+ * has been called.
  */
-int vc_dev_add(struct vc_buses *buses, const char *type, const struct vcore_device_ops *ops, void *ctx, struct vc_dev **dev);
+int vc_dev_add(struct vc_buses *buses, const char *type, const struct vcore_device_ops *ops, void *ctx,
+               struct vc_dev **dev);
 /* -EEXIST on overlap (message names both), -EINVAL. self: the caller's pass if it is inside the gate, else NULL. */
-int vc_dev_add_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start,
-                      uint64_t length);
-int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus, uint64_t start);
+int vc_dev_add_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus,
+                      uint64_t start, uint64_t length);
+int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev, enum vcore_bus bus,
+                         uint64_t start);
 /*
- * Takes the regions out, waits until no callback runs, calls destroy, frees. -EDEADLK from a callback of the device itself; -EALREADY
- * when somebody else is at it. Not from inside an exclusive section, which would keep those callbacks from ending.
+ * Takes the regions out, waits until no callback runs, calls destroy, frees. -EDEADLK from a callback of the device
+ * itself; -EALREADY when somebody else is at it. Not from inside an exclusive section, which would keep those callbacks
+ * from ending.
  */
 int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
 /* Calls every device's reset, in order of adding. */
 void vc_buses_reset(struct vc_buses *buses);
 
 /*
- * Dispatch one access. io->bus, address, width, is_write, data (write), vcpu are set by the caller; offset and data (read) are
- * filled in; a device that leaves data alone gives all ones. pass: the vcpu's, inside the gate (it is left around the callback
- * and entered again); NULL from other threads, which then take `lock` for the look-up.
- * Returns true when a device or an ioeventfd took it; false: nobody answers there.
- * An access that only partly lies in a region is split into bytes; those nobody answers read 0xff.
+ * Dispatch one access. io->bus, address, width, is_write, data (write), vcpu are set by the caller; offset and data
+ * (read) are filled in; a device that leaves data alone gives all ones. pass: the vcpu's, inside the gate (it is left
+ * around the callback and entered again); NULL from other threads, which then take `lock` for the look-up. Returns true
+ * when a device or an ioeventfd took it; false: nobody answers there. An access that only partly lies in a region is
+ * split into bytes; those nobody answers read 0xff.
  */
 bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_io *io);
 
 /* -EINVAL; -EEXIST when one write could signal both it and another. Where one matches, no device is called. */
 int vc_ioeventfd_add(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* duplicates e->fd */
-int vc_ioeventfd_remove(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* fd ignored; -ENOENT */
+int vc_ioeventfd_remove(struct vc_buses *buses, struct vc_pass *self,
+                        const struct vc_ioeventfd *e); /* fd ignored; -ENOENT */
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Interrupt routing: lines (GSI) and messages (MSI) from devices to whoever controls interrupts: the controllers in lib/chipset
- * or those in the kernel.
+ * Interrupt routing: lines (GSI) and messages (MSI) from devices to whoever controls interrupts: the controllers in
+ * lib/chipset or those in the kernel.
  */
 #ifndef VC_BUS_IRQ_H
 #define VC_BUS_IRQ_H

@@ -218,9 +218,11 @@ static int dma_read(struct vc_fw_cfg *fw, uint64_t gpa, uint32_t length)
 	return r;
 }
 
-/* FWCfgDmaAccess at the address written: u32 control, u32 length, u64 address, big-endian. Control becomes 0, or the
- * error bit. */
-static void dma_run(struct vc_fw_cfg *fw)
+/*
+ * FWCfgDmaAccess at the address written: u32 control, u32 length, u64 address, big-endian. Control becomes 0, or the
+ * error bit. False: the request itself is not in memory.
+ */
+static bool dma_run(struct vc_fw_cfg *fw)
 {
 	const uint64_t at = fw->dma_address;
 	uint32_t available, control, length, result = 0;
@@ -228,10 +230,8 @@ static void dma_run(struct vc_fw_cfg *fw)
 	uint64_t gpa;
 
 	fw->dma_address = 0;
-	if (vc_mem_read(fw->env->mem, at, request, sizeof request)) {
-		vc_log(fw->env->log, VCORE_LOG_WARN, "fw_cfg: DMA request at %#llx is not in memory", (unsigned long long)at);
-		return;
-	}
+	if (vc_mem_read(fw->env->mem, at, request, sizeof request))
+		return false;
 	control = be32toh(vc_ld32(request));
 	length = be32toh(vc_ld32(request + 4));
 	gpa = be64toh(vc_ld64(request + 8));
@@ -244,24 +244,26 @@ static void dma_run(struct vc_fw_cfg *fw)
 	else if (control & DMA_SKIP)
 		advance(fw, length, &available);
 	result = htobe32(result);
-	if (vc_mem_write(fw->env->mem, at, &result, sizeof result))
-		vc_log(fw->env->log, VCORE_LOG_WARN, "fw_cfg: DMA result cannot be written to %#llx", (unsigned long long)at);
+	return !vc_mem_write(fw->env->mem, at, &result, sizeof result);
 }
 
-static void dma_write_register(struct vc_fw_cfg *fw, const struct vcore_io *io)
+/* As dma_run(), if this write starts one. */
+static bool dma_write_register(struct vc_fw_cfg *fw, const struct vcore_io *io)
 {
 	unsigned offset = (unsigned)(io->address - PORT_DMA);
 	uint32_t value = be32toh((uint32_t)io->data);
 
 	if (io->width == 8 && offset == 0) {
 		fw->dma_address = be64toh(io->data);
-		dma_run(fw);
-	} else if (io->width == 4 && offset == 0) {
-		fw->dma_address = (uint64_t)value << 32;
-	} else if (io->width == 4 && offset == 4) {
-		fw->dma_address |= value;
-		dma_run(fw);
+		return dma_run(fw);
 	}
+	if (io->width == 4 && offset == 0)
+		fw->dma_address = (uint64_t)value << 32;
+	if (io->width == 4 && offset == 4) {
+		fw->dma_address |= value;
+		return dma_run(fw);
+	}
+	return true;
 }
 
 static void fw_cfg_read(void *ctx, struct vcore_io *io)
@@ -283,13 +285,16 @@ static void fw_cfg_read(void *ctx, struct vcore_io *io)
 static void fw_cfg_write(void *ctx, struct vcore_io *io)
 {
 	struct vc_fw_cfg *fw = ctx;
+	bool answered = true;
 
 	pthread_mutex_lock(&fw->lock);
 	if (io->address >= PORT_DMA)
-		dma_write_register(fw, io);
+		answered = dma_write_register(fw, io);
 	else if (io->address == PORT_SELECTOR && io->width == 2)
 		select_key(fw, (uint16_t)io->data);
 	pthread_mutex_unlock(&fw->lock);
+	if (!answered)
+		vc_log(fw->env->log, VCORE_LOG_WARN, "fw_cfg: the guest's DMA request is not in memory");
 }
 
 static void fw_cfg_reset(void *ctx)

@@ -11,14 +11,14 @@ struct vc_log {
 };
 
 void vc_log_write(const struct vc_log *log, enum vcore_log_level level, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 /* Evaluates its arguments only when somebody listens. */
-#define vc_log(log, lvl, ...)                                                  \
-	do {                                                                       \
-		const struct vc_log *log_ = (log);                                     \
-		if (log_ && log_->fn && (lvl) <= log_->level)                          \
-			vc_log_write(log_, (lvl), __VA_ARGS__);                            \
+#define vc_log(log, lvl, ...)                         \
+	do {                                              \
+		const struct vc_log *log_ = (log);            \
+		if (log_ && log_->fn && (lvl) <= log_->level) \
+			vc_log_write(log_, (lvl), __VA_ARGS__);   \
 	} while (0)
 
 #endif

@@ -8,18 +8,18 @@
 #include <stdint.h>
 #include <string.h>
 
-#define vc_likely(x)     __builtin_expect(!!(x), 1)
-#define vc_unlikely(x)   __builtin_expect(!!(x), 0)
-#define VC_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define VC_ALIGN_DOWN(x, a) ((x) & ~((__typeof__(x))(a)-1))
-#define VC_ALIGN_UP(x, a)   VC_ALIGN_DOWN((x) + (__typeof__(x))(a)-1, a)
-#define VC_IS_ALIGNED(x, a) (((x) & ((__typeof__(x))(a)-1)) == 0)
+#define vc_likely(x)                       __builtin_expect(!!(x), 1)
+#define vc_unlikely(x)                     __builtin_expect(!!(x), 0)
+#define VC_ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
+#define VC_ALIGN_DOWN(x, a)                ((x) & ~((__typeof__(x))(a)-1))
+#define VC_ALIGN_UP(x, a)                  VC_ALIGN_DOWN((x) + (__typeof__(x))(a)-1, a)
+#define VC_IS_ALIGNED(x, a)                (((x) & ((__typeof__(x))(a)-1)) == 0)
 #define VC_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
-#define VC_PAGE_SIZE 4096u
-#define VC_PAGE_MASK (~(uint64_t)4095)
-#define VC_KIB(n) ((uint64_t)(n) << 10)
-#define VC_MIB(n) ((uint64_t)(n) << 20)
-#define VC_GIB(n) ((uint64_t)(n) << 30)
+#define VC_PAGE_SIZE                       4096u
+#define VC_PAGE_MASK                       (~(uint64_t)4095)
+#define VC_KIB(n)                          ((uint64_t)(n) << 10)
+#define VC_MIB(n)                          ((uint64_t)(n) << 20)
+#define VC_GIB(n)                          ((uint64_t)(n) << 30)
 
 /* All ones in the low `width` bytes (1, 2, 4, 8). */
 static inline uint64_t vc_width_mask(unsigned width)
@@ -28,16 +28,16 @@ static inline uint64_t vc_width_mask(unsigned width)
 }
 
 /* Unaligned little-endian loads and stores (the host is little-endian x86-64). */
-#define VC_LOAD_STORE(bits)                                                    \
-	static inline uint##bits##_t vc_ld##bits(const void *p)                    \
-	{                                                                          \
-		uint##bits##_t v;                                                      \
-		memcpy(&v, p, sizeof v);                                               \
-		return v;                                                              \
-	}                                                                          \
-	static inline void vc_st##bits(void *p, uint##bits##_t v)                  \
-	{                                                                          \
-		memcpy(p, &v, sizeof v);                                               \
+#define VC_LOAD_STORE(bits)                                   \
+	static inline uint##bits##_t vc_ld##bits(const void *p)   \
+	{                                                         \
+		uint##bits##_t v;                                     \
+		memcpy(&v, p, sizeof v);                              \
+		return v;                                             \
+	}                                                         \
+	static inline void vc_st##bits(void *p, uint##bits##_t v) \
+	{                                                         \
+		memcpy(p, &v, sizeof v);                              \
 	}
 VC_LOAD_STORE(16)
 VC_LOAD_STORE(32)

@@ -250,7 +250,6 @@ int vc_cpu_select(const char *text, const struct vc_feature_set *base, struct vc
 {
 	size_t length = strcspn(text, ",");
 	const struct model *model = find_model(text, length);
-	enum vc_feature lacking;
 
 	if (!model)
 		return vc_fail(EINVAL, "unknown CPU model '%.*s'", (int)length, text);
@@ -265,15 +264,11 @@ int vc_cpu_select(const char *text, const struct vc_feature_set *base, struct vc
 		if (r)
 			return r;
 	}
-	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT; f++) {
-		if (!vc_feature_has(&selection->demanded, f))
-			continue;
-		lacking = vc_feature_lacks(&selection->wanted, f);
-		if (lacking != VC_F_NONE)
-			return vc_fail(EINVAL, "CPU feature '%s' needs '%s', which is not in this CPU", vc_feature_name(f),
-			               vc_feature_name(lacking));
-	}
 	vc_features_drop_dependents(&selection->wanted);
+	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT; f++)
+		if (vc_feature_has(&selection->demanded, f) && !vc_feature_has(&selection->wanted, f))
+			return vc_fail(EINVAL, "CPU feature '%s' needs '%s', which is not in this CPU", vc_feature_name(f),
+			               vc_feature_name(vc_feature_lacks(&selection->wanted, f)));
 	return 0;
 }
 

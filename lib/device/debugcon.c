@@ -23,6 +23,7 @@ static void debugcon_write(void *ctx, struct vcore_io *io)
 	struct debugcon *con = ctx;
 
 	vc_output_put(con->output, (uint8_t)io->data);
+	vc_output_report(con->output);
 }
 
 static void debugcon_destroy(void *ctx)

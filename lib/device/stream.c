@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -124,6 +125,7 @@ struct vc_output {
 	vc_loop_fn ready;
 	void *ctx;
 	enum kind kind;
+	_Atomic int error;      /* why fd was given up, until that has been logged */
 	bool drop;              /* rather than wait for a reader */
 	pthread_mutex_t lock;   /* protects all below */
 	int fd;                 /* -1: null, or the other end is gone: everything vanishes */
@@ -193,15 +195,23 @@ static ssize_t write_some(struct vc_output *out, const uint8_t *data, size_t len
 	return write(out->fd, data, out->kind == KIND_TTY ? 1 : length);
 }
 
-/* Nobody will ever read this. Under the lock. */
-static void give_up(struct vc_output *out)
+/* Nobody will ever read this. Under the lock, so that the log line has to wait. */
+static void give_up(struct vc_output *out, int error)
 {
-	vc_log(out->env->log, VCORE_LOG_WARN, "a device's output cannot be written any more: %s", strerror(errno));
+	atomic_store(&out->error, error);
 	if (out->watch)
 		vc_watch_set_events(out->watch, 0);
 	close(out->fd);
 	out->fd = -1;
 	out->count = 0;
+}
+
+void vc_output_report(struct vc_output *out)
+{
+	int error = atomic_exchange(&out->error, 0);
+
+	if (error)
+		vc_log(out->env->log, VCORE_LOG_WARN, "a device's output cannot be written any more: %s", strerror(error));
 }
 
 /* Under the lock. */
@@ -216,7 +226,7 @@ static void flush(struct vc_output *out)
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
 		if (n < 0) {
-			give_up(out);
+			give_up(out, errno);
 			return;
 		}
 		out->start = (out->start + (size_t)n) % BUFFER_SIZE;
@@ -241,6 +251,7 @@ static void output_event(void *ctx, uint32_t events)
 	tell = out->starved && has_room(out);
 	out->starved &= !tell;
 	pthread_mutex_unlock(&out->lock);
+	vc_output_report(out);
 	if (tell)
 		out->ready(out->ctx);
 }
@@ -252,7 +263,7 @@ static void wait_writable(struct vc_output *out)
 	                   : vc_watch_new(out->env->loop, out->fd, EPOLLOUT, output_event, out, &out->watch);
 
 	if (r < 0)
-		give_up(out);
+		give_up(out, -r);
 }
 
 void vc_output_put(struct vc_output *out, uint8_t byte)

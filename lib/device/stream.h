@@ -31,6 +31,8 @@ void vc_output_close(struct vc_output *out); /* NULL is allowed. Not while holdi
 /* Drops the byte when there is no room. */
 void vc_output_put(struct vc_output *out, uint8_t byte);
 bool vc_output_room(struct vc_output *out);
+/* Logs, once, that the output is gone. Without locks: the log calls the program. Cheap when there is nothing to say. */
+void vc_output_report(struct vc_output *out);
 
 /* Input. read, pause and resume are called under a lock of the owner's, which `ready` takes itself. */
 struct vc_input;

@@ -408,6 +408,7 @@ static void uart_write(void *ctx, struct vcore_io *io)
 		write_register(uart, (unsigned)io->offset + i, (uint8_t)(io->data >> (8 * i)));
 	update_irq(uart);
 	pthread_mutex_unlock(&uart->lock);
+	vc_output_report(uart->output);
 }
 
 static void uart_reset(void *ctx)

@@ -2,8 +2,9 @@
 /*
  * Guest-physical memory: slots, their host backing, look-up, dirty log.
  *
- * Threads: slots change only inside an exclusive section of the gate plus `lock` held for writing. A vcpu that is inside the
- * gate may use vc_mem_find() and pointers from it without a lock; everybody else uses vc_mem_read/write or holds vc_mem_rdlock().
+ * Threads: slots change only inside an exclusive section of the gate plus `lock` held for writing. A vcpu that is
+ * inside the gate may use vc_mem_find() and pointers from it without a lock; everybody else uses vc_mem_read/write or
+ * holds vc_mem_rdlock().
  */
 #ifndef VC_MEMORY_MEMORY_H
 #define VC_MEMORY_MEMORY_H
@@ -33,7 +34,7 @@ struct vc_slot {
 	uint32_t kind;
 	int fd; /* our duplicate; -1 */
 	uint64_t offset;
-	uint32_t id;        /* small number, unique in the vm, reused: KVM's slot number */
+	uint32_t id;         /* small number, unique in the vm, reused: KVM's slot number */
 	uint64_t map_length; /* what munmap needs; 0 for the caller's own memory */
 	bool host_readonly;  /* mapped without PROT_WRITE (a file opened for reading): nobody can write there */
 	struct vc_mem *mem;
@@ -42,9 +43,9 @@ struct vc_slot {
 };
 
 /*
- * Told about changes, inside the exclusive section and without mem->lock: the backend. add may refuse (then the slot is not
- * added); a slot that is born with a dirty log has slot->dirty then already, and log_dirty(true) follows. remove: the slot is no
- * longer found, its memory is still there.
+ * Told about changes, inside the exclusive section and without mem->lock: the backend. add may refuse (then the slot is
+ * not added); a slot that is born with a dirty log has slot->dirty then already, and log_dirty(true) follows. remove:
+ * the slot is no longer found, its memory is still there.
  */
 struct vc_mem_listener {
 	int (*add)(void *ctx, struct vc_slot *slot);
@@ -53,8 +54,8 @@ struct vc_mem_listener {
 	/* Move what the backend logged itself (KVM's log or ring) into slot->dirty. */
 	int (*sync_dirty)(void *ctx, struct vc_slot *slot);
 	/*
-	 * Host code wrote [gpa, gpa+len) behind the vcpus' back: decoded code there is stale. This one comes from any thread, outside
-	 * the exclusive section, with mem->lock held for reading.
+	 * Host code wrote [gpa, gpa+len) behind the vcpus' back: decoded code there is stale. This one comes from any
+	 * thread, outside the exclusive section, with mem->lock held for reading.
 	 */
 	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
 };
@@ -86,18 +87,25 @@ struct vc_slot *vc_mem_find(const struct vc_mem *mem, uint64_t gpa);
 /* Host address of [gpa, gpa+len) when it lies in one slot, else NULL. Same condition. */
 void *vc_mem_ptr(const struct vc_mem *mem, uint64_t gpa, uint64_t length);
 /* Whoever holds the read lock neither enters the gate nor begins an exclusive section. */
-static inline void vc_mem_rdlock(struct vc_mem *mem) { pthread_rwlock_rdlock(&mem->lock); }
-static inline void vc_mem_unlock(struct vc_mem *mem) { pthread_rwlock_unlock(&mem->lock); }
+static inline void vc_mem_rdlock(struct vc_mem *mem)
+{
+	pthread_rwlock_rdlock(&mem->lock);
+}
+static inline void vc_mem_unlock(struct vc_mem *mem)
+{
+	pthread_rwlock_unlock(&mem->lock);
+}
 
 /*
- * Copies, across slots; any thread. write marks pages dirty and tells the listener. -EFAULT, nothing was copied: a byte is in no slot, or
- * is to be written in a slot that the host itself may only read.
+ * Copies, across slots; any thread. write marks pages dirty and tells the listener. -EFAULT, nothing was copied: a byte
+ * is in no slot, or is to be written in a slot that the host itself may only read.
  */
 int vc_mem_read(struct vc_mem *mem, uint64_t gpa, void *buffer, uint64_t length);
 int vc_mem_write(struct vc_mem *mem, uint64_t gpa, const void *buffer, uint64_t length);
 int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length);
 
-/* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is off. */
+/* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is
+ * off. */
 void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length);
 int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, bool enable);
 int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, void *bitmap, size_t bytes);

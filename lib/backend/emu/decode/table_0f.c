@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The 0F map: SDM vol. 2 appendix A, table A-3, and the groups of table A-6. Opcodes that are not named here belong to the
- * vector tables.
+ * The 0F map: SDM vol. 2 appendix A, table A-3, and the groups of table A-6. Opcodes that are not named here belong to
+ * the vector tables.
  */
 #include "backend/emu/decode/rows.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Integer and system instructions of the three-byte maps: SDM vol. 2 appendix A, tables A-4 and A-5, and those with a VEX
- * prefix. Opcodes that are not named here belong to the vector tables; legacy 0F3A holds nothing else.
+ * Integer and system instructions of the three-byte maps: SDM vol. 2 appendix A, tables A-4 and A-5, and those with a
+ * VEX prefix. Opcodes that are not named here belong to the vector tables; legacy 0F3A holds nothing else.
  */
 #include "backend/emu/decode/rows.h"
 
