@@ -403,12 +403,19 @@ static enum go execute(struct emu_vcpu *c)
 	return stop == EMU_STOP_EXIT ? RUN_ENDS : GO_AGAIN;
 }
 
+static void publish_counters(struct emu_vcpu *c)
+{
+	atomic_store_explicit(&c->bvcpu->instructions, c->icount, memory_order_relaxed);
+	atomic_store_explicit(&c->bvcpu->tlb_fills, c->mmu->fills, memory_order_relaxed);
+}
+
 static void run_loop(struct emu_vcpu *c)
 {
 	enum go go;
 
 	do {
 		c->attention = false;
+		publish_counters(c);
 		if (c->sys->give_way)
 			give_way(c);
 		go = serve_requests(c);
@@ -439,7 +446,6 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit)
 	vc_gate_leave(&v->pass);
 	atomic_store(&v->running, 0);
 	atomic_fetch_add_explicit(&v->exits, 1, memory_order_relaxed);
-	atomic_store_explicit(&v->instructions, c->icount, memory_order_relaxed);
-	atomic_store_explicit(&v->tlb_fills, c->mmu->fills, memory_order_relaxed);
+	publish_counters(c);
 	return 0;
 }
