@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "backend/backend.h"
 
+#include <inttypes.h>
+
 #include "config.h"
 
 /* In the order of preference of VCORE_BACKEND_AUTO. */
@@ -26,4 +28,14 @@ void vc_bvcpu_request(struct vc_bvcpu *vcpu, uint32_t bits)
 {
 	atomic_fetch_or(&vcpu->requests, bits);
 	vcpu->vm->ops->notify(vcpu);
+}
+
+void vc_trace_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered)
+{
+	static const char *const names[] = {
+	    [VCORE_BUS_PIO] = "port", [VCORE_BUS_MMIO] = "MMIO", [VCORE_BUS_HYPERCALL] = "hypercall"};
+
+	vc_log(vcpu->vm->env.log, VCORE_LOG_TRACE, "vcpu %u: %s %s %#" PRIx64 " width %u data %#" PRIx64 "%s", vcpu->index,
+	       names[io->bus], io->is_write ? "write" : "read", io->address, io->width, io->data,
+	       answered ? "" : ", nobody answers");
 }

@@ -74,6 +74,9 @@ struct vc_bvcpu {
  */
 void vc_bvcpu_request(struct vc_bvcpu *vcpu, uint32_t bits);
 
+/* One line a device access at VCORE_LOG_TRACE. */
+void vc_trace_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered);
+
 struct vc_backend {
 	const char *name;
 	enum vcore_backend id;

@@ -84,6 +84,8 @@ int vc_pci_host_new(struct vc_env *env);
 struct vc_fw_cfg;
 int vc_fw_cfg_new(struct vc_env *env, struct vc_fw_cfg **fw);
 int vc_fw_cfg_add(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t length);
+/* An item that stays in a file, read when the guest asks for it; fd is duplicated. */
+int vc_fw_cfg_add_fd(struct vc_fw_cfg *fw, uint16_t key, int fd, uint64_t start, uint32_t length);
 int vc_fw_cfg_add_file(struct vc_fw_cfg *fw, const char *name, const void *data, size_t length);
 
 /* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, DSDT, HPET; written into guest memory. */

@@ -4,7 +4,9 @@
  * port, a data port that gives one byte an access, and a DMA register pair.
  */
 #include <endian.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "chipset/chipset.h"
 #include "chipset/dev_state.h"
@@ -36,7 +38,9 @@ static const char dma_signature[8] = "QEMU CFG";
 
 struct item {
 	uint16_t key;
-	uint8_t *data;
+	uint8_t *data; /* NULL: in fd */
+	int fd;
+	uint64_t start; /* in fd */
 	size_t length;
 	struct item *next;
 };
@@ -78,29 +82,64 @@ static struct item *find(struct vc_fw_cfg *fw, uint16_t key)
 	return item;
 }
 
-static int put_item(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t length)
+/* The item of that key, empty. NULL: no memory. */
+static struct item *fresh_item(struct vc_fw_cfg *fw, uint16_t key)
 {
 	struct item *item = find(fw, key);
-	uint8_t *copy = malloc(length ? length : 1);
 
-	if (!item && copy) {
+	if (!item) {
 		item = calloc(1, sizeof *item);
-		if (item) {
-			item->key = key;
-			item->next = fw->items;
-			fw->items = item;
-		}
+		if (!item)
+			return NULL;
+		item->fd = -1;
+		item->key = key;
+		item->next = fw->items;
+		fw->items = item;
 	}
-	if (!item || !copy) {
+	free(item->data);
+	if (item->fd >= 0)
+		close(item->fd);
+	item->data = NULL;
+	item->fd = -1;
+	item->length = 0;
+	return item;
+}
+
+static int put_item(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t length)
+{
+	uint8_t *copy = malloc(length ? length : 1);
+	struct item *item = copy ? fresh_item(fw, key) : NULL;
+
+	if (!item) {
 		free(copy);
 		return vc_fail(ENOMEM, "no memory for fw_cfg item %#x of %zu bytes", key, length);
 	}
 	if (length)
 		memcpy(copy, data, length);
-	free(item->data);
 	item->data = copy;
 	item->length = length;
 	return 0;
+}
+
+int vc_fw_cfg_add_fd(struct vc_fw_cfg *fw, uint16_t key, int fd, uint64_t start, uint32_t length)
+{
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	struct item *item;
+
+	if (own < 0)
+		return vc_fail_errno(errno, "fw_cfg item %#x: descriptor %d", key, fd);
+	pthread_mutex_lock(&fw->lock);
+	item = fresh_item(fw, key);
+	if (item) {
+		item->fd = own;
+		item->start = start;
+		item->length = length;
+	}
+	pthread_mutex_unlock(&fw->lock);
+	if (item)
+		return 0;
+	close(own);
+	return vc_fail(ENOMEM, "no memory for fw_cfg item %#x", key);
 }
 
 int vc_fw_cfg_add(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t length)
@@ -181,41 +220,70 @@ static void select_key(struct vc_fw_cfg *fw, uint16_t key)
 	fw->offset = 0;
 }
 
-/* Bytes of the selected item at the offset, which moves on by `length`. What lies behind the end, or in no item, reads
- * as zeros. */
-static const uint8_t *advance(struct vc_fw_cfg *fw, uint32_t length, uint32_t *available)
+/* Bytes of an item. What a file has no more reads as zeros: it may shrink behind our back. */
+static void item_read(const struct item *item, uint64_t offset, uint8_t *buffer, uint32_t length)
+{
+	uint32_t done = 0;
+
+	if (item->data) {
+		memcpy(buffer, item->data + offset, length);
+		return;
+	}
+	while (done < length) {
+		ssize_t n = pread(item->fd, buffer + done, length - done, (off_t)(item->start + offset + done));
+
+		if (n <= 0)
+			break;
+		done += (uint32_t)n;
+	}
+	memset(buffer + done, 0, length - done);
+}
+
+/* Move on by `length`. *available: how many of these bytes the returned item has from *offset on; behind its end, or in
+ * no item, all reads as zeros. */
+static const struct item *advance(struct vc_fw_cfg *fw, uint32_t length, uint64_t *offset, uint32_t *available)
 {
 	const struct item *item = find(fw, fw->selected);
-	uint64_t offset = fw->offset;
 
-	fw->offset = offset + length < offset ? UINT64_MAX : offset + length;
-	if (!item || offset >= item->length) {
-		*available = 0;
-		return NULL;
-	}
-	*available = item->length - offset < length ? (uint32_t)(item->length - offset) : length;
-	return item->data + offset;
+	*offset = fw->offset;
+	*available = 0;
+	fw->offset = *offset + length < *offset ? UINT64_MAX : *offset + length;
+	if (item && *offset < item->length)
+		*available = item->length - *offset < length ? (uint32_t)(item->length - *offset) : length;
+	return item;
 }
 
 static uint8_t read_byte(struct vc_fw_cfg *fw)
 {
+	uint8_t byte = 0;
 	uint32_t available;
-	const uint8_t *data = advance(fw, 1, &available);
+	uint64_t offset;
+	const struct item *item = advance(fw, 1, &offset, &available);
 
-	return available ? *data : 0;
+	if (available)
+		item_read(item, offset, &byte, 1);
+	return byte;
 }
 
 static int dma_read(struct vc_fw_cfg *fw, uint64_t gpa, uint32_t length)
 {
+	uint8_t buffer[VC_PAGE_SIZE];
 	uint32_t available;
-	const uint8_t *data = advance(fw, length, &available);
+	uint64_t offset;
+	const struct item *item = advance(fw, length, &offset, &available);
 	int r = 0;
 
-	if (available)
-		r = vc_mem_write(fw->env->mem, gpa, data, available);
-	if (!r && length > available)
-		r = vc_mem_fill(fw->env->mem, gpa + available, 0, length - available);
-	return r;
+	length -= available;
+	while (!r && available) {
+		uint32_t piece = available < sizeof buffer ? available : (uint32_t)sizeof buffer;
+
+		item_read(item, offset, buffer, piece);
+		r = vc_mem_write(fw->env->mem, gpa, buffer, piece);
+		gpa += piece;
+		offset += piece;
+		available -= piece;
+	}
+	return r || !length ? r : vc_mem_fill(fw->env->mem, gpa, 0, length);
 }
 
 /*
@@ -227,7 +295,7 @@ static bool dma_run(struct vc_fw_cfg *fw)
 	const uint64_t at = fw->dma_address;
 	uint32_t available, control, length, result = 0;
 	uint8_t request[16];
-	uint64_t gpa;
+	uint64_t gpa, offset;
 
 	fw->dma_address = 0;
 	if (vc_mem_read(fw->env->mem, at, request, sizeof request))
@@ -242,7 +310,7 @@ static bool dma_run(struct vc_fw_cfg *fw)
 	else if (control & DMA_WRITE)
 		result = DMA_ERROR; /* none of the items is writable */
 	else if (control & DMA_SKIP)
-		advance(fw, length, &available);
+		advance(fw, length, &offset, &available);
 	result = htobe32(result);
 	return !vc_mem_write(fw->env->mem, at, &result, sizeof result);
 }
@@ -345,6 +413,8 @@ static void fw_cfg_destroy(void *ctx)
 	for (struct item *item = fw->items, *next; item; item = next) {
 		next = item->next;
 		free(item->data);
+		if (item->fd >= 0)
+			close(item->fd);
 		free(item);
 	}
 	pthread_mutex_destroy(&fw->lock);

@@ -237,13 +237,17 @@ static uint64_t read64(const struct hpet *h, unsigned reg)
 
 static void write_configuration(struct hpet *h, uint64_t value, uint64_t now)
 {
-	uint64_t counter = counter_at(h, now);
+	uint64_t config = value & (CONFIG_ENABLE | CONFIG_LEGACY);
+	bool toggles = (config ^ h->config) & CONFIG_ENABLE;
 
-	h->config = value & (CONFIG_ENABLE | CONFIG_LEGACY);
-	h->counter = counter;
-	h->since = now;
+	if (toggles) {
+		h->counter = counter_at(h, now);
+		h->since = now;
+	}
+	h->config = config;
 	atomic_store(&h->env->legacy_replaced, h->config & CONFIG_LEGACY);
-	schedule_all(h, now);
+	if (toggles)
+		schedule_all(h, now);
 }
 
 static void write_timer_config(struct hpet *h, unsigned n, uint64_t value, uint64_t now)

@@ -271,6 +271,7 @@ int vc_pit_new(struct vc_env *env)
 	pthread_mutex_init(&pit->lock, NULL);
 	vc_line_init(&pit->line, env->irqs, 0, &env->legacy_replaced);
 	reset_channels(pit);
+	vc_line_restore(&pit->line, true); /* OUT0 begins high, and that is no edge */
 	int r = vc_timer_new(env->loop, on_timer, pit, &pit->timer);
 	if (r < 0) {
 		pit_destroy(pit);

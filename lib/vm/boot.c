@@ -2,8 +2,10 @@
 /* Booting: from the program's paths to a loaded guest with its memory map, ACPI tables and fw_cfg. */
 #include <virtcore/boot.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "vm/vm.h"
 
@@ -21,8 +23,12 @@ enum fw_key {
 	FW_KERNEL_SIZE = 0x08,
 	FW_INITRD_SIZE = 0x0b,
 	FW_MAX_CPUS = 0x0f,
+	FW_KERNEL_DATA = 0x11,
+	FW_INITRD_DATA = 0x12,
 	FW_CMDLINE_SIZE = 0x14,
 	FW_CMDLINE_DATA = 0x15,
+	FW_SETUP_SIZE = 0x17,
+	FW_SETUP_DATA = 0x18,
 };
 
 /* Paths of the last boot, so that a reset can repeat it. */
@@ -180,7 +186,49 @@ static int add_e820_file(struct vc_fw_cfg *fw, const struct vc_boot_input *in)
 	return vc_fw_cfg_add_file(fw, "etc/e820", table, in->e820_count * 20);
 }
 
-static int fill_fw_cfg(struct vcore_vm *vm, const struct vc_boot_input *in)
+/* A piece of a file, which stays there, or of memory, which is copied. */
+static int add_piece(struct vc_fw_cfg *fw, enum fw_key size_key, enum fw_key data_key, const char *path,
+                     const uint8_t *data, uint64_t start, uint64_t length)
+{
+	int fd, r = add_u32(fw, size_key, (uint32_t)length);
+
+	if (r < 0 || !length)
+		return r;
+	if (!path)
+		return vc_fw_cfg_add(fw, data_key, data + start, length);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return vc_fail_errno(errno, "cannot open '%s'", path);
+	r = vc_fw_cfg_add_fd(fw, data_key, fd, start, (uint32_t)length);
+	close(fd);
+	return r;
+}
+
+/* Firmware takes a bzImage in two parts: the real-mode setup, and the rest. */
+static uint64_t setup_length(const struct vc_boot_input *in)
+{
+	uint64_t sectors;
+
+	if (in->kernel_length < 0x206 || vc_ld32(in->kernel + 0x202) != 0x53726448) /* "HdrS" */
+		return 0;
+	sectors = in->kernel[0x1f1] ? in->kernel[0x1f1] : 4;
+	return (sectors + 1) * 512 < in->kernel_length ? (sectors + 1) * 512 : in->kernel_length;
+}
+
+static int add_images(struct vc_fw_cfg *fw, const struct vcore_boot_options *o, const struct vc_boot_input *in)
+{
+	const char *kernel = o->kernel_data ? NULL : o->kernel, *initrd = o->initrd_data ? NULL : o->initrd;
+	uint64_t setup = setup_length(in);
+	int r = add_piece(fw, FW_SETUP_SIZE, FW_SETUP_DATA, kernel, in->kernel, 0, setup);
+
+	if (r >= 0)
+		r = add_piece(fw, FW_KERNEL_SIZE, FW_KERNEL_DATA, kernel, in->kernel, setup, in->kernel_length - setup);
+	if (r >= 0)
+		r = add_piece(fw, FW_INITRD_SIZE, FW_INITRD_DATA, initrd, in->initrd, 0, in->initrd_length);
+	return r;
+}
+
+static int fill_fw_cfg(struct vcore_vm *vm, const struct vcore_boot_options *o, const struct vc_boot_input *in)
 {
 	struct vc_fw_cfg *fw = vm->fw_cfg;
 	uint64_t ram = vm->ram_low + vm->ram_high;
@@ -192,9 +240,7 @@ static int fill_fw_cfg(struct vcore_vm *vm, const struct vc_boot_input *in)
 	if (r >= 0)
 		r = vc_fw_cfg_add(fw, FW_MAX_CPUS, &cpus, sizeof cpus);
 	if (r >= 0)
-		r = add_u32(fw, FW_KERNEL_SIZE, (uint32_t)in->kernel_length);
-	if (r >= 0)
-		r = add_u32(fw, FW_INITRD_SIZE, (uint32_t)in->initrd_length);
+		r = add_images(fw, o, in);
 	if (r >= 0)
 		r = add_u32(fw, FW_CMDLINE_SIZE, (uint32_t)strlen(in->cmdline) + 1);
 	if (r >= 0)
@@ -217,7 +263,7 @@ static int load(struct vcore_vm *vm, const struct vcore_boot_options *o, struct 
 	if (vm->machine->has_chipset && vm->ram_low >= VC_MIB(1)) {
 		r = write_acpi(vm, &in->rsdp_gpa);
 		if (r >= 0)
-			r = fill_fw_cfg(vm, in);
+			r = fill_fw_cfg(vm, o, in);
 	}
 	if (r < 0)
 		return r;

@@ -53,6 +53,42 @@ static void fill_page_tables(struct machine *m)
 		poke(m, PT + 8 * n, 8, n * 4096 | ALL_RIGHTS);
 }
 
+static void port_access(void *ctx, struct vcore_io *io)
+{
+	struct machine *m = ctx;
+
+	m->port = *io;
+	m->port_accesses++;
+	if (!io->is_write)
+		io->data = 0x89abcdef;
+}
+
+static void add_ports(struct machine *m)
+{
+	const struct vcore_device_ops ops = {.size = sizeof ops, .read = port_access, .write = port_access};
+	struct vc_dev *dev;
+
+	ck_assert_int_eq(vc_buses_init(&m->buses, &m->gate), 0);
+	ck_assert_int_eq(vc_dev_add(&m->buses, "ports", &ops, m, &dev), 0);
+	ck_assert_int_eq(vc_dev_add_region(&m->buses, NULL, dev, VCORE_BUS_PIO, 0, 0x10000), 0);
+}
+
+static void add_vcpu(struct machine *m)
+{
+	struct vc_feature_set all = {{0}};
+	struct vc_cpu_model_request request = {
+	    .model = "host", .offered = &all, .vcpus = 1, .phys_bits = 40, .tsc_khz = 1000000};
+
+	for (unsigned f = 1; f < VC_F_COUNT; f++)
+		vc_feature_put(&all, f, true);
+	m->vcpu.vm = &m->vm;
+	ck_assert_int_eq(vc_cpuid_build(&request, &m->vcpu.cpuid, NULL, 0), 0);
+	ck_assert_int_eq(emu_vcpu_new(&m->vcpu, &m->c), 0);
+	m->vcpu.priv = m->c;
+	vc_gate_add(&m->gate, &m->vcpu.pass, NULL, NULL);
+	vc_gate_enter(&m->vcpu.pass);
+}
+
 struct machine *machine_new(void)
 {
 	struct machine *m = calloc(1, sizeof *m);
@@ -63,24 +99,17 @@ struct machine *machine_new(void)
 	m->mem.want_pages = true;
 	ck_assert_int_eq(vc_mem_add(&m->mem, NULL, 0, MEMORY, VCORE_MEM_RWX, NULL, &slot), 0);
 	m->ram = slot->hva;
+	add_ports(m);
 	m->vm.gate = &m->gate;
 	m->vm.env.mem = &m->mem;
-	m->vcpu.vm = &m->vm;
-	m->vcpu.cpuid.phys_bits = 40;
-	for (unsigned f = 1; f < VC_F_COUNT; f++)
-		vc_feature_put(&m->vcpu.cpuid.features, f, true);
-	m->c = aligned_alloc(64, VC_ALIGN_UP(sizeof *m->c, 64));
-	memset(m->c, 0, sizeof *m->c);
-	m->c->bvcpu = &m->vcpu;
-	m->c->bvm = &m->vm;
-	m->c->requests = &m->vcpu.requests;
-	m->c->sys = calloc(1, sizeof *m->c->sys);
-	m->vcpu.priv = m->c;
-	ck_assert_int_eq(emu_mmu_new(m->c), 0);
+	m->vm.env.buses = &m->buses;
+	vc_clock_init(&m->clock);
+	m->vm.env.clock = &m->clock;
+	m->vm.tsc_khz = 1000000;
+	m->vm.irqchip = VCORE_IRQCHIP_NONE;
+	add_vcpu(m);
 	fill_gdt(m);
 	fill_page_tables(m);
-	vc_gate_add(&m->gate, &m->vcpu.pass, NULL, NULL);
-	vc_gate_enter(&m->vcpu.pass);
 	enter_real(m);
 	return m;
 }
@@ -89,9 +118,8 @@ void machine_free(struct machine *m)
 {
 	vc_gate_leave(&m->vcpu.pass);
 	vc_gate_remove(&m->gate, &m->vcpu.pass);
-	emu_mmu_free(m->c);
-	free(m->c->sys);
-	free(m->c);
+	emu_vcpu_free(m->c);
+	vc_buses_fini(&m->buses);
 	vc_mem_fini(&m->mem);
 	vc_gate_fini(&m->gate);
 	free(m);
@@ -224,12 +252,37 @@ void unmap(struct machine *m, uint32_t at)
 
 /* ---- executing ---- */
 
-struct outcome caught(struct machine *m, int why)
+static struct outcome caught(struct machine *m, int why)
 {
+	if (!why)
+		return (struct outcome){.what = RAN};
 	if (why != EMU_UNWIND_EXCEPTION)
 		return (struct outcome){.what = LEFT};
 	return (struct outcome){
 	    .what = RAISED, .vector = m->c->exc.vector, .error = m->c->exc.error, .has_error = m->c->exc.has_error};
+}
+
+/* Run something that may raise. */
+typedef void (*action)(struct machine *m, void *ctx);
+static struct outcome attempt(struct machine *m, action act, void *ctx)
+{
+	jmp_buf here;
+	int why;
+
+	m->c->unwind = &here;
+	why = setjmp(here);
+	if (!why)
+		act(m, ctx);
+	m->c->unwind = NULL;
+	return caught(m, why);
+}
+
+static void run_handler(struct machine *m, void *ctx)
+{
+	const struct emu_insn *insn = ctx;
+
+	if (emu_system_handler(insn->op)(m->c, insn) == EMU_NEXT)
+		m->c->s.rip = (m->c->s.rip + insn->len) & emu_ip_mask(m->c);
 }
 
 struct outcome execute(struct machine *m, const uint8_t *bytes, unsigned length)
@@ -237,8 +290,6 @@ struct outcome execute(struct machine *m, const uint8_t *bytes, unsigned length)
 	struct emu_decode_mode mode = {
 	    .mode = m->c->mode, .protected_mode = m->c->protected_mode, .features = &m->vcpu.cpuid.features};
 	struct emu_insn insn;
-	struct outcome o;
-	emu_system_fn fn;
 
 	switch (emu_decode(bytes, length, &mode, &insn)) {
 	case EMU_DECODE_OK:
@@ -249,14 +300,31 @@ struct outcome execute(struct machine *m, const uint8_t *bytes, unsigned length)
 		ck_abort_msg("the decoder wants more bytes");
 	}
 	ck_assert_uint_eq(insn.len, length);
-	fn = emu_system_handler(insn.op);
-	ck_assert_msg(fn != NULL, "no handler of %s", emu_op_name(insn.op));
+	ck_assert_msg(emu_system_handler(insn.op) != NULL, "no handler of %s", emu_op_name(insn.op));
 	m->c->in_block = false;
-	CATCH(m, o, {
-		if (fn(m->c, &insn) == EMU_NEXT)
-			m->c->s.rip = (m->c->s.rip + insn.len) & emu_ip_mask(m->c);
-	});
-	return o;
+	return attempt(m, run_handler, &insn);
+}
+
+struct linear_args {
+	enum vc_sreg seg;
+	uint64_t offset, *linear;
+	unsigned size;
+	enum vcore_access access;
+};
+
+static void call_seg_linear(struct machine *m, void *ctx)
+{
+	const struct linear_args *a = ctx;
+
+	*a->linear = emu_seg_linear(m->c, a->seg, a->offset, a->size, a->access);
+}
+
+struct outcome seg_linear(struct machine *m, enum vc_sreg seg, uint64_t offset, unsigned size, enum vcore_access access,
+                          uint64_t *linear)
+{
+	struct linear_args a = {.seg = seg, .offset = offset, .linear = linear, .size = size, .access = access};
+
+	return attempt(m, call_seg_linear, &a);
 }
 
 bool raise_and_deliver(struct machine *m, const struct emu_exception *exc)

@@ -70,10 +70,11 @@ struct machine {
 	struct vc_bvcpu vcpu;
 	struct vc_gate gate;
 	struct vc_mem mem;
+	struct vc_buses buses;
+	struct vc_clock clock;
 	struct emu_vcpu *c;
 	uint8_t *ram;
-	/* what the stand-in for the bus saw last */
-	uint32_t port, port_width, port_value;
+	struct vcore_io port; /* what the device on all ports saw last; reads give 0x89abcdef */
 	unsigned port_accesses;
 };
 
@@ -129,21 +130,9 @@ struct outcome {
 /* Decode the bytes in the current mode and run the handler; RIP advances as an engine would do it. */
 struct outcome execute(struct machine *m, const uint8_t *bytes, unsigned length);
 #define RUN(m, ...) execute(m, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
-/* Run C code that may raise. */
-#define CATCH(m, o, code)                    \
-	do {                                     \
-		jmp_buf catch_here;                  \
-		(m)->c->unwind = &catch_here;        \
-		(o) = (struct outcome){.what = RAN}; \
-		int catch_why = setjmp(catch_here);  \
-		if (!catch_why) {                    \
-			code;                            \
-		} else {                             \
-			(o) = caught(m, catch_why);      \
-		}                                    \
-		(m)->c->unwind = NULL;               \
-	} while (0)
-struct outcome caught(struct machine *m, int why);
+/* emu_seg_linear(); *linear is written when it does not raise. */
+struct outcome seg_linear(struct machine *m, enum vc_sreg seg, uint64_t offset, unsigned size, enum vcore_access access,
+                          uint64_t *linear);
 
 #define ck_ran(o)                                                                                  \
 	do {                                                                                           \

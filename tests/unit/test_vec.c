@@ -10,10 +10,10 @@ static const struct {
 	const struct emu_vec_row *rows;
 	const unsigned *count;
 } tables[] = {
-	{NULL, NULL},
-	{emu_vec_rows_0f, &emu_vec_rows_0f_count},
-	{emu_vec_rows_0f38, &emu_vec_rows_0f38_count},
-	{emu_vec_rows_0f3a, &emu_vec_rows_0f3a_count},
+    {NULL, NULL},
+    {emu_vec_rows_0f, &emu_vec_rows_0f_count},
+    {emu_vec_rows_0f38, &emu_vec_rows_0f38_count},
+    {emu_vec_rows_0f3a, &emu_vec_rows_0f3a_count},
 };
 
 static void setup(void)
@@ -116,7 +116,9 @@ static void set_addresses(const struct encoding *e, const struct emu_vec_row *ro
 	if (is_gather(map, row)) {
 		cpu->s.gpr[e->rm] = (uintptr_t)memory + 4096;
 		for (unsigned n = 0; n < 4; n++) {
-			int64_t at = row->opcode & 1 ? (int64_t)below(1600) - 800 : (int64_t)(((uint64_t)(below(1600) - 800u) << 32) | (uint32_t)(below(1600) - 800));
+			int64_t at = row->opcode & 1
+			                 ? (int64_t)below(1600) - 800
+			                 : (int64_t)(((uint64_t)(below(1600) - 800u) << 32) | (uint32_t)(below(1600) - 800));
 			memcpy((n < 2 ? cpu->s.xsave.xmm[12] : cpu->s.xsave.ymm_hi[12]) + n % 2 * 8, &at, 8);
 		}
 	}
@@ -146,24 +148,8 @@ static void compare_once(const struct emu_vec_row *row, unsigned map, bool memor
 	ck_assert_msg(vector == -1, "%s: %s: vector %d", row->desc.name, hex(e.bytes, e.length), vector);
 	text = difference(0xffff);
 	ck_assert_msg(!text, "%s: %s: %s", row->desc.name, hex(e.bytes, e.length), text);
-	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs", row->desc.name, hex(e.bytes, e.length));
-}
-
-static bool host_has(const struct emu_vec_row *row)
-{
-	switch (row->desc.feature) {
-	case VC_F_SSE4A:
-		return __builtin_cpu_supports("sse4a");
-	case VC_F_SHA:
-		return __builtin_cpu_supports("avx512vl") || __builtin_cpu_supports("sse4a"); /* newer than SHA on all makes */
-	case VC_F_GFNI:
-		return __builtin_cpu_supports("gfni");
-	case VC_F_VAES:
-	case VC_F_VPCLMUL:
-		return __builtin_cpu_supports("vpclmulqdq");
-	default:
-		return true;
-	}
+	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs", row->desc.name,
+	              hex(e.bytes, e.length));
 }
 
 /* All forms of a row: memory and register, both lengths. Returns how many there are. */
@@ -192,6 +178,9 @@ static unsigned compare_row(const struct emu_vec_row *row, unsigned map)
 START_TEST(test_rows)
 {
 	unsigned tested = 0, total = 0, forms = 0;
+	struct vc_feature_set host;
+
+	vc_cpuid_host(&host);
 
 	for (unsigned map = 1; map <= 3; map++) {
 		for (unsigned n = 0; n < *tables[map].count; n++) {
@@ -199,7 +188,7 @@ START_TEST(test_rows)
 			if (row->desc.op != EMU_VEC)
 				continue;
 			total++;
-			if (!host_has(row))
+			if (!vc_feature_has(&host, row->desc.feature))
 				continue;
 			forms += compare_row(row, map);
 			tested++;
@@ -237,8 +226,8 @@ static void unmasked_once(const struct emu_vec_row *row, unsigned map, bool memo
 	memcpy(memory, before, MEMORY_SIZE);
 	int vector = emulate(e.bytes, e.length);
 	const char *what = hex(e.bytes, e.length);
-	ck_assert_msg(vector == (sig == SIGFPE ? VC_XM : -1), "%s: %s: vector %d, signal %d (mxcsr %#x, now %#x)", row->desc.name, what, vector,
-	              sig, old.mxcsr, x->mxcsr);
+	ck_assert_msg(vector == (sig == SIGFPE ? VC_XM : -1), "%s: %s: vector %d, signal %d (mxcsr %#x, now %#x)",
+	              row->desc.name, what, vector, sig, old.mxcsr, x->mxcsr);
 	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs", row->desc.name, what);
 	if (sig == 0) {
 		const char *text = difference(0xffff);
@@ -251,8 +240,8 @@ static void unmasked_once(const struct emu_vec_row *row, unsigned map, bool memo
 		ignored = MXCSR_PE;
 	if (map == 3 && (row->opcode & 0xfe) == 0x40) /* DPPS, DPPD: flags of the stages behind the one that raised it */
 		ignored = MXCSR_FLAGS;
-	ck_assert_msg(((x->mxcsr ^ host_mxcsr) & ~ignored) == 0, "%s: %s: mxcsr %#x, natively %#x, before %#x", row->desc.name, what, x->mxcsr,
-	              host_mxcsr, old.mxcsr);
+	ck_assert_msg(((x->mxcsr ^ host_mxcsr) & ~ignored) == 0, "%s: %s: mxcsr %#x, natively %#x, before %#x",
+	              row->desc.name, what, x->mxcsr, host_mxcsr, old.mxcsr);
 	ck_assert_msg(memcmp(x->xmm, old.xmm, sizeof x->xmm) == 0 && memcmp(x->ymm_hi, old.ymm_hi, sizeof x->ymm_hi) == 0 &&
 	                  memcmp(x->st, old.st, sizeof x->st) == 0 && cpu->aflags == (native->flags_in & VC_FLAGS_ARITH),
 	              "%s: %s: the destination was written", row->desc.name, what);
@@ -260,13 +249,17 @@ static void unmasked_once(const struct emu_vec_row *row, unsigned map, bool memo
 
 START_TEST(test_unmasked)
 {
+	struct vc_feature_set host;
+
+	vc_cpuid_host(&host);
 	for (unsigned map = 1; map <= 3; map++) {
 		for (unsigned n = 0; n < *tables[map].count; n++) {
 			const struct emu_vec_row *row = &tables[map].rows[n];
-			if (!(row->desc.vec.roles & EMU_V_FP))
+			if (!(row->desc.vec.roles & EMU_V_FP) || !vc_feature_has(&host, row->desc.feature))
 				continue;
 			for (unsigned round = 0; round < 2 * ROUNDS; round++) {
-				bool memory_form = row->desc.vec.roles & EMU_V_MEM_ONLY || (!(row->desc.vec.roles & EMU_V_REG_ONLY) && (round & 1));
+				bool memory_form =
+				    row->desc.vec.roles & EMU_V_MEM_ONLY || (!(row->desc.vec.roles & EMU_V_REG_ONLY) && (round & 1));
 				unmasked_once(row, map, memory_form, row->desc.attr & EMU_A_VEX_L1);
 			}
 		}
@@ -282,6 +275,266 @@ START_TEST(test_tables_sorted)
 		for (unsigned n = 1; n < *tables[map].count; n++)
 			ck_assert_msg(tables[map].rows[n - 1].opcode <= tables[map].rows[n].opcode, "map %u: %s out of order", map,
 			              tables[map].rows[n].desc.name);
+}
+END_TEST
+
+/* ---- rules around the instructions ---- */
+
+static const uint8_t i_addps[] = {0x0f, 0x58, 0x08}, i_vaddps[] = {0xc5, 0xf0, 0x58, 0x08},
+                     i_paddb[] = {0x0f, 0xfc, 0x08}, i_movups[] = {0x0f, 0x11, 0x08},
+                     i_vmovups[] = {0xc5, 0xfc, 0x11, 0x08}, i_cvtpi2ps[] = {0x0f, 0x2a, 0xc1},
+                     i_vmovaps[] = {0xc5, 0xfc, 0x28, 0x08}, i_pcmpistri[] = {0x66, 0x0f, 0x3a, 0x63, 0x08, 0x0c};
+#define EMULATE(bytes) emulate(bytes, sizeof(bytes))
+
+static void at_memory(unsigned offset)
+{
+	random_state();
+	cpu->s.gpr[VC_RAX] = (uintptr_t)memory + offset;
+	set_tlb(true);
+}
+
+START_TEST(test_enabling)
+{
+	at_memory(0);
+	cpu->s.cr0 |= VC_CR0_TS;
+	ck_assert_int_eq(EMULATE(i_addps), VC_NM);
+	ck_assert_int_eq(EMULATE(i_vaddps), VC_NM);
+	ck_assert_int_eq(EMULATE(i_paddb), VC_NM);
+	cpu->s.cr0 |= VC_CR0_EM; /* #UD comes before #NM; VEX does not look at EM */
+	ck_assert_int_eq(EMULATE(i_addps), VC_UD);
+	ck_assert_int_eq(EMULATE(i_vaddps), VC_NM);
+	ck_assert_int_eq(EMULATE(i_paddb), VC_UD);
+	cpu->s.cr0 &= ~(uint64_t)(VC_CR0_TS | VC_CR0_EM);
+	cpu->s.cr4 &= ~(uint64_t)VC_CR4_OSFXSR;
+	ck_assert_int_eq(EMULATE(i_addps), VC_UD);
+	ck_assert_int_eq(EMULATE(i_cvtpi2ps), VC_UD);
+	ck_assert_int_eq(EMULATE(i_paddb), -1); /* MMX alone needs no OSFXSR */
+	ck_assert_int_eq(EMULATE(i_vaddps), -1);
+	cpu->s.xcr0 = 3;
+	ck_assert_int_eq(EMULATE(i_vaddps), VC_UD);
+	cpu->s.xcr0 = 7;
+	cpu->s.cr4 &= ~(uint64_t)VC_CR4_OSXSAVE;
+	ck_assert_int_eq(EMULATE(i_vaddps), VC_UD);
+}
+END_TEST
+
+START_TEST(test_alignment)
+{
+	at_memory(8);
+	ck_assert_int_eq(EMULATE(i_addps), VC_GP);
+	ck_assert_uint_eq(raised_error, 0);
+	ck_assert_int_eq(EMULATE(i_vaddps), -1);
+	ck_assert_int_eq(EMULATE(i_movups), -1);
+	ck_assert_int_eq(EMULATE(i_pcmpistri), -1);
+	at_memory(16);
+	ck_assert_int_eq(EMULATE(i_addps), -1);
+	ck_assert_int_eq(EMULATE(i_vmovaps), VC_GP);
+}
+END_TEST
+
+/* Without SIMD exceptions enabled by the OS, they are #UD. */
+START_TEST(test_osxmmexcpt)
+{
+	at_memory(0);
+	memset(cpu->s.xsave.xmm[1], 0xff, 16); /* quiet NaNs */
+	memset(memory, 0, 16);
+	vc_st32(memory, 0x7f800001); /* signalling */
+	cpu->s.xsave.mxcsr = MXCSR_DEFAULT & ~0x80u;
+	ck_assert_int_eq(EMULATE(i_addps), VC_XM);
+	cpu->s.cr4 &= ~(uint64_t)VC_CR4_OSXMMEXCPT;
+	ck_assert_int_eq(EMULATE(i_addps), VC_UD);
+	ck_assert_uint_eq(cpu->s.xsave.mxcsr, (MXCSR_DEFAULT & ~0x80u) | 1);
+}
+END_TEST
+
+/* A fault in the second page: nothing was read, written or changed. */
+START_TEST(test_faults)
+{
+	static const uint8_t i_movntq[] = {0x0f, 0xe7, 0x08}, i_vcvtps2ph[] = {0xc4, 0xe3, 0x7d, 0x1d, 0x08, 0x00};
+	static const struct {
+		const uint8_t *bytes;
+		unsigned length;
+	} cases[] = {{i_vaddps, 4}, {i_movups, 3},    {i_vmovups, 4},  {i_paddb, 3},
+	             {i_movntq, 3}, {i_vcvtps2ph, 6}, {i_pcmpistri, 6}};
+	static uint8_t before[MEMORY_SIZE];
+
+	for (unsigned n = 0; n < VC_ARRAY_SIZE(cases); n++) {
+		at_memory(4092);
+		set_tlb(false);
+		random_bytes(memory, MEMORY_SIZE);
+		memcpy(before, memory, MEMORY_SIZE);
+		fault_from = memory + 4096;
+		fault_to = memory + MEMORY_SIZE;
+		struct vc_cpu_state old = cpu->s;
+		uint32_t old_flags = cpu->aflags;
+		ck_assert_int_eq(emulate(cases[n].bytes, cases[n].length), VC_PF);
+		ck_assert_int_eq(memcmp(&old, &cpu->s, sizeof old), 0);
+		ck_assert_uint_eq(old_flags, cpu->aflags);
+		ck_assert_int_eq(memcmp(before, memory, MEMORY_SIZE), 0);
+	}
+}
+END_TEST
+
+/* A gather that faults has cleared the mask of what it loaded, and goes on from there. */
+START_TEST(test_gather_restart)
+{
+	static const uint8_t i_gather[] = {0xc4, 0xe2, 0x75,
+	                                   0x90, 0x04, 0x90}; /* vpgatherdd ymm0, [rax + ymm2 * 4], ymm1 */
+
+	at_memory(0);
+	set_tlb(false);
+	memset(cpu->s.xsave.xmm[1], 0xff, 16);
+	memset(cpu->s.xsave.ymm_hi[1], 0xff, 16);
+	vc_st32(cpu->s.xsave.xmm[1] + 4, 0x7fffffff); /* not element 1 */
+	for (unsigned n = 0; n < 4; n++) {
+		vc_st32(cpu->s.xsave.xmm[2] + 4 * n, n * 600);
+		vc_st32(cpu->s.xsave.ymm_hi[2] + 4 * n, (n + 4) * 250);
+		vc_st32(memory + n * 2400, 100 + n);
+		vc_st32(memory + (n + 4) * 1000, 104 + n);
+	}
+	vc_st32(cpu->s.xsave.xmm[0] + 4, 7);
+	fault_from = memory + 4096;
+	fault_to = memory + MEMORY_SIZE;
+	ck_assert_int_eq(EMULATE(i_gather), VC_PF); /* at element 2 */
+	ck_assert_uint_eq(vc_ld32(cpu->s.xsave.xmm[0]), 100);
+	ck_assert_uint_eq(vc_ld32(cpu->s.xsave.xmm[1]), 0);
+	ck_assert_uint_eq(vc_ld32(cpu->s.xsave.xmm[1] + 8), 0xffffffff);
+	fault_from = fault_to = NULL;
+	vc_st32(memory, 1); /* not read again */
+	ck_assert_int_eq(EMULATE(i_gather), -1);
+	for (unsigned n = 0; n < 4; n++) {
+		ck_assert_uint_eq(vc_ld32(cpu->s.xsave.xmm[0] + 4 * n), n == 1 ? 7 : 100 + n);
+		ck_assert_uint_eq(vc_ld32(cpu->s.xsave.ymm_hi[0] + 4 * n), 104 + n);
+	}
+	ck_assert_uint_eq(vc_ld64(cpu->s.xsave.xmm[1]) | vc_ld64(cpu->s.xsave.ymm_hi[1] + 8), 0);
+}
+END_TEST
+
+/* Elements that are masked off lie in a page that is not there; then one that is not masked off. */
+START_TEST(test_masked_moves)
+{
+	static const uint8_t i_load[] = {0xc4, 0xe2, 0x75, 0x8c, 0x00}, i_store[] = {0xc4, 0xe2, 0x75, 0x8e, 0x00},
+	                     i_maskmov[] = {0x66, 0x0f, 0xf7, 0xc1};
+
+	at_memory(4096 - 16);
+	cpu->s.gpr[VC_RDI] = (uintptr_t)memory + 4096 - 8;
+	set_tlb(false);
+	fault_from = memory + 4096;
+	fault_to = memory + MEMORY_SIZE;
+	memset(cpu->s.xsave.ymm_hi[1], 0x7f, 16);
+	memset(cpu->s.xsave.xmm[1], 0x7f, 16);
+	memset(cpu->s.xsave.xmm[1], 0xff, 8);
+	memset(memory, 0x55, MEMORY_SIZE);
+	ck_assert_int_eq(EMULATE(i_load), -1);
+	ck_assert_uint_eq(vc_ld64(cpu->s.xsave.xmm[0]), 0x5555555555555555ull);
+	ck_assert_uint_eq(vc_ld64(cpu->s.xsave.xmm[0] + 8) | vc_ld64(cpu->s.xsave.ymm_hi[0]), 0);
+	memset(cpu->s.xsave.xmm[0], 0x66, 16);
+	ck_assert_int_eq(EMULATE(i_store), -1);
+	ck_assert_int_eq(EMULATE(i_maskmov), -1);
+	ck_assert_uint_eq(vc_ld64(memory + 4080), 0x6666666666666666ull);
+	ck_assert_uint_eq(vc_ld64(memory + 4088), 0x6666666666666666ull);
+	ck_assert_uint_eq(memory[4079] | memory[4096], 0x55);
+
+	cpu->s.xsave.ymm_hi[1][3] = 0x80;
+	cpu->s.xsave.xmm[1][9] = 0x80;
+	memset(cpu->s.xsave.xmm[0], 0x77, 16);
+	ck_assert_int_eq(EMULATE(i_load), VC_PF);
+	ck_assert_int_eq(EMULATE(i_store), VC_PF);
+	ck_assert_int_eq(EMULATE(i_maskmov), VC_PF);
+	ck_assert_uint_eq(vc_ld64(memory + 4080), 0x6666666666666666ull);
+	ck_assert_uint_eq(vc_ld64(memory + 4088), 0x6666666666666666ull);
+	ck_assert_uint_eq(vc_ld64(cpu->s.xsave.xmm[0]), 0x7777777777777777ull);
+}
+END_TEST
+
+/* In 32-bit code eight registers exist, and VEX.W does not make a general register 64 bits wide. */
+START_TEST(test_32bit)
+{
+	static const uint8_t i_vzeroall[] = {0xc5, 0xfc, 0x77}, i_vmovq[] = {0xc4, 0xe1, 0xf9, 0x7e, 0xc9};
+
+	random_state();
+	cpu->mode = EMU_MODE_32;
+	cpu->s.gpr[VC_RCX] = 0x55;
+	ck_assert_int_eq(EMULATE(i_vmovq), -1);
+	ck_assert_uint_eq(cpu->s.gpr[VC_RCX], vc_ld32(cpu->s.xsave.xmm[1]));
+	vc_st64(cpu->s.xsave.xmm[8], 5);
+	vc_st64(cpu->s.xsave.ymm_hi[8], 6);
+	ck_assert_int_eq(EMULATE(i_vzeroall), -1);
+	ck_assert_uint_eq(vc_ld64(cpu->s.xsave.xmm[7]) | vc_ld64(cpu->s.xsave.ymm_hi[7]), 0);
+	ck_assert_uint_eq(vc_ld64(cpu->s.xsave.xmm[8]), 5);
+	ck_assert_uint_eq(vc_ld64(cpu->s.xsave.ymm_hi[8]), 6);
+}
+END_TEST
+
+/* A segment that is not flat goes through the segment check, with the segment of the instruction. */
+START_TEST(test_segment)
+{
+	static const uint8_t i_fs[] = {0x64, 0x0f, 0x10, 0x08};
+
+	at_memory(0);
+	memset(memory, 0x42, 64);
+	cpu->flat = 0x3f & ~(1 << VC_FS);
+	cpu->s.seg[VC_FS].base = 32;
+	cpu->s.gpr[VC_RAX] -= 16;
+	ck_assert_int_eq(EMULATE(i_fs), -1);
+	ck_assert_int_eq(used_segment, VC_FS);
+	ck_assert_uint_eq(cpu->s.xsave.xmm[1][0], 0x42);
+}
+END_TEST
+
+/* More stubs than the cache holds: handles of flushed ones are noticed, and memory stays bounded. */
+START_TEST(test_flush)
+{
+	struct emu_decode_mode mode = {.mode = EMU_MODE_64, .protected_mode = true};
+	static const uint8_t i_pshufd[] = {0x66, 0x0f, 0x70, 0xca, 0x1b};
+	struct emu_insn insn;
+	uint32_t generation = cpu->vec->generation;
+
+	at_memory(0);
+	ck_assert_int_eq(emu_decode(i_pshufd, 5, &mode, &insn), EMU_DECODE_OK);
+	emu_system_fn fn = emu_vec_handler(cpu, &insn);
+	for (unsigned n = 0; n < 20 * 256; n++) { /* roundps, pshufhw, insertps ... with every immediate */
+		static const uint8_t opcodes[] = {0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x21, 0x40, 0x41, 0x42, 0x44};
+		uint8_t bytes[] = {0x66, 0x0f, 0x3a, opcodes[n / 256 % VC_ARRAY_SIZE(opcodes)], 0xca, (uint8_t)n};
+		ck_assert_int_eq(EMULATE(bytes), -1);
+		if (n % 64 == 0) {
+			memcpy(cpu->s.xsave.xmm[2], "0123456789abcdef", 16);
+			ck_assert_int_eq(fn(cpu, &insn), EMU_NEXT);
+			ck_assert_int_eq(memcmp(cpu->s.xsave.xmm[1], "cdef89ab45670123", 16), 0);
+		}
+	}
+	ck_assert_uint_gt(cpu->vec->generation, generation + 1);
+	ck_assert_uint_le(cpu->vec->used, EMU_STUB_CODE_SIZE);
+	/* after the last generation, none is taken for valid */
+	cpu->vec->generation = (1u << (32 - EMU_STUB_UNIT_BITS)) - 1;
+	for (unsigned n = 0; n < 8 * 256; n++) {
+		uint8_t bytes[] = {0x66, 0x0f, 0x3a, (uint8_t)(0x08 + n / 256), 0xca, (uint8_t)n};
+		ck_assert_int_eq(EMULATE(bytes), -1);
+	}
+	ck_assert_int_eq(EMULATE(i_pshufd), -1);
+	ck_assert_int_eq(memcmp(cpu->s.xsave.xmm[1], "cdef89ab45670123", 16), 0);
+}
+END_TEST
+
+/* The thread's own control registers survive, whatever the guest's are. */
+START_TEST(test_host_control)
+{
+	static const uint8_t i_divps[] = {0x0f, 0x5e, 0xca}, i_fdiv[] = {0xd8, 0xf1};
+	uint32_t mine = 0x3f80 | MXCSR_FTZ, after;
+	uint16_t cw = 0x0f7f, cw_after;
+
+	at_memory(0);
+	cpu->s.xsave.ftw = 0xff;
+	cpu->s.xsave.mxcsr = MXCSR_DEFAULT | 0x4000;
+	cpu->s.xsave.fcw = FCW_DEFAULT;
+	__asm__ volatile("ldmxcsr %0; fldcw %1" : : "m"(mine), "m"(cw));
+	emu_vec_enter(cpu);
+	int first = EMULATE(i_divps), second = EMULATE(i_fdiv);
+	__asm__ volatile("stmxcsr %0; fnstcw %1" : "=m"(after), "=m"(cw_after));
+	ck_assert_int_eq(first, -1);
+	ck_assert_int_eq(second, -1);
+	ck_assert_uint_eq(after & ~MXCSR_FLAGS, mine);
+	ck_assert_uint_eq(cw_after, cw);
 }
 END_TEST
 
@@ -338,6 +591,16 @@ int main(void)
 	tcase_add_test(rows, test_tables_sorted);
 	tcase_add_test(rows, test_rows);
 	tcase_add_test(rows, test_unmasked);
+	tcase_add_test(rows, test_enabling);
+	tcase_add_test(rows, test_alignment);
+	tcase_add_test(rows, test_osxmmexcpt);
+	tcase_add_test(rows, test_faults);
+	tcase_add_test(rows, test_gather_restart);
+	tcase_add_test(rows, test_masked_moves);
+	tcase_add_test(rows, test_32bit);
+	tcase_add_test(rows, test_segment);
+	tcase_add_test(rows, test_flush);
+	tcase_add_test(rows, test_host_control);
 	tcase_add_test(rows, test_speed);
 	suite_add_tcase(suite, rows);
 	SRunner *runner = srunner_create(suite);

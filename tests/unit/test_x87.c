@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* x87: every instruction of D8-DF on random stacks, with masked and unmasked exceptions, against the host CPU executing the same bytes. */
+/* x87: every instruction of D8-DF on random stacks, with masked and unmasked exceptions, against the host CPU executing
+ * the same bytes. */
 #include "vec_harness.h"
 
 #include "backend/emu/decode/x87_rows.h"
@@ -74,7 +75,7 @@ static uint16_t defined_fsw(const struct emu_opdesc *row)
 
 static void unmask(struct vc_xsave *x)
 {
-	x->fcw &= (uint16_t)~(rnd() & FSW_FLAGS);
+	x->fcw &= (uint16_t) ~(rnd() & FSW_FLAGS);
 	x->fsw &= (uint16_t)(x->fcw | ~FSW_FLAGS); /* none pending */
 }
 
@@ -107,9 +108,10 @@ static void compare_once(const struct emu_opdesc *row, const uint8_t *bytes, uns
 		hide_pointers(natively + (operand - before), small);
 	}
 	const char *text = difference(defined_fsw(row));
-	ck_assert_msg(!text, "%s: %s: %s (fcw %#x fsw %#x ftw %#x)", row->name, hex(bytes, length), text, old.fcw, old.fsw, old.ftw);
-	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs (fcw %#x fsw %#x ftw %#x)", row->name,
-	              hex(bytes, length), old.fcw, old.fsw, old.ftw);
+	ck_assert_msg(!text, "%s: %s: %s (fcw %#x fsw %#x ftw %#x)", row->name, hex(bytes, length), text, old.fcw, old.fsw,
+	              old.ftw);
+	ck_assert_msg(memcmp(memory, natively, MEMORY_SIZE) == 0, "%s: %s: memory differs (fcw %#x fsw %#x ftw %#x)",
+	              row->name, hex(bytes, length), old.fcw, old.fsw, old.ftw);
 }
 
 static void compare_all(bool unmasked)
@@ -148,8 +150,9 @@ END_TEST
 
 /* ---- exceptions ---- */
 
-static const uint8_t i_fadd[] = {0xd8, 0xc1}, i_fnstcw[] = {0xd9, 0x3b}, i_fwait[] = {0x9b}, i_fnclex[] = {0xdb, 0xe2}, i_fldcw[] = {0xd9, 0x2b},
-					 i_paddb[] = {0x0f, 0xfc, 0xca}, i_fdivp[] = {0xde, 0xf9}, i_fstp[] = {0xdd, 0x1b}, i_fnsave[] = {0xdd, 0x33};
+static const uint8_t i_fadd[] = {0xd8, 0xc1}, i_fnstcw[] = {0xd9, 0x3b}, i_fwait[] = {0x9b}, i_fnclex[] = {0xdb, 0xe2},
+                     i_fldcw[] = {0xd9, 0x2b}, i_paddb[] = {0x0f, 0xfc, 0xca}, i_fdivp[] = {0xde, 0xf9},
+                     i_fstp[] = {0xdd, 0x1b}, i_fnsave[] = {0xdd, 0x33};
 
 static void plain_state(void)
 {
@@ -172,7 +175,7 @@ START_TEST(test_pending)
 	x->st[0][9] = x->st[1][9] = 0;
 	vc_st16(x->st[1] + 8, 0x3fff);
 	vc_st64(x->st[1], 1ull << 63);
-	x->fcw = FCW_DEFAULT & ~4; /* zero divide */
+	x->fcw = FCW_DEFAULT & ~4;                 /* zero divide */
 	ck_assert_int_eq(emulate(i_fdivp, 2), -1); /* 1 / 0: not popped, not written */
 	ck_assert_uint_eq(x->ftw, 0xff);
 	ck_assert_uint_eq(x->fsw & (FSW_ES | FSW_BUSY | FSW_TOP | 4), FSW_ES | FSW_BUSY | 4);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * For the tests of the vector part: a vcpu without mmu or event delivery, whose linear addresses are host addresses, and a way to execute the same bytes
- * natively with the same registers.
+ * For the tests of the vector part: a vcpu without mmu or event delivery, whose linear addresses are host addresses,
+ * and a way to execute the same bytes natively with the same registers.
  */
 #ifndef VC_TEST_VEC_HARNESS_H
 #define VC_TEST_VEC_HARNESS_H
@@ -30,14 +30,17 @@ static uint64_t rnd(void)
 	seed ^= seed << 17;
 	return seed * 0x2545f4914f6cdd1dull;
 }
-static unsigned below(unsigned n) { return (unsigned)(rnd() >> 33) % n; }
+static unsigned below(unsigned n)
+{
+	return (unsigned)(rnd() >> 33) % n;
+}
 
 /* ---- the vcpu ---- */
 static struct emu_vcpu *cpu;
 static struct vc_bvcpu bvcpu;
-static uint8_t *memory;           /* what instructions access */
+static uint8_t *memory;                /* what instructions access */
 static uint8_t *fault_from, *fault_to; /* accesses here raise #PF */
-static int raised;                /* vector, or -1 */
+static int raised;                     /* vector, or -1 */
 static uint32_t raised_error;
 static jmp_buf raise_to;
 static enum vc_sreg used_segment;
@@ -52,7 +55,10 @@ void emu_raise_error(struct emu_vcpu *c, enum vc_vector vector, uint32_t error)
 	raised_error = error;
 	emu_raise(c, vector);
 }
-void emu_raise_pf(struct emu_vcpu *c, uint64_t cr2, uint32_t error) { emu_raise_error(c, VC_PF, error); }
+void emu_raise_pf(struct emu_vcpu *c, uint64_t cr2, uint32_t error)
+{
+	emu_raise_error(c, VC_PF, error);
+}
 
 static void access_check(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write)
 {
@@ -83,7 +89,10 @@ void emu_st_bytes(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsig
 	access_check(c, linear, size, true);
 	memcpy((void *)linear, buffer, size);
 }
-void emu_probe(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write) { access_check(c, linear, size, write); }
+void emu_probe(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write)
+{
+	access_check(c, linear, size, write);
+}
 uint64_t emu_seg_linear(struct emu_vcpu *c, enum vc_sreg seg, uint64_t offset, unsigned size, enum vcore_access access)
 {
 	used_segment = seg;
@@ -136,7 +145,8 @@ static void set_tlb(bool hit)
 	}
 }
 
-/* Decode and execute one instruction on the vcpu. Returns the vector raised, -1 for none, -2 when the decoder refuses the bytes. */
+/* Decode and execute one instruction on the vcpu. Returns the vector raised, -1 for none, -2 when the decoder refuses
+ * the bytes. */
 static int emulate(const uint8_t *bytes, unsigned length)
 {
 	struct emu_decode_mode mode = {.mode = cpu->mode, .protected_mode = cpu->protected_mode};
@@ -186,7 +196,8 @@ static uint8_t *emit_rip(uint8_t *p, const uint8_t *op, unsigned count, unsigned
 
 static void native_build(const uint8_t *bytes, unsigned length)
 {
-	static const uint8_t begin[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0xb8, 7, 0, 0, 0, 0x31, 0xd2};
+	static const uint8_t begin[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41,
+	                                0x57, 0xb8, 7,    0,    0,    0,    0x31, 0xd2};
 	static const uint8_t after[] = {0xb8, 7, 0, 0, 0, 0x31, 0xd2};
 	static const uint8_t end[] = {0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3};
 	uint8_t *p = native->code;
@@ -209,7 +220,7 @@ static void native_build(const uint8_t *bytes, unsigned length)
 	memcpy(p, after, sizeof after);
 	p += sizeof after;
 	p = emit_rip(p, (const uint8_t[]){0x48, 0x0f, 0xae}, 3, 4, native->out); /* XSAVE64 */
-	*p++ = 0xdb; /* FNINIT */
+	*p++ = 0xdb;                                                             /* FNINIT */
 	*p++ = 0xe3;
 	p = emit_rip(p, (const uint8_t[]){0x0f, 0xae}, 2, 2, &native->mxcsr);
 	memcpy(p, (const uint8_t[]){0xc5, 0xf8, 0x77, 0xfc}, 4); /* VZEROUPPER; CLD */
@@ -226,12 +237,13 @@ static void native_setup(void)
 	sigaction(SIGFPE, &action, NULL);
 }
 
-/* Execute the bytes with the vcpu's registers; the results are in native->out, gpr_out, flags_out. Returns 0, or the signal it raised. */
+/* Execute the bytes with the vcpu's registers; the results are in native->out, gpr_out, flags_out. Returns 0, or the
+ * signal it raised. */
 static int run_native(const uint8_t *bytes, unsigned length)
 {
 	native_build(bytes, length);
 	memcpy(native->in, &cpu->s.xsave, 832);
-	vc_st64(native->in + 512, 7); /* XSTATE_BV */
+	vc_st64(native->in + 512, emu_vec_xinuse(cpu)); /* XSTATE_BV */
 	memset(native->in + 520, 0, 56);
 	memset(native->out, 0, sizeof native->out);
 	memcpy(native->gpr_in, cpu->s.gpr, sizeof native->gpr_in);
@@ -258,16 +270,34 @@ static int run_native(const uint8_t *bytes, unsigned length)
 static uint64_t random_float(void)
 {
 	static const uint64_t doubles[] = {
-		0, 0x8000000000000000ull, 0x3ff0000000000000ull, 0xbff0000000000000ull, 0x7ff0000000000000ull, 0xfff0000000000000ull,
-		0x7ff8000000000000ull, 0x7ff0000000000001ull, 0xfff4000000000000ull, 1, 0x8000000000000001ull, 0x000fffffffffffffull,
-		0x0010000000000000ull, 0x7fefffffffffffffull, 0x41dfffffffc00000ull, 0x43e0000000000000ull, 0xc3e0000000000000ull,
-		0x36a0000000000000ull, 0x47efffffe0000000ull, 0x3fe0000000000000ull, 0x4000000000000000ull, 0x0170000000000000ull,
-		0x7e70000000000000ull,
+	    0,
+	    0x8000000000000000ull,
+	    0x3ff0000000000000ull,
+	    0xbff0000000000000ull,
+	    0x7ff0000000000000ull,
+	    0xfff0000000000000ull,
+	    0x7ff8000000000000ull,
+	    0x7ff0000000000001ull,
+	    0xfff4000000000000ull,
+	    1,
+	    0x8000000000000001ull,
+	    0x000fffffffffffffull,
+	    0x0010000000000000ull,
+	    0x7fefffffffffffffull,
+	    0x41dfffffffc00000ull,
+	    0x43e0000000000000ull,
+	    0xc3e0000000000000ull,
+	    0x36a0000000000000ull,
+	    0x47efffffe0000000ull,
+	    0x3fe0000000000000ull,
+	    0x4000000000000000ull,
+	    0x0170000000000000ull,
+	    0x7e70000000000000ull,
 	};
 	static const uint32_t floats[] = {
-		0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0xffa00000, 1, 0x80000001,
-		0x007fffff, 0x00800000, 0x7f7fffff, 0x4effffff, 0x4f000000, 0xcf000000, 0x33000000, 0x477fe000, 0x38800000, 0x3f000000,
-		0x40400000, 0x20000000, 0x60000000,
+	    0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
+	    0xffa00000, 1,          0x80000001, 0x007fffff, 0x00800000, 0x7f7fffff, 0x4effffff, 0x4f000000,
+	    0xcf000000, 0x33000000, 0x477fe000, 0x38800000, 0x3f000000, 0x40400000, 0x20000000, 0x60000000,
 	};
 	switch (below(4)) {
 	case 0:
@@ -291,7 +321,8 @@ static void random_bytes(void *p, unsigned size)
 
 static void random_st(uint8_t st[16])
 {
-	static const uint16_t exponents[] = {0, 0x7fff, 0x3fff, 0x4000, 1, 0x7ffe, 0x3ffe, 0x401e, 0x403e, 0x3c01, 0x43fe, 0x3f81, 0x407e};
+	static const uint16_t exponents[] = {0,      0x7fff, 0x3fff, 0x4000, 1,      0x7ffe, 0x3ffe,
+	                                     0x401e, 0x403e, 0x3c01, 0x43fe, 0x3f81, 0x407e};
 	uint64_t mantissa = below(3) ? rnd() | 1ull << 63 : below(2) ? 1ull << 63 : below(2) ? 0 : rnd();
 	uint16_t exponent = below(3) ? (uint16_t)(0x3fff - 30 + below(60)) : exponents[below(VC_ARRAY_SIZE(exponents))];
 
@@ -331,12 +362,13 @@ static const char *difference(uint16_t fsw_mask)
 	static char text[200];
 	const struct vc_xsave *x = &cpu->s.xsave, *n = (const struct vc_xsave *)native->out;
 
-#define DIFFERS(what, a, b)                                                                                            \
-	do {                                                                                                               \
-		if ((a) != (b)) {                                                                                              \
-			snprintf(text, sizeof text, "%s: %#llx, natively %#llx", what, (unsigned long long)(a), (unsigned long long)(b)); \
-			return text;                                                                                               \
-		}                                                                                                              \
+#define DIFFERS(what, a, b)                                                                         \
+	do {                                                                                            \
+		if ((a) != (b)) {                                                                           \
+			snprintf(text, sizeof text, "%s: %#llx, natively %#llx", what, (unsigned long long)(a), \
+			         (unsigned long long)(b));                                                      \
+			return text;                                                                            \
+		}                                                                                           \
 	} while (0)
 	for (unsigned i = 0; i < 32; i++) {
 		DIFFERS("xmm", vc_ld64(x->xmm[i / 2] + i % 2 * 8), vc_ld64(n->xmm[i / 2] + i % 2 * 8));
@@ -358,7 +390,7 @@ static const char *difference(uint16_t fsw_mask)
 	return NULL;
 }
 
-static const char *hex(const uint8_t *bytes, unsigned length)
+static inline const char *hex(const uint8_t *bytes, unsigned length)
 {
 	static char text[64];
 	for (unsigned n = 0; n < length; n++)

@@ -130,6 +130,7 @@ uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address
 	}
 	atomic_fetch_add_explicit(&c->bvcpu->exits, 1, memory_order_relaxed);
 	answered = vc_bus_dispatch(c->bvm->env.buses, &c->bvcpu->pass, &io);
+	vc_trace_access(c->bvcpu, &io, answered);
 	emu_inside_again(c);
 	if (!answered && may_leave)
 		leave_for_program(c, &io, args);

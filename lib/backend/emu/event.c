@@ -87,9 +87,18 @@ struct delivery {
  */
 static bool sets_rf(const struct emu_exception *x)
 {
-	if (x->trap || x->len || x->vector == VC_DF)
+	if (x->trap || x->vector == VC_DF)
 		return false;
 	return x->vector != VC_DB || x->dr6 & EMU_DR6_BD;
+}
+
+static uint64_t saved_flags(const struct emu_vcpu *c, const struct emu_exception *x)
+{
+	uint64_t rflags = emu_rflags(c);
+
+	if (x->len) /* behind a completed instruction */
+		return rflags & ~(uint64_t)VC_FLAG_RF;
+	return sets_rf(x) ? rflags | VC_FLAG_RF : rflags;
 }
 
 /* c->exc as an event; its registers are written: CR2 and DR6 change even if its delivery fails. */
@@ -110,7 +119,7 @@ static void take_exception(struct emu_vcpu *c, struct delivery *d)
 	    .soft = x->soft,
 	    .error = x->error,
 	    .rip = (c->s.rip + x->len) & (x->len ? emu_ip_mask(c) : ~0ull),
-	    .rflags = emu_rflags(c) | (sets_rf(x) ? VC_FLAG_RF : 0),
+	    .rflags = saved_flags(c, x),
 	};
 }
 

@@ -48,7 +48,10 @@ static bool redirected(struct emu_vcpu *c, uint8_t vector)
 
 enum emu_next emu_sys_int_n(struct emu_vcpu *c, const struct emu_insn *i)
 {
-	struct emu_event e = {.vector = (uint8_t)i->imm, .soft = true, .rip = emu_next_rip(c, i), .rflags = emu_rflags(c)};
+	struct emu_event e = {.vector = (uint8_t)i->imm,
+	                      .soft = true,
+	                      .rip = emu_next_rip(c, i),
+	                      .rflags = emu_rflags(c) & ~(uint64_t)VC_FLAG_RF};
 
 	if (emu_virtual_8086(c)) {
 		bool iopl3 = emu_iopl(c) == 3;
@@ -133,12 +136,14 @@ static bool has_virtual_if(const struct emu_vcpu *c)
 
 enum emu_next emu_sys_cli(struct emu_vcpu *c, const struct emu_insn *i)
 {
-	if (vc_likely(c->cpl <= emu_iopl(c)))
+	if (vc_likely(c->cpl <= emu_iopl(c))) {
 		c->s.rflags &= ~(uint64_t)VC_FLAG_IF;
-	else if (has_virtual_if(c))
+		c->s.shadow_sti = 0;
+	} else if (has_virtual_if(c)) {
 		c->s.rflags &= ~(uint64_t)VC_FLAG_VIF;
-	else
+	} else {
 		emu_raise_error(c, VC_GP, 0);
+	}
 	return EMU_NEXT;
 }
 
@@ -148,8 +153,10 @@ enum emu_next emu_sys_sti(struct emu_vcpu *c, const struct emu_insn *i)
 		if (c->s.rflags & VC_FLAG_IF)
 			return EMU_NEXT;
 		c->s.rflags |= VC_FLAG_IF;
+		/* Where nothing waits, the shadow may outlast its instruction: it would delay a later interrupt by one more. */
 		c->s.shadow_sti = 1;
-		c->attention = true;
+		if (c->sys->interrupt_waiting)
+			c->attention = true;
 	} else {
 		if (!has_virtual_if(c) || c->s.rflags & VC_FLAG_VIP)
 			emu_raise_error(c, VC_GP, 0);

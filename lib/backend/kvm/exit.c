@@ -70,11 +70,14 @@ static bool serve_access(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
 	struct kvm_vcpu *k = kvm_of(v);
 	struct vcore_io io;
+	bool answered;
 	uint8_t *data;
 
 	for (; k->io_done < elements(k->run); k->io_done++) {
 		current_access(v, &io, &data);
-		if (!lapic_access(v, &io) && !vc_bus_dispatch(v->vm->env.buses, &v->pass, &io)) {
+		answered = lapic_access(v, &io) || vc_bus_dispatch(v->vm->env.buses, &v->pass, &io);
+		vc_trace_access(v, &io, answered);
+		if (!answered) {
 			if (v->vm->unhandled == VCORE_UNHANDLED_EXIT) {
 				ask_program(&io, exit);
 				k->io_asked = true;

@@ -38,9 +38,10 @@ const struct emu_opdesc *emu_vec_lookup(unsigned map, uint8_t opcode, unsigned p
                                         uint8_t modrm)
 {
 	static const struct emu_vec_row *const maps[] = {
-		[EMU_MAP_0F] = emu_vec_rows_0f, [EMU_MAP_0F38] = emu_vec_rows_0f38, [EMU_MAP_0F3A] = emu_vec_rows_0f3a};
-	const unsigned counts[] = {
-		[EMU_MAP_0F] = emu_vec_rows_0f_count, [EMU_MAP_0F38] = emu_vec_rows_0f38_count, [EMU_MAP_0F3A] = emu_vec_rows_0f3a_count};
+	    [EMU_MAP_0F] = emu_vec_rows_0f, [EMU_MAP_0F38] = emu_vec_rows_0f38, [EMU_MAP_0F3A] = emu_vec_rows_0f3a};
+	const unsigned counts[] = {[EMU_MAP_0F] = emu_vec_rows_0f_count,
+	                           [EMU_MAP_0F38] = emu_vec_rows_0f38_count,
+	                           [EMU_MAP_0F3A] = emu_vec_rows_0f3a_count};
 
 	if (map < EMU_MAP_0F || map > EMU_MAP_0F3A)
 		return NULL;

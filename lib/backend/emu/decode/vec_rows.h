@@ -2,8 +2,8 @@
 /*
  * Rows of vector instructions, and the short words in which table_vec_*.c are written.
  *
- * A row's emu_vec says all that is needed to run the instruction as a host instruction with other registers and another memory operand; interp/ gets from
- * an emu_opdesc to its row with emu_vec_row_of().
+ * A row's emu_vec says all that is needed to run the instruction as a host instruction with other registers and another
+ * memory operand; interp/ gets from an emu_opdesc to its row with emu_vec_row_of().
  */
 #ifndef VC_EMU_VEC_ROWS_H
 #define VC_EMU_VEC_ROWS_H

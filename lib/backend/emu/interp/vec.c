@@ -50,7 +50,8 @@ static inline unsigned memory_size(const struct emu_insn *i)
 	return size ? size : i->prefixes & EMU_P_VEX_L ? 32 : 16;
 }
 
-static inline uint64_t memory_operand(struct emu_vcpu *c, const struct emu_insn *i, unsigned size, enum vcore_access access)
+static inline uint64_t memory_operand(struct emu_vcpu *c, const struct emu_insn *i, unsigned size,
+                                      enum vcore_access access)
 {
 	uint64_t linear = emu_vec_linear(c, i, size, access);
 
@@ -141,10 +142,11 @@ static bool wrote_denormal_half(const struct emu_insn *i, const struct operands 
 }
 
 /*
- * With an exception unmasked the stub still runs with all of them masked, on clear flags; then the flags tell. An exception found before the result is
- * computed hides those after it (SDM vol. 1, 11.5.2). Unmasked underflow needs no inexact result, which masked underflow does: flush-to-zero, which acts on
- * any tiny result, finds it. PE is that of the masked result: with an unmasked overflow or underflow it may be set where a result of unbounded exponent
- * would have been exact, and DPPS and DPPD show the flags of all their stages.
+ * With an exception unmasked the stub still runs with all of them masked, on clear flags; then the flags tell. An
+ * exception found before the result is computed hides those after it (SDM vol. 1, 11.5.2). Unmasked underflow needs no
+ * inexact result, which masked underflow does: flush-to-zero, which acts on any tiny result, finds it. PE is that of
+ * the masked result: with an unmasked overflow or underflow it may be set where a result of unbounded exponent would
+ * have been exact, and DPPS and DPPD show the flags of all their stages.
  */
 static void run_unmasked(struct emu_vcpu *c, const struct emu_insn *i, const struct operands *o)
 {
@@ -188,9 +190,9 @@ static inline void run(struct emu_vcpu *c, const struct emu_insn *i, const struc
 static inline struct operands xmm_operands(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	return (struct operands){
-		.reg = emu_vec_xmm(c, i->reg),
-		.vvvv = emu_vec_xmm(c, i->reg2),
-		.extra = extra_operand(c, i),
+	    .reg = emu_vec_xmm(c, i->reg),
+	    .vvvv = emu_vec_xmm(c, i->reg2),
+	    .extra = extra_operand(c, i),
 	};
 }
 
@@ -213,8 +215,10 @@ static inline enum emu_next run_load(struct emu_vcpu *c, const struct emu_insn *
 	return EMU_NEXT;
 }
 
-/* The stub writes in place where that may be done; else the store is probed first, as nothing may change before a fault. */
-static inline void store_operand(struct emu_vcpu *c, const struct emu_insn *i, struct operands *o, unsigned size, uint64_t linear)
+/* The stub writes in place where that may be done; else the store is probed first, as nothing may change before a
+ * fault. */
+static inline void store_operand(struct emu_vcpu *c, const struct emu_insn *i, struct operands *o, unsigned size,
+                                 uint64_t linear)
 {
 	const struct emu_tlb_entry *e = emu_tlb_at(c, linear);
 
@@ -280,8 +284,8 @@ static enum emu_next any_files(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	const struct emu_vec *vec = &i->desc->vec;
 	struct operands o = {
-		.reg = register_operand(c, vec->reg_file, i->reg),
-		.vvvv = emu_vec_xmm(c, i->reg2),
+	    .reg = register_operand(c, vec->reg_file, i->reg),
+	    .vvvv = emu_vec_xmm(c, i->reg2),
 	};
 	unsigned size = memory_size(i);
 	uint64_t linear = 0;
@@ -336,7 +340,8 @@ static void narrow(const struct emu_vcpu *c, struct emu_insn *i)
 	const struct emu_vec *vec = &i->desc->vec;
 	const struct emu_vec_row *row = emu_vec_row_of(i->desc);
 
-	if (c->mode == EMU_MODE_64 || !(i->desc->attr & EMU_A_VEX_W1) || !(vec->reg_file == EMU_VR_GPR || vec->rm_file == EMU_VR_GPR))
+	if (c->mode == EMU_MODE_64 || !(i->desc->attr & EMU_A_VEX_W1) ||
+	    !(vec->reg_file == EMU_VR_GPR || vec->rm_file == EMU_VR_GPR))
 		return;
 	i->desc = emu_vec_lookup(i->map, i->opcode, row->pp, true, false, i->prefixes & EMU_P_VEX_L, i->modrm);
 	i->prefixes &= (uint16_t)~EMU_P_W;

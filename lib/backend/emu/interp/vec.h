@@ -9,8 +9,9 @@
  *   vec_x87_env.c  x87 control and environment
  *   vec_xsave.c    FXSAVE, XSAVE and their like, MXCSR
  *
- * The live state is s.xsave, in the format of FXSAVE: st[] counts from the top of the stack (so a push or pop moves all eight), ftw has a bit for each
- * physical register. A stub loads what its instruction reads from there, executes it, and stores what it writes.
+ * The live state is s.xsave, in the format of FXSAVE: st[] counts from the top of the stack (so a push or pop moves all
+ * eight), ftw has a bit for each physical register. A stub loads what its instruction reads from there, executes it,
+ * and stores what it writes.
  */
 #ifndef VC_EMU_VEC_H
 #define VC_EMU_VEC_H
@@ -42,8 +43,9 @@
 struct emu_vec_state;
 
 /*
- * A stub. reg, vvvv, rm: where those registers live, or the memory operand (rm). extra: the fourth register operand, XMM0 or the general registers.
- * For x87: reg is ST(0), vvvv is ST(i); for EMU_STUB_X87_WHOLE they are images for FRSTOR and FNSAVE.
+ * A stub. reg, vvvv, rm: where those registers live, or the memory operand (rm). extra: the fourth register operand,
+ * XMM0 or the general registers. For x87: reg is ST(0), vvvv is ST(i); for EMU_STUB_X87_WHOLE they are images for
+ * FRSTOR and FNSAVE.
  */
 typedef void (*emu_vec_stub)(void *reg, void *vvvv, void *rm, struct emu_vcpu *c, void *extra, struct emu_vec_state *v);
 
@@ -55,13 +57,13 @@ struct emu_vec_state {
 	/* read and written by stubs */
 	uint32_t host_mxcsr;
 	uint16_t host_fcw;
-	uint16_t fsw; /* x87: the status word that the instruction left */
+	uint16_t fsw;                                     /* x87: the status word that the instruction left */
 	uint8_t scratch[64] __attribute__((aligned(64))); /* memory operands that cannot be used in place */
 	/* the code: one object mapped twice, never writable and executable at one address */
 	uint8_t *write, *execute;
-	uint32_t used;       /* bytes */
-	uint32_t generation; /* of the contents; part of a handle */
-	uint64_t keys[EMU_STUB_SLOTS]; /* open addressing; 0: free */
+	uint32_t used;                  /* bytes */
+	uint32_t generation;            /* of the contents; part of a handle */
+	uint64_t keys[EMU_STUB_SLOTS];  /* open addressing; 0: free */
 	uint16_t units[EMU_STUB_SLOTS]; /* where the stub is */
 	uint32_t count;
 };
@@ -92,7 +94,8 @@ static inline emu_vec_stub emu_stub_of(struct emu_vcpu *c, const struct emu_insn
 
 /* ---- operands ---- */
 /* Linear address of the memory operand. */
-static inline uint64_t emu_vec_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned size, enum vcore_access access)
+static inline uint64_t emu_vec_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned size,
+                                      enum vcore_access access)
 {
 	uint64_t offset = emu_effective_address(c, i);
 
@@ -110,9 +113,15 @@ static inline void *emu_vec_load(struct emu_vcpu *c, uint64_t linear, unsigned s
 }
 /* Of a vector register in the live state; the upper half of a YMM register is VEC_YMM_HI bytes on. */
 #define VEC_YMM_HI (offsetof(struct vc_xsave, ymm_hi) - offsetof(struct vc_xsave, xmm))
-static inline void *emu_vec_xmm(struct emu_vcpu *c, unsigned n) { return c->s.xsave.xmm[n & 15]; }
+static inline void *emu_vec_xmm(struct emu_vcpu *c, unsigned n)
+{
+	return c->s.xsave.xmm[n & 15];
+}
 /* Registers that the mode gives: 8 or 16. */
-static inline unsigned emu_vec_registers(const struct emu_vcpu *c) { return c->mode == EMU_MODE_64 ? 16 : 8; }
+static inline unsigned emu_vec_registers(const struct emu_vcpu *c)
+{
+	return c->mode == EMU_MODE_64 ? 16 : 8;
+}
 
 /* ---- checks that come before an instruction: SDM vol. 2, 2.4 ---- */
 void emu_vec_refuse_sse(struct emu_vcpu *c) __attribute__((noreturn, cold));
@@ -146,7 +155,10 @@ emu_system_fn emu_vec_special_handler(struct emu_vcpu *c, struct emu_insn *i);
 emu_system_fn emu_x87_handler(struct emu_vcpu *c, struct emu_insn *i);
 emu_system_fn emu_x87_control_handler(const struct emu_insn *i);
 /* An unmasked exception waits. */
-static inline bool emu_x87_pending(const struct vc_xsave *x) { return x->fsw & ~x->fcw & FSW_FLAGS; }
+static inline bool emu_x87_pending(const struct vc_xsave *x)
+{
+	return x->fsw & ~x->fcw & FSW_FLAGS;
+}
 /* What every waiting x87 instruction checks first: #NM, #MF. */
 static inline void emu_x87_check(struct emu_vcpu *c)
 {
@@ -158,11 +170,14 @@ static inline void emu_x87_check(struct emu_vcpu *c)
 /* Makes ES and B agree with flags and masks. */
 static inline void emu_x87_summarize(struct vc_xsave *x)
 {
-	x->fsw &= (uint16_t)~(FSW_ES | FSW_BUSY);
+	x->fsw &= (uint16_t) ~(FSW_ES | FSW_BUSY);
 	if (emu_x87_pending(x))
 		x->fsw |= FSW_ES | FSW_BUSY;
 }
-static inline unsigned emu_x87_top(const struct vc_xsave *x) { return x->fsw >> 11 & 7; }
+static inline unsigned emu_x87_top(const struct vc_xsave *x)
+{
+	return x->fsw >> 11 & 7;
+}
 /* Make `top` the top of the stack; the registers stay where they are, so st[] turns. */
 void emu_x87_set_top(struct vc_xsave *x, unsigned top);
 /* Enter MMX state: TOP 0, every register in use. */
@@ -176,7 +191,10 @@ static inline void emu_x87_enter_mmx(struct vc_xsave *x)
 uint16_t emu_x87_tags(const struct vc_xsave *x);
 void emu_x87_set_tags(struct vc_xsave *x, uint16_t tags);
 /* Control word as the processor keeps it. */
-static inline uint16_t emu_x87_cw(uint16_t cw) { return (cw & 0x1f7f) | 0x40; }
+static inline uint16_t emu_x87_cw(uint16_t cw)
+{
+	return (cw & 0x1f7f) | 0x40;
+}
 void emu_x87_init(struct vc_xsave *x);
 
 /* ---- vec_xsave.c ---- */

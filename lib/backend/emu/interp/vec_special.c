@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Vector instructions that a stub alone cannot run: their memory accesses depend on their operands, or they touch more than one register. */
+/* Vector instructions that a stub alone cannot run: their memory accesses depend on their operands, or they touch more
+ * than one register. */
 #include "backend/emu/interp/vec.h"
 
 /* A YMM register gathered from, or to be scattered to, its two halves in the live state. */
@@ -36,7 +37,8 @@ static bool masked_in(const struct ymm *mask, unsigned element, unsigned size)
 	return mask->bytes[element * size + size - 1] & 0x80;
 }
 
-static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *i, uint64_t offset, unsigned size, enum vcore_access access)
+static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *i, uint64_t offset, unsigned size,
+                          enum vcore_access access)
 {
 	if (i->addrsize == 4)
 		offset = (uint32_t)offset;
@@ -95,8 +97,8 @@ static enum emu_next masked_store(struct emu_vcpu *c, const struct emu_insn *i)
 /* ---- gathers ---- */
 
 /*
- * Element by element, each committed together with its mask: a fault leaves what was done and a mask of what is left, and the instruction starts again
- * there (SDM vol. 2, VGATHERDPS). The decoder has refused equal registers.
+ * Element by element, each committed together with its mask: a fault leaves what was done and a mask of what is left,
+ * and the instruction starts again there (SDM vol. 2, VGATHERDPS). The decoder has refused equal registers.
  */
 static enum emu_next gather(struct emu_vcpu *c, const struct emu_insn *i)
 {
@@ -125,7 +127,8 @@ static enum emu_next gather(struct emu_vcpu *c, const struct emu_insn *i)
 
 /* ---- MASKMOVQ, MASKMOVDQU: bytes to [rDI], where each is selected by the highest bit of a byte ---- */
 
-static void store_bytes(struct emu_vcpu *c, const struct emu_insn *i, const uint8_t *value, const uint8_t *mask, unsigned count)
+static void store_bytes(struct emu_vcpu *c, const struct emu_insn *i, const uint8_t *value, const uint8_t *mask,
+                        unsigned count)
 {
 	uint64_t offset = c->s.gpr[VC_RDI];
 

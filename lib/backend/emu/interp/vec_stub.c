@@ -2,11 +2,13 @@
 /*
  * Stubs: host code that executes one guest instruction.
  *
- * A stub depends on the instruction's opcode, form, length and immediate only: its registers are always the same ones (reg: number 0, vvvv: 1, r/m: 2,
- * fourth operand: 3; general registers: RAX), and its memory operand is [RDX]. So there are few of them, and the code of a whole guest fits in some pages.
+ * A stub depends on the instruction's opcode, form, length and immediate only: its registers are always the same ones
+ * (reg: number 0, vvvv: 1, r/m: 2, fourth operand: 3; general registers: RAX), and its memory operand is [RDX]. So
+ * there are few of them, and the code of a whole guest fits in some pages.
  *
- * Arguments arrive as in the System V ABI: RDI reg, RSI vvvv, RDX r/m, RCX vcpu, R8 extra, R9 emu_vec_state. No stub raises SIGFPE: SSE instructions run
- * with all exceptions masked (vec.c sees to that), x87 exceptions would be raised by a following waiting instruction, and there is none.
+ * Arguments arrive as in the System V ABI: RDI reg, RSI vvvv, RDX r/m, RCX vcpu, R8 extra, R9 emu_vec_state. No stub
+ * raises SIGFPE: SSE instructions run with all exceptions masked (vec.c sees to that), x87 exceptions would be raised
+ * by a following waiting instruction, and there is none.
  */
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,11 +22,11 @@ enum { OP_REG = 0, OP_VVVV = 1, OP_RM = 2, OP_EXTRA = 3 };
 #define MAX_STUB       192u
 #define MAX_GENERATION ((1u << (32 - EMU_STUB_UNIT_BITS)) - 1)
 
-#define MXCSR_AT  ((uint32_t)offsetof(struct emu_vcpu, s.xsave.mxcsr))
-#define FCW_AT    ((uint32_t)offsetof(struct emu_vcpu, s.xsave.fcw))
-#define FSW_AT    ((uint32_t)offsetof(struct emu_vcpu, s.xsave.fsw))
-#define XMM_AT    ((uint32_t)offsetof(struct emu_vcpu, s.xsave.xmm))
-#define AFLAGS_AT ((uint32_t)offsetof(struct emu_vcpu, aflags))
+#define MXCSR_AT      ((uint32_t)offsetof(struct emu_vcpu, s.xsave.mxcsr))
+#define FCW_AT        ((uint32_t)offsetof(struct emu_vcpu, s.xsave.fcw))
+#define FSW_AT        ((uint32_t)offsetof(struct emu_vcpu, s.xsave.fsw))
+#define XMM_AT        ((uint32_t)offsetof(struct emu_vcpu, s.xsave.xmm))
+#define AFLAGS_AT     ((uint32_t)offsetof(struct emu_vcpu, aflags))
 #define HOST_MXCSR_AT ((uint8_t)offsetof(struct emu_vec_state, host_mxcsr))
 #define HOST_FCW_AT   ((uint8_t)offsetof(struct emu_vec_state, host_fcw))
 #define OUT_FSW_AT    ((uint8_t)offsetof(struct emu_vec_state, fsw))
@@ -58,13 +60,14 @@ static void put(struct code *o, const void *bytes, unsigned count)
 	memcpy(o->p, bytes, count);
 	o->p += count;
 }
-#define PUT(o, ...)                                                                                                    \
-	do {                                                                                                               \
-		const uint8_t bytes_[] = {__VA_ARGS__};                                                                        \
-		put(o, bytes_, sizeof bytes_);                                                                                 \
+#define PUT(o, ...)                             \
+	do {                                        \
+		const uint8_t bytes_[] = {__VA_ARGS__}; \
+		put(o, bytes_, sizeof bytes_);          \
 	} while (0)
 
-/* ModRM for [base], [base + disp8], [base + disp32]; base is none of RSP, RBP, R12, R13, and its REX.B or VEX.B is the caller's matter. */
+/* ModRM for [base], [base + disp8], [base + disp32]; base is none of RSP, RBP, R12, R13, and its REX.B or VEX.B is the
+ * caller's matter. */
 static void at(struct code *o, unsigned reg, unsigned base)
 {
 	put8(o, (reg & 7) << 3 | (base & 7));
@@ -197,13 +200,13 @@ static void temporal(struct recipe *r)
 	static const struct {
 		uint8_t map, pp, opcode, to_map, to_pp, to_opcode;
 	} moves[] = {
-		{EMU_MAP_0F, EMU_PP_NONE, 0x2b, EMU_MAP_0F, EMU_PP_NONE, 0x29},
-		{EMU_MAP_0F, EMU_PP_66, 0x2b, EMU_MAP_0F, EMU_PP_66, 0x29},
-		{EMU_MAP_0F, EMU_PP_F3, 0x2b, EMU_MAP_0F, EMU_PP_F3, 0x11},
-		{EMU_MAP_0F, EMU_PP_F2, 0x2b, EMU_MAP_0F, EMU_PP_F2, 0x11},
-		{EMU_MAP_0F, EMU_PP_NONE, 0xe7, EMU_MAP_0F, EMU_PP_NONE, 0x7f},
-		{EMU_MAP_0F, EMU_PP_66, 0xe7, EMU_MAP_0F, EMU_PP_66, 0x7f},
-		{EMU_MAP_0F38, EMU_PP_66, 0x2a, EMU_MAP_0F, EMU_PP_66, 0x6f},
+	    {EMU_MAP_0F, EMU_PP_NONE, 0x2b, EMU_MAP_0F, EMU_PP_NONE, 0x29},
+	    {EMU_MAP_0F, EMU_PP_66, 0x2b, EMU_MAP_0F, EMU_PP_66, 0x29},
+	    {EMU_MAP_0F, EMU_PP_F3, 0x2b, EMU_MAP_0F, EMU_PP_F3, 0x11},
+	    {EMU_MAP_0F, EMU_PP_F2, 0x2b, EMU_MAP_0F, EMU_PP_F2, 0x11},
+	    {EMU_MAP_0F, EMU_PP_NONE, 0xe7, EMU_MAP_0F, EMU_PP_NONE, 0x7f},
+	    {EMU_MAP_0F, EMU_PP_66, 0xe7, EMU_MAP_0F, EMU_PP_66, 0x7f},
+	    {EMU_MAP_0F38, EMU_PP_66, 0x2a, EMU_MAP_0F, EMU_PP_66, 0x6f},
 	};
 
 	for (unsigned n = 0; n < VC_ARRAY_SIZE(moves); n++) {
@@ -252,7 +255,7 @@ static void restore_mxcsr(struct code *o)
 	at8(o, RAX, R9, HOST_MXCSR_AT);
 	put8(o, 0xa9); /* TEST eax, imm32 */
 	put32(o, ~MXCSR_FLAGS);
-	PUT(o, 0x74, 5); /* JZ over */
+	PUT(o, 0x74, 5);          /* JZ over */
 	PUT(o, 0x41, 0x0f, 0xae); /* LDMXCSR [host] */
 	at8(o, 2, R9, HOST_MXCSR_AT);
 }
@@ -296,8 +299,8 @@ static void put_vec(struct code *o, const struct recipe *r)
 }
 
 /*
- * PCMPESTRM and its three sisters: extra is the general registers, of which RAX and RDX are read and RCX is written. The legacy encoding serves VEX too,
- * but for the upper half of YMM0.
+ * PCMPESTRM and its three sisters: extra is the general registers, of which RAX and RDX are read and RCX is written.
+ * The legacy encoding serves VEX too, but for the upper half of YMM0.
  */
 static void put_string(struct code *o, const struct recipe *r)
 {
@@ -353,11 +356,11 @@ static void clear_exceptions(struct code *o)
 {
 	PUT(o, 0x44, 0x0f, 0xb7); /* MOVZX r8d, word [guest's FSW] */
 	at32(o, R8, RCX, FSW_AT);
-	PUT(o, 0xdf, 0xe0);             /* FNSTSW ax */
-	PUT(o, 0x41, 0xf7, 0xd0);       /* NOT r8d */
-	PUT(o, 0x83, 0xe0, FSW_FLAGS);  /* AND eax, FSW_FLAGS */
-	PUT(o, 0x44, 0x85, 0xc0);       /* TEST eax, r8d */
-	PUT(o, 0x74, 2, 0xdb, 0xe2);    /* JZ over; FNCLEX */
+	PUT(o, 0xdf, 0xe0);            /* FNSTSW ax */
+	PUT(o, 0x41, 0xf7, 0xd0);      /* NOT r8d */
+	PUT(o, 0x83, 0xe0, FSW_FLAGS); /* AND eax, FSW_FLAGS */
+	PUT(o, 0x44, 0x85, 0xc0);      /* TEST eax, r8d */
+	PUT(o, 0x74, 2, 0xdb, 0xe2);   /* JZ over; FNCLEX */
 }
 
 /* The form of a numeric instruction that leaves the stack's depth alone, with ST(1) for ST(i) and [RDX] for memory. */
@@ -430,8 +433,9 @@ static void put_x87(struct code *o, const struct recipe *r)
 }
 
 /*
- * On the whole state, with the guest's own control word: the instruction does what it does on the guest's CPU, down to stack faults and results of
- * unmasked exceptions. FNSAVE does not wait, so a pending exception is recorded and not raised; it leaves an empty stack.
+ * On the whole state, with the guest's own control word: the instruction does what it does on the guest's CPU, down to
+ * stack faults and results of unmasked exceptions. FNSAVE does not wait, so a pending exception is recorded and not
+ * raised; it leaves an empty stack.
  */
 static void put_x87_whole(struct code *o, const struct recipe *r)
 {
@@ -461,22 +465,23 @@ static struct recipe recipe_vec(const struct emu_vcpu *c, const struct emu_insn 
 	const struct emu_vec *vec = &row->desc.vec;
 	bool general = vec->reg_file == EMU_VR_GPR || vec->rm_file == EMU_VR_GPR;
 	struct recipe r = {
-		.desc = i->desc,
-		.kind = kind,
-		.map = i->map,
-		.opcode = row->opcode,
-		.pp = row->pp,
-		.modrm = row->digit & 7,
-		.vex = i->prefixes & EMU_P_VEX,
-		.memory = i->prefixes & EMU_P_MEM,
-		.imm = row->desc.imm == EMU_IMM_NONE ? 0 : (uint16_t)i->imm,
+	    .desc = i->desc,
+	    .kind = kind,
+	    .map = i->map,
+	    .opcode = row->opcode,
+	    .pp = row->pp,
+	    .modrm = row->digit & 7,
+	    .vex = i->prefixes & EMU_P_VEX,
+	    .memory = i->prefixes & EMU_P_MEM,
+	    .imm = row->desc.imm == EMU_IMM_NONE ? 0 : (uint16_t)i->imm,
 	};
 
 	/*
-	 * W and L only where they mean something, or the host might refuse the stub. W selects the size of a general register (of a conversion's, of
-	 * PCMPESTRx's lengths), or the operation. The fourth operand has a fixed number.
+	 * W and L only where they mean something, or the host might refuse the stub. W selects the size of a general
+	 * register (of a conversion's, of PCMPESTRx's lengths), or the operation. The fourth operand has a fixed number.
 	 */
-	if (kind == EMU_STUB_STRING || (general && (row->desc.attr & (EMU_A_VEX_W0 | EMU_A_VEX_W1) || (vec->roles & EMU_V_FP))))
+	if (kind == EMU_STUB_STRING ||
+	    (general && (row->desc.attr & (EMU_A_VEX_W0 | EMU_A_VEX_W1) || (vec->roles & EMU_V_FP))))
 		r.w = (i->prefixes & EMU_P_W) && c->mode == EMU_MODE_64;
 	else
 		r.w = row->desc.attr & EMU_A_VEX_W1;
@@ -492,11 +497,11 @@ static struct recipe recipe_vec(const struct emu_vcpu *c, const struct emu_insn 
 static struct recipe recipe_x87(const struct emu_insn *i, enum emu_stub_kind kind)
 {
 	struct recipe r = {
-		.desc = i->desc,
-		.kind = kind,
-		.opcode = i->opcode,
-		.modrm = i->modrm,
-		.memory = i->prefixes & EMU_P_MEM,
+	    .desc = i->desc,
+	    .kind = kind,
+	    .opcode = i->opcode,
+	    .modrm = i->modrm,
+	    .memory = i->prefixes & EMU_P_MEM,
 	};
 
 	if (r.memory)
@@ -509,18 +514,18 @@ static struct recipe recipe_x87(const struct emu_insn *i, enum emu_stub_kind kin
 /* Never 0. */
 static uint64_t key_of(const struct recipe *r)
 {
-	return 1ull << 63 | (uint64_t)r->kind << 48 | (uint64_t)r->map << 44 | (uint64_t)r->pp << 40 | (uint64_t)r->vex << 39 |
-	       (uint64_t)r->w << 38 | (uint64_t)r->l << 37 | (uint64_t)r->memory << 36 | (uint64_t)r->opcode << 24 |
-	       (uint64_t)r->modrm << 16 | r->imm;
+	return 1ull << 63 | (uint64_t)r->kind << 48 | (uint64_t)r->map << 44 | (uint64_t)r->pp << 40 |
+	       (uint64_t)r->vex << 39 | (uint64_t)r->w << 38 | (uint64_t)r->l << 37 | (uint64_t)r->memory << 36 |
+	       (uint64_t)r->opcode << 24 | (uint64_t)r->modrm << 16 | r->imm;
 }
 
 static void put_stub(struct code *o, const struct recipe *r)
 {
 	static void (*const writers[])(struct code *, const struct recipe *) = {
-		[EMU_STUB_VEC] = put_vec,
-		[EMU_STUB_STRING] = put_string,
-		[EMU_STUB_X87] = put_x87,
-		[EMU_STUB_X87_WHOLE] = put_x87_whole,
+	    [EMU_STUB_VEC] = put_vec,
+	    [EMU_STUB_STRING] = put_string,
+	    [EMU_STUB_X87] = put_x87,
+	    [EMU_STUB_X87_WHOLE] = put_x87_whole,
 	};
 
 	writers[r->kind](o, r);
@@ -579,7 +584,8 @@ int emu_stub_new(struct emu_vec_state *v)
 	close(fd);
 	if (v->write == MAP_FAILED || v->execute == MAP_FAILED) {
 		emu_stub_free(v);
-		return vc_fail_errno(err, "cannot map %u bytes for vector code, once to write and once to execute", EMU_STUB_CODE_SIZE);
+		return vc_fail_errno(err, "cannot map %u bytes for vector code, once to write and once to execute",
+		                     EMU_STUB_CODE_SIZE);
 	}
 	flush(v);
 	return 0;

@@ -2,12 +2,13 @@
 /*
  * x87 numeric instructions and moves.
  *
- * Two ways. With every exception masked and no empty register among the operands (nor a full one where a push goes), an instruction runs on just the
- * registers that it names, and the stack is kept here. Otherwise it runs on the whole state with the guest's own control word, which gives stack faults and
- * unmasked responses as the processor has them. Either way the host never waits on an exception.
+ * Two ways. With every exception masked and no empty register among the operands (nor a full one where a push goes), an
+ * instruction runs on just the registers that it names, and the stack is kept here. Otherwise it runs on the whole
+ * state with the guest's own control word, which gives stack faults and unmasked responses as the processor has them.
+ * Either way the host never waits on an exception.
  *
- * FIP, FDP and FOP are written by every numeric instruction and move; FCS and FDS do not exist (as on processors with CPUID.7.EBX[13]).
- * A pending exception raises #MF whatever CR0.NE says: FERR# and IRQ 13 are not modelled.
+ * FIP, FDP and FOP are written by every numeric instruction and move; FCS and FDS do not exist (as on processors with
+ * CPUID.7.EBX[13]). A pending exception raises #MF whatever CR0.NE says: FERR# and IRQ 13 are not modelled.
  */
 #include "backend/emu/decode/x87_rows.h"
 #include "backend/emu/interp/vec.h"
@@ -178,7 +179,8 @@ static inline enum emu_next numeric(struct emu_vcpu *c, const struct emu_insn *i
 	struct emu_vec_state *v = c->vec;
 	const struct emu_vec *vec = &i->desc->vec;
 	const bool stores = class == EMU_X87_STORE;
-	/* condition codes that come from the host: the others keep their values, whether the manual calls them undefined or not */
+	/* condition codes that come from the host: the others keep their values, whether the manual calls them undefined or
+	 * not */
 	const unsigned codes = class == EMU_X87_COMPARE ? FSW_CC : class == EMU_X87_COMPARE_FLAGS ? 0 : FSW_C1;
 	struct st pushed = {0, 0};
 	void *memory = v->scratch;
@@ -192,8 +194,8 @@ static inline enum emu_next numeric(struct emu_vcpu *c, const struct emu_insn *i
 	}
 	if (vc_unlikely((~x->fcw & FSW_FLAGS) || !operands_valid(x, i)))
 		return run_whole(c, i, memory, linear);
-	emu_stub_of(c, i, EMU_STUB_X87)(class == EMU_X87_PUSH ? (void *)&pushed : x->st[0],
-	                                x->st[st_i(i)], memory, c, NULL, v);
+	emu_stub_of(c, i, EMU_STUB_X87)(class == EMU_X87_PUSH ? (void *)&pushed : x->st[0], x->st[st_i(i)], memory, c, NULL,
+	                                v);
 	if (stores)
 		emu_st_bytes(c, linear, v->scratch, vec->mem);
 	x->fsw = (uint16_t)((x->fsw & ~codes) | (v->fsw & (codes | FSW_FLAGS)));
@@ -377,24 +379,24 @@ static enum emu_next fwait(struct emu_vcpu *c, const struct emu_insn *i)
 emu_system_fn emu_x87_handler(struct emu_vcpu *c, struct emu_insn *i)
 {
 	static const emu_system_fn handlers[EMU_X87_CLASSES] = {
-		[EMU_X87_ARITH] = arith,
-		[EMU_X87_COMPARE] = compare,
-		[EMU_X87_COMPARE_FLAGS] = compare_flags,
-		[EMU_X87_PUSH] = load,
-		[EMU_X87_STORE] = store,
-		[EMU_X87_WHOLE] = whole,
-		[EMU_X87_LOAD80] = load80,
-		[EMU_X87_STORE80] = store80,
-		[EMU_X87_LOAD_REG] = load_register,
-		[EMU_X87_STORE_REG] = store_register,
-		[EMU_X87_XCH] = exchange,
-		[EMU_X87_CHS] = change_sign,
-		[EMU_X87_ABS] = change_sign,
-		[EMU_X87_CMOV] = conditional_move,
-		[EMU_X87_FREE] = free_register,
-		[EMU_X87_INCSTP] = turn_stack,
-		[EMU_X87_DECSTP] = turn_stack,
-		[EMU_X87_NOP] = nop,
+	    [EMU_X87_ARITH] = arith,
+	    [EMU_X87_COMPARE] = compare,
+	    [EMU_X87_COMPARE_FLAGS] = compare_flags,
+	    [EMU_X87_PUSH] = load,
+	    [EMU_X87_STORE] = store,
+	    [EMU_X87_WHOLE] = whole,
+	    [EMU_X87_LOAD80] = load80,
+	    [EMU_X87_STORE80] = store80,
+	    [EMU_X87_LOAD_REG] = load_register,
+	    [EMU_X87_STORE_REG] = store_register,
+	    [EMU_X87_XCH] = exchange,
+	    [EMU_X87_CHS] = change_sign,
+	    [EMU_X87_ABS] = change_sign,
+	    [EMU_X87_CMOV] = conditional_move,
+	    [EMU_X87_FREE] = free_register,
+	    [EMU_X87_INCSTP] = turn_stack,
+	    [EMU_X87_DECSTP] = turn_stack,
+	    [EMU_X87_NOP] = nop,
 	};
 
 	if (i->op == EMU_FWAIT)

@@ -2,12 +2,12 @@
 /* FXSAVE, FXRSTOR, the XSAVE family and MXCSR: SDM vol. 1, 10.5 and chapter 13. */
 #include "backend/emu/interp/vec.h"
 
-#define LEGACY_SIZE   512u
-#define HEADER_AT     512u
-#define AREA_AT       576u /* end of the header: extended components; AVX is the first in either format */
-#define AVX_SIZE      256u
-#define COMPACTED     (1ull << 63)
-#define COMPONENTS    (VC_XSTATE_X87 | VC_XSTATE_SSE | VC_XSTATE_AVX)
+#define LEGACY_SIZE 512u
+#define HEADER_AT   512u
+#define AREA_AT     576u /* end of the header: extended components; AVX is the first in either format */
+#define AVX_SIZE    256u
+#define COMPACTED   (1ull << 63)
+#define COMPONENTS  (VC_XSTATE_X87 | VC_XSTATE_SSE | VC_XSTATE_AVX)
 
 /* Places in the legacy region. */
 enum { MXCSR_AT = 24, ST_AT = 32, XMM_AT = 160 };
@@ -176,16 +176,6 @@ static unsigned area_size(uint64_t components)
 	return components & VC_XSTATE_AVX ? AREA_AT + AVX_SIZE : AREA_AT;
 }
 
-/* MXCSR is saved with SSE state; not in its initial configuration, it makes SSE state worth saving. */
-static uint64_t in_use(const struct emu_vcpu *c, uint64_t components)
-{
-	uint64_t used = emu_vec_xinuse(c);
-
-	if (c->s.xsave.mxcsr != MXCSR_DEFAULT)
-		used |= VC_XSTATE_SSE;
-	return used & components;
-}
-
 /* Writes the components `save` at linear; the caller has probed the area. mxcsr: also without SSE state. */
 static void write_components(struct emu_vcpu *c, const struct emu_insn *i, uint64_t linear, uint64_t save, bool mxcsr)
 {
@@ -210,7 +200,7 @@ static void write_components(struct emu_vcpu *c, const struct emu_insn *i, uint6
 /* XSAVE writes all that was asked for, XSAVEOPT leaves out what is in its initial configuration. */
 static enum emu_next save_standard(struct emu_vcpu *c, const struct emu_insn *i, bool optimized)
 {
-	uint64_t rfbm = requested(c), used = optimized ? in_use(c, rfbm) : emu_vec_xinuse(c) & rfbm;
+	uint64_t rfbm = requested(c), used = emu_vec_xinuse(c) & rfbm;
 
 	check_xsave(c);
 	uint64_t linear = area(c, i, area_size(rfbm), 64, true);
@@ -234,9 +224,12 @@ static enum emu_next xsaveopt(struct emu_vcpu *c, const struct emu_insn *i)
 /* No supervisor component exists (IA32_XSS is zero), so XSAVES differs from XSAVEC in its privilege only. */
 static enum emu_next save_compacted(struct emu_vcpu *c, const struct emu_insn *i)
 {
-	uint64_t rfbm = requested(c), used = in_use(c, rfbm);
+	uint64_t rfbm = requested(c), used = emu_vec_xinuse(c) & rfbm;
 	uint64_t linear = area(c, i, area_size(rfbm), 64, true);
 
+	/* the compacted format has MXCSR with SSE state only: changed, it makes that worth saving (SDM vol. 1, 13.10) */
+	if (c->s.xsave.mxcsr != MXCSR_DEFAULT)
+		used |= rfbm & VC_XSTATE_SSE;
 	emu_probe(c, linear, area_size(rfbm), true);
 	write_components(c, i, linear, used, used & VC_XSTATE_SSE);
 	emu_st64(c, linear + HEADER_AT, used);
