@@ -31,6 +31,7 @@ static void setup(void)
 }
 static void teardown(void) { world_free(w); }
 
+static uint8_t *bytes(uint64_t at) { return (uint8_t *)at; }
 static uint64_t *gpr(enum vc_gpr r) { return &c->s.gpr[r]; }
 static void put(const uint8_t *code, const uint8_t *end, uint64_t at)
 {
@@ -243,11 +244,11 @@ START_TEST(test_data_beside_code)
 		*gpr(VC_RCX) = 1000;
 		PUT(data_in_page, CODE);
 		run_to(CODE + 12);
-		ck_assert_uint_eq(*(uint64_t *)(CODE + 62), 1000);
+		ck_assert_uint_eq(vc_ld64(bytes(CODE + 62)), 1000);
 		*gpr(VC_RCX) = 1000;
 		PUT(data_in_chunk, CODE);
 		run_to(CODE + 12);
-		ck_assert_uint_eq(*(uint64_t *)(CODE + 14), 1000);
+		ck_assert_uint_eq(vc_ld64(bytes(CODE + 14)), 1000);
 	}
 }
 END_TEST
@@ -580,7 +581,6 @@ END_TEST
 
 /* ---- string instructions ---- */
 
-static uint8_t *bytes(uint64_t at) { return (uint8_t *)at; }
 static void fill(uint64_t at, size_t n)
 {
 	for (size_t k = 0; k < n; k++)
