@@ -194,9 +194,9 @@ static void run_interpreted(struct world *w, struct machine *m, unsigned length,
 	memcpy(c->s.gpr, m->gpr, sizeof m->gpr);
 	emu_set_rflags(c, m->rflags);
 	c->s.rip = INSN;
-	do
+	do /* REP and pairs take several steps */
 		stop = stepping ? world_step(w) : world_run(w);
-	while (stepping && stop == EMU_STOP_EVENTS && c->s.rip == INSN); /* REP */
+	while (stepping && stop == EMU_STOP_EVENTS && c->s.rip >= INSN && c->s.rip < INSN + length);
 	memcpy(m->gpr, c->s.gpr, sizeof m->gpr);
 	m->rflags = emu_rflags(c);
 	m->rip = c->s.rip;
@@ -409,17 +409,27 @@ static void aim_branch(const struct emu_insn *n, uint8_t *bytes)
 	}
 }
 
-/* A case: bytes at INSN, *m filled. */
-static void make_case(const struct emu_decode_mode *mode, struct machine *m, struct emu_insn *n)
+/* A case: bytes at INSN, *m filled. Returns their length: a comparison has a conditional jump behind it, which may be
+ * fused with it. */
+static unsigned make_case(const struct emu_decode_mode *mode, struct machine *m, struct emu_insn *n)
 {
 	uint8_t bytes[24];
+	unsigned length;
 
 	do
 		make_bytes(bytes);
 	while (emu_decode(bytes, sizeof bytes, mode, n) != EMU_DECODE_OK || unfit(n) || !make_operands(n, m, bytes));
+	length = n->len;
 	if (n->desc->enc == EMU_ENC_REL)
 		aim_branch(n, bytes);
-	memcpy((void *)INSN, bytes, n->len);
+	if (n->op == EMU_CMP || n->op == EMU_TEST) {
+		bytes[length++] = (uint8_t)(0x70 | below(16));
+		bytes[length++] = 0x30;
+		emit_at = (uint8_t *)INSN + length + 0x30;
+		emit_jump(TAKEN);
+	}
+	memcpy((void *)INSN, bytes, length);
+	return length;
 }
 
 /* ---- comparing ---- */
@@ -478,8 +488,7 @@ static bool run_case(struct world *w, const struct emu_decode_mode *mode, uint64
 	unsigned length;
 
 	random_state = seed;
-	make_case(mode, &before, &n);
-	length = n.len;
+	length = make_case(mode, &before, &n);
 	memcpy(code, (void *)WORLD_CODE, sizeof code);
 	flags = VC_FLAGS_ARITH & ~flag_bits(n.desc->flags_undefined);
 	alone = block = native = before;
@@ -488,8 +497,8 @@ static bool run_case(struct world *w, const struct emu_decode_mode *mode, uint64
 	run_interpreted(w, &block, length, false);
 	memcpy((void *)WORLD_CODE, code, sizeof code);
 	run_natively(&native, length);
-	if (n.desc->imm == EMU_IMM_8 && n.desc->enc == EMU_ENC_REL && native.rip == TAKEN && alone.rip != INSN + length)
-		alone.rip = TAKEN; /* it stopped at the jump */
+	if (native.rip == TAKEN && alone.rip > INSN + length && alone.rip <= INSN + length + 0x40)
+		alone.rip = TAKEN; /* it stopped at the jump there */
 	if (!same(&native, &alone, flags | VC_FLAG_DF)) {
 		report(seed, "alone", &n, &before, &native, &alone);
 		return false;
