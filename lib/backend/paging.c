@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "backend/paging.h"
 
-#define PTE_P  0x1u
-#define PTE_W  0x2u
-#define PTE_U  0x4u
-#define PTE_A  0x20u
-#define PTE_D  0x40u
-#define PTE_PS 0x80u
-#define PTE_G  0x100u
-#define PTE_XD (1ull << 63)
+#define PTE_P       0x1u
+#define PTE_W       0x2u
+#define PTE_U       0x4u
+#define PTE_A       0x20u
+#define PTE_D       0x40u
+#define PTE_PS      0x80u
+#define PTE_G       0x100u
+#define PTE_XD      (1ull << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ull
 
 #define MAX_LEVELS 5
@@ -28,7 +28,8 @@ struct walker {
 	unsigned used_count;
 };
 
-void vc_paging_init(struct vc_paging *paging, struct vc_mem *mem, const struct vc_cpu_state *state, uint32_t phys_bits, bool pages_1g)
+void vc_paging_init(struct vc_paging *paging, struct vc_mem *mem, const struct vc_cpu_state *state, uint32_t phys_bits,
+                    bool pages_1g)
 {
 	bool pae = state->cr4 & VC_CR4_PAE;
 
@@ -153,11 +154,13 @@ static bool set_bits(const struct vc_paging *p, const struct used_entry *e, uint
 	if (p->mode == VC_PAGING_32) {
 		uint32_t old = (uint32_t)e->value;
 
-		done = __atomic_compare_exchange_n((uint32_t *)ptr, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+		done =
+		    __atomic_compare_exchange_n((uint32_t *)ptr, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 	} else {
 		uint64_t old = e->value;
 
-		done = __atomic_compare_exchange_n((uint64_t *)ptr, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+		done =
+		    __atomic_compare_exchange_n((uint64_t *)ptr, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 	}
 	if (done) {
 		vc_mem_mark_dirty(slot, e->gpa, 8);
@@ -292,11 +295,15 @@ static bool begin(struct walker *k, const struct vc_paging *p, uint64_t linear)
 
 static void unpaged(uint64_t linear, struct vc_walk *w)
 {
-	*w = (struct vc_walk){
-		.gpa = linear & UINT32_MAX, .rights = VC_PAGE_W | VC_PAGE_U | VC_PAGE_X, .shift = 12, .global = true, .dirty = true};
+	*w = (struct vc_walk){.gpa = linear & UINT32_MAX,
+	                      .rights = VC_PAGE_W | VC_PAGE_U | VC_PAGE_X,
+	                      .shift = 12,
+	                      .global = true,
+	                      .dirty = true};
 }
 
-bool vc_page_walk(const struct vc_paging *paging, uint64_t linear, uint32_t access, bool ac, bool update, struct vc_walk *walk)
+bool vc_page_walk(const struct vc_paging *paging, uint64_t linear, uint32_t access, bool ac, bool update,
+                  struct vc_walk *walk)
 {
 	struct walker k;
 	bool again = false;
@@ -317,8 +324,8 @@ bool vc_page_walk(const struct vc_paging *paging, uint64_t linear, uint32_t acce
 	return true;
 }
 
-bool vc_page_walk_from_table(const struct vc_paging *paging, uint64_t table, uint8_t table_rights, uint64_t linear, uint32_t access,
-                             bool ac, bool update, struct vc_walk *walk)
+bool vc_page_walk_from_table(const struct vc_paging *paging, uint64_t table, uint8_t table_rights, uint64_t linear,
+                             uint32_t access, bool ac, bool update, struct vc_walk *walk)
 {
 	struct walker k = {.paging = paging, .linear = linear, .level = 1, .table = table, .rights = table_rights};
 	bool again = false;

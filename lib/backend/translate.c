@@ -4,10 +4,11 @@
 #include "backend/backend.h"
 #include "backend/paging.h"
 
-int vc_translate(struct vc_mem *mem, const struct vc_cpu_state *state, uint64_t gva, enum vcore_access access, bool user,
-                 uint32_t phys_bits, uint64_t *gpa, uint32_t *error_code)
+int vc_translate(struct vc_mem *mem, const struct vc_cpu_state *state, uint64_t gva, enum vcore_access access,
+                 bool user, uint32_t phys_bits, uint64_t *gpa, uint32_t *error_code)
 {
-	uint32_t how = (access == VCORE_ACCESS_WRITE ? VC_PF_W : 0) | (access == VCORE_ACCESS_FETCH ? VC_PF_I : 0) | (user ? VC_PF_U : 0);
+	uint32_t how = (access == VCORE_ACCESS_WRITE ? VC_PF_W : 0) | (access == VCORE_ACCESS_FETCH ? VC_PF_I : 0) |
+	               (user ? VC_PF_U : 0);
 	struct vc_paging paging = {0};
 	struct vc_walk walk;
 	bool ok;

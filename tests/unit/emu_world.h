@@ -28,7 +28,10 @@ struct world {
 	struct vc_slot *ram;
 };
 
-static inline void world_kick(void *ctx) { vc_bvcpu_request(ctx, VC_REQ_GATE); }
+static inline void world_kick(void *ctx)
+{
+	vc_bvcpu_request(ctx, VC_REQ_GATE);
+}
 
 static inline struct world *world_new(unsigned vcpus, enum vcore_unhandled unhandled)
 {
@@ -39,9 +42,14 @@ static inline struct world *world_new(unsigned vcpus, enum vcore_unhandled unhan
 	ck_assert_int_eq(vc_mem_init(&w->mem, &w->gate), 0);
 	ck_assert_int_eq(vc_buses_init(&w->buses, &w->gate), 0);
 	vc_clock_init(&w->clock);
-	w->vm = (struct vc_bvm){.gate = &w->gate, .irqchip = VCORE_IRQCHIP_NONE, .unhandled = unhandled, .vcpus = vcpus,
-	                        .ops = &vc_backend_emu, .vcpu = w->vcpus};
-	w->vm.env = (struct vc_env){.buses = &w->buses, .mem = &w->mem, .irqs = &w->irqs, .clock = &w->clock, .vcpus = vcpus};
+	w->vm = (struct vc_bvm){.gate = &w->gate,
+	                        .irqchip = VCORE_IRQCHIP_NONE,
+	                        .unhandled = unhandled,
+	                        .vcpus = vcpus,
+	                        .ops = &vc_backend_emu,
+	                        .vcpu = w->vcpus};
+	w->vm.env =
+	    (struct vc_env){.buses = &w->buses, .mem = &w->mem, .irqs = &w->irqs, .clock = &w->clock, .vcpus = vcpus};
 	ck_assert_int_eq(vc_backend_emu.vm_create(&w->vm), 0);
 	for (unsigned i = 0; i < vcpus; i++) {
 		w->vcpus[i] = &w->vcpu[i];
@@ -68,19 +76,22 @@ static inline void world_free(struct world *w)
 	free(w);
 }
 
-static inline struct emu_vcpu *world_cpu(struct world *w, unsigned i) { return emu_of(&w->vcpu[i]); }
+static inline struct emu_vcpu *world_cpu(struct world *w, unsigned i)
+{
+	return emu_of(&w->vcpu[i]);
+}
 
 /* Evaluate expr; 0, or what it was unwound with (enum emu_unwind). */
-#define WORLD_CATCH(c, expr)                                                                                           \
-	__extension__({                                                                                                    \
-		jmp_buf here_, *const outer_ = (c)->unwind;                                                                    \
-		volatile int why_ = setjmp(here_);                                                                             \
-		(c)->unwind = &here_;                                                                                          \
-		if (!why_) {                                                                                                   \
-			expr;                                                                                                      \
-		}                                                                                                              \
-		(c)->unwind = outer_;                                                                                          \
-		why_;                                                                                                          \
+#define WORLD_CATCH(c, expr)                        \
+	__extension__({                                 \
+		jmp_buf here_, *const outer_ = (c)->unwind; \
+		volatile int why_ = setjmp(here_);          \
+		(c)->unwind = &here_;                       \
+		if (!why_) {                                \
+			expr;                                   \
+		}                                           \
+		(c)->unwind = outer_;                       \
+		why_;                                       \
 	})
 
 #endif

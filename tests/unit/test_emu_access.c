@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Accesses that the TLB check does not settle: page crossings, devices, the restart after an exit, ROM, decoded code, dirty log, alignment. */
+/* Accesses that the TLB check does not settle: page crossings, devices, the restart after an exit, ROM, decoded code,
+ * dirty log, alignment. */
 #include <pthread.h>
 
 #include "emu_world.h"
@@ -40,8 +41,14 @@ static uint32_t *paged32(struct world *w)
 	return pt;
 }
 
-static void enter(struct world *w) { vc_gate_enter(&w->vcpu[0].pass); }
-static void leave(struct world *w) { vc_gate_leave(&w->vcpu[0].pass); }
+static void enter(struct world *w)
+{
+	vc_gate_enter(&w->vcpu[0].pass);
+}
+static void leave(struct world *w)
+{
+	vc_gate_leave(&w->vcpu[0].pass);
+}
 
 /* ---- crossings ---- */
 
@@ -156,7 +163,8 @@ START_TEST(alignment)
 }
 END_TEST
 
-/* Descriptor tables are read by supervisor privilege whatever the CPL, and SMAP keeps them out of user pages even with AC. */
+/* Descriptor tables are read by supervisor privilege whatever the CPL, and SMAP keeps them out of user pages even with
+ * AC. */
 START_TEST(implicit_supervisor)
 {
 	struct world *w = world_new(1, VCORE_UNHANDLED_IGNORE);
@@ -424,7 +432,8 @@ START_TEST(fetches)
 }
 END_TEST
 
-/* One vcpu stores; another one decodes, again and again. No store may be missed: what was read under a generation is what is there as long as it holds. */
+/* One vcpu stores; another one decodes, again and again. No store may be missed: what was read under a generation is
+ * what is there as long as it holds. */
 struct race {
 	struct world *w;
 	_Atomic bool stop;

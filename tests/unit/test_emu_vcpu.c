@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The run loop of backend emu: exits and their restart, events and shadows, debugging, halts, requests, start-up, MSRs, paravirtual services. */
+/* The run loop of backend emu: exits and their restart, events and shadows, debugging, halts, requests, start-up, MSRs,
+ * paravirtual services. */
 #include <pthread.h>
 #include <unistd.h>
 
@@ -30,7 +31,10 @@ struct machine {
 	struct vc_loop *loop;
 };
 
-static void put64(struct world *w, uint64_t gpa, uint64_t value) { vc_mem_write(&w->mem, gpa, &value, 8); }
+static void put64(struct world *w, uint64_t gpa, uint64_t value)
+{
+	vc_mem_write(&w->mem, gpa, &value, 8);
+}
 
 static void build_tables(struct world *w)
 {
@@ -100,8 +104,16 @@ static enum vcore_exit_reason start(struct machine *m, const void *code, size_t 
 	machine_state(m, code, length);
 	return run(m);
 }
-#define START(m, ...) __extension__({ static const uint8_t code_[] = {__VA_ARGS__}; start(m, code_, sizeof code_); })
-#define LOAD(m, ...) __extension__({ static const uint8_t code_[] = {__VA_ARGS__}; machine_state(m, code_, sizeof code_); })
+#define START(m, ...)                                 \
+	__extension__({                                   \
+		static const uint8_t code_[] = {__VA_ARGS__}; \
+		start(m, code_, sizeof code_);                \
+	})
+#define LOAD(m, ...)                                  \
+	__extension__({                                   \
+		static const uint8_t code_[] = {__VA_ARGS__}; \
+		machine_state(m, code_, sizeof code_);        \
+	})
 
 /* The exit is the handler of this vector telling that it runs. */
 static bool is_event(const struct machine *m, unsigned vector)
@@ -150,7 +162,8 @@ START_TEST(port_strings)
 	uint8_t got[5];
 
 	/* mov edi, DATA; mov esi, DATA; mov ecx, 4; mov edx, 0x77; rep insb; mov ecx, 2; rep outsw; hlt */
-	LOAD(m, 0xbf, 0, 0, 2, 0, 0xbe, 0, 0, 2, 0, 0xb9, 4, 0, 0, 0, 0xba, 0x77, 0, 0, 0, 0xf3, 0x6c, 0xb9, 2, 0, 0, 0, 0xf3, 0x66, 0x6f, 0xf4);
+	LOAD(m, 0xbf, 0, 0, 2, 0, 0xbe, 0, 0, 2, 0, 0xb9, 4, 0, 0, 0, 0xba, 0x77, 0, 0, 0, 0xf3, 0x6c, 0xb9, 2, 0, 0, 0,
+	     0xf3, 0x66, 0x6f, 0xf4);
 	for (unsigned i = 0; i < 4; i++) {
 		ck_assert_int_eq(run(m), VCORE_EXIT_PIO);
 		ck_assert(m->exit.address == 0x77 && m->exit.width == 1 && !m->exit.is_write);
@@ -502,11 +515,15 @@ START_TEST(self_modifying)
 {
 	struct machine *m = machine_new(1, VCORE_UNHANDLED_EXIT);
 
-	/* lea rbx, [rip + 4]; mov byte [rbx], 42; mov al, 0; hlt: the store hits the immediate behind it, in the same block. */
+	/* lea rbx, [rip + 4]; mov byte [rbx], 42; mov al, 0; hlt: the store hits the immediate behind it, in the same
+	 * block. */
 	ck_assert_int_eq(START(m, 0x48, 0x8d, 0x1d, 4, 0, 0, 0, 0xc6, 0x03, 42, 0xb0, 0, 0xf4), VCORE_EXIT_HALT);
 	ck_assert_uint_eq(m->state.gpr[VC_RAX] & 0xff, 42);
-	/* A loop that increments its own immediate: mov ecx, 50; 5: add eax, 0 (imm32 at 6, opcode 05); inc dword [rip - 10]; loop 5b; hlt */
-	ck_assert_int_eq(START(m, 0xb9, 50, 0, 0, 0, 0x05, 0, 0, 0, 0, 0xff, 0x05, 0xf6, 0xff, 0xff, 0xff, 0xe2, 0xf3, 0xf4), VCORE_EXIT_HALT);
+	/* A loop that increments its own immediate: mov ecx, 50; 5: add eax, 0 (imm32 at 6, opcode 05); inc dword [rip -
+	 * 10]; loop 5b; hlt */
+	ck_assert_int_eq(
+	    START(m, 0xb9, 50, 0, 0, 0, 0x05, 0, 0, 0, 0, 0xff, 0x05, 0xf6, 0xff, 0xff, 0xff, 0xe2, 0xf3, 0xf4),
+	    VCORE_EXIT_HALT);
 	ck_assert_uint_eq(m->state.gpr[VC_RAX], 50 * 49 / 2);
 	/* Written from outside between two runs. */
 	LOAD(m, 0xb0, 1, 0xf4, 0xeb, 0xfb);
@@ -528,17 +545,39 @@ START_TEST(msrs)
 		uint64_t value;
 		int r;
 	} cases[] = {
-		{0xc0000080, 0xd01, 0},           {0xc0000080, 0x2000, -EINVAL},      {0xc0000080, 0x401, -EINVAL}, /* LME with paging */
-		{0xc0000081, ~0ull, 0},           {0xc0000082, 1ull << 47, -EINVAL},  {0xc0000082, UINT64_MAX << 47, 0},
-		{0xc0000084, 1ull << 32, -EINVAL}, {0xc0000100, 0x7fffffffffff, 0},   {0xc0000101, 0x800000000000, -EINVAL},
-		{0xc0000102, 0xffff7fffffffffff, -EINVAL}, {0xc0000103, 5, 0},        {0xc0000103, 1ull << 32, -EINVAL},
-		{0x174, 0x10, 0},                 {0x175, 1ull << 60, -EINVAL},       {0x176, 0x1000, 0},
-		{0x277, 0x0007040600070406, 0},   {0x277, 2, -EINVAL},                {0x277, 8, -EINVAL},
-		{0x200, 6, 0},                    {0x200, 2, -EINVAL},                {0x201, 0x800, 0},
-		{0x201, 1ull << 46, -EINVAL},     {0x2ff, 0xc06, 0},                  {0x2ff, 0x100, -EINVAL},
-		{0x250, 0x0606060606060606, 0},   {0x250, 0x0206060606060606, -EINVAL}, {0xfe, 0, -EINVAL},
-		{0xfe, 0x508, 0},                 {0x1b, 1ull << 46, -EINVAL},        {0xda0, 0x100, -EINVAL},
-		{0x12345678, 0, -ENOENT},         {0x4b564d02, 1, -ENOENT},           {0x4b564d03, 2, -EINVAL},
+	    {0xc0000080, 0xd01, 0},
+	    {0xc0000080, 0x2000, -EINVAL},
+	    {0xc0000080, 0x401, -EINVAL}, /* LME with paging */
+	    {0xc0000081, ~0ull, 0},
+	    {0xc0000082, 1ull << 47, -EINVAL},
+	    {0xc0000082, UINT64_MAX << 47, 0},
+	    {0xc0000084, 1ull << 32, -EINVAL},
+	    {0xc0000100, 0x7fffffffffff, 0},
+	    {0xc0000101, 0x800000000000, -EINVAL},
+	    {0xc0000102, 0xffff7fffffffffff, -EINVAL},
+	    {0xc0000103, 5, 0},
+	    {0xc0000103, 1ull << 32, -EINVAL},
+	    {0x174, 0x10, 0},
+	    {0x175, 1ull << 60, -EINVAL},
+	    {0x176, 0x1000, 0},
+	    {0x277, 0x0007040600070406, 0},
+	    {0x277, 2, -EINVAL},
+	    {0x277, 8, -EINVAL},
+	    {0x200, 6, 0},
+	    {0x200, 2, -EINVAL},
+	    {0x201, 0x800, 0},
+	    {0x201, 1ull << 46, -EINVAL},
+	    {0x2ff, 0xc06, 0},
+	    {0x2ff, 0x100, -EINVAL},
+	    {0x250, 0x0606060606060606, 0},
+	    {0x250, 0x0206060606060606, -EINVAL},
+	    {0xfe, 0, -EINVAL},
+	    {0xfe, 0x508, 0},
+	    {0x1b, 1ull << 46, -EINVAL},
+	    {0xda0, 0x100, -EINVAL},
+	    {0x12345678, 0, -ENOENT},
+	    {0x4b564d02, 1, -ENOENT},
+	    {0x4b564d03, 2, -EINVAL},
 	};
 	struct machine *m = machine_new(1, VCORE_UNHANDLED_EXIT);
 	uint64_t value = 0, tsc = 0;
@@ -570,8 +609,9 @@ START_TEST(msr_instructions)
 	struct machine *m = machine_new(1, VCORE_UNHANDLED_EXIT);
 
 	/* mov ecx, 0xc0000102; mov eax, 0x1234; xor edx, edx; wrmsr; xor eax, eax; rdmsr; hlt */
-	ck_assert_int_eq(START(m, 0xb9, 2, 1, 0, 0xc0, 0xb8, 0x34, 0x12, 0, 0, 0x31, 0xd2, 0x0f, 0x30, 0x31, 0xc0, 0x0f, 0x32, 0xf4),
-	                 VCORE_EXIT_HALT);
+	ck_assert_int_eq(
+	    START(m, 0xb9, 2, 1, 0, 0xc0, 0xb8, 0x34, 0x12, 0, 0, 0x31, 0xd2, 0x0f, 0x30, 0x31, 0xc0, 0x0f, 0x32, 0xf4),
+	    VCORE_EXIT_HALT);
 	ck_assert_uint_eq(m->state.gpr[VC_RAX], 0x1234);
 	ck_assert_uint_eq(m->state.kernel_gs_base, 0x1234);
 	/* mov ecx, 0x12345678; rdmsr */
@@ -636,8 +676,9 @@ END_TEST
 
 static void lapic_event(void *ctx, unsigned index, enum vc_lapic_event event, uint8_t arg)
 {
-	static const uint32_t requests[] = {[VC_LAPIC_IRQ] = VC_REQ_IRQ, [VC_LAPIC_NMI] = VC_REQ_NMI, [VC_LAPIC_INIT] = VC_REQ_INIT,
-	                                    [VC_LAPIC_SIPI] = VC_REQ_SIPI, [VC_LAPIC_SMI] = VC_REQ_SMI, [VC_LAPIC_EXTINT] = VC_REQ_IRQ};
+	static const uint32_t requests[] = {
+	    [VC_LAPIC_IRQ] = VC_REQ_IRQ,   [VC_LAPIC_NMI] = VC_REQ_NMI, [VC_LAPIC_INIT] = VC_REQ_INIT,
+	    [VC_LAPIC_SIPI] = VC_REQ_SIPI, [VC_LAPIC_SMI] = VC_REQ_SMI, [VC_LAPIC_EXTINT] = VC_REQ_IRQ};
 	struct machine *m = ctx;
 
 	atomic_store(&m->w->vcpu[index].sipi_vector, arg);
@@ -648,8 +689,12 @@ static void lapic_eoi(void *ctx, uint8_t vector) {}
 
 static void add_lapics(struct machine *m)
 {
-	struct vc_lapics_config config = {.count = m->w->vm.vcpus, .clock = &m->w->clock, .tsc_khz = m->w->vm.tsc_khz, .notify = lapic_event,
-	                                  .ctx = m, .eoi = lapic_eoi};
+	struct vc_lapics_config config = {.count = m->w->vm.vcpus,
+	                                  .clock = &m->w->clock,
+	                                  .tsc_khz = m->w->vm.tsc_khz,
+	                                  .notify = lapic_event,
+	                                  .ctx = m,
+	                                  .eoi = lapic_eoi};
 
 	ck_assert_int_eq(vc_loop_new(&m->w->clock, true, &m->loop), 0);
 	config.loop = m->loop;
@@ -690,7 +735,8 @@ START_TEST(lapic_timer)
 }
 END_TEST
 
-/* The xAPIC page lies over memory: mov ebx, 0xfee00000; mov eax, [rbx + 0x30]; mov dword [rbx + 0x80], 0x20; mov ecx, [rbx + 0x80]; mov rdx, cr8; hlt */
+/* The xAPIC page lies over memory: mov ebx, 0xfee00000; mov eax, [rbx + 0x30]; mov dword [rbx + 0x80], 0x20; mov ecx,
+ * [rbx + 0x80]; mov rdx, cr8; hlt */
 START_TEST(xapic_page)
 {
 	struct machine *m = machine_new(1, VCORE_UNHANDLED_EXIT);
@@ -698,8 +744,8 @@ START_TEST(xapic_page)
 
 	add_lapics(m);
 	ck_assert_int_eq(vc_mem_add(&m->w->mem, NULL, 0xfee00000, 0x1000, VCORE_MEM_RWX, NULL, &slot), 0);
-	LOAD(m, 0xbb, 0, 0, 0xe0, 0xfe, 0x8b, 0x43, 0x30, 0xc7, 0x83, 0x80, 0, 0, 0, 0x20, 0, 0, 0, 0x8b, 0x8b, 0x80, 0, 0, 0, 0x44, 0x0f, 0x20,
-	     0xc2, 0xe6, 0x80, 0xf4);
+	LOAD(m, 0xbb, 0, 0, 0xe0, 0xfe, 0x8b, 0x43, 0x30, 0xc7, 0x83, 0x80, 0, 0, 0, 0x20, 0, 0, 0, 0x8b, 0x8b, 0x80, 0, 0,
+	     0, 0x44, 0x0f, 0x20, 0xc2, 0xe6, 0x80, 0xf4);
 	ck_assert_int_eq(run(m), VCORE_EXIT_PIO);
 	ck_assert_uint_eq(m->state.gpr[VC_RCX], 0x20);
 	ck_assert_uint_eq(m->state.gpr[VC_RDX], 2);

@@ -30,9 +30,15 @@ static struct tables tables_new(struct world *w, enum vc_paging_mode mode)
 	return t;
 }
 
-static unsigned top_level(enum vc_paging_mode mode) { return mode == VC_PAGING_5 ? 5 : mode == VC_PAGING_4 ? 4 : mode == VC_PAGING_PAE ? 3 : 2; }
+static unsigned top_level(enum vc_paging_mode mode)
+{
+	return mode == VC_PAGING_5 ? 5 : mode == VC_PAGING_4 ? 4 : mode == VC_PAGING_PAE ? 3 : 2;
+}
 
-static unsigned entry_size(enum vc_paging_mode mode) { return mode == VC_PAGING_32 ? 4 : 8; }
+static unsigned entry_size(enum vc_paging_mode mode)
+{
+	return mode == VC_PAGING_32 ? 4 : 8;
+}
 
 static void *entry_at(struct tables *t, uint64_t linear, unsigned level)
 {
@@ -155,7 +161,8 @@ static void check_rights(struct tables *t, unsigned leaf, unsigned bits)
 	bool nxe = bits & 16 && t->mode != VC_PAGING_32;
 	struct rules r = {.wp = bits & 1, .smep = bits & 2, .smap = bits & 4, .ac = bits & 8, .nxe = nxe};
 
-	turn_on(t, r.wp ? VC_CR0_WP : 0, VC_CR4_PSE | (r.smep ? VC_CR4_SMEP : 0) | (r.smap ? VC_CR4_SMAP : 0), r.nxe ? VC_EFER_NXE : 0);
+	turn_on(t, r.wp ? VC_CR0_WP : 0, VC_CR4_PSE | (r.smep ? VC_CR4_SMEP : 0) | (r.smap ? VC_CR4_SMAP : 0),
+	        r.nxe ? VC_EFER_NXE : 0);
 	t->c->s.rflags = r.ac ? VC_FLAG_AC : 0;
 	for (unsigned flags = 0; flags < 64; flags++) {
 		uint64_t up = P | (flags & 1 ? W : 0) | (flags & 2 ? U : 0) | (flags & 4 && nxe ? XD : 0);
@@ -174,8 +181,8 @@ static void check_rights(struct tables *t, unsigned leaf, unsigned bits)
 			emu_tlb_flush_all(t->c);
 			set_cpl(t->c, r.user ? 3 : 0);
 			want = expected(&r, up & low & W, up & low & U, (up | low) & XD, how);
-			ck_assert_msg(try(t->c, linear, how) == want, "mode %d leaf %u bits %u flags %u n %u: want %d", t->mode, leaf, bits, flags, n,
-			              want);
+			ck_assert_msg(try(t->c, linear, how) == want, "mode %d leaf %u bits %u flags %u n %u: want %d", t->mode,
+			              leaf, bits, flags, n, want);
 			/* Again, now from the TLB. */
 			ck_assert_int_eq(try(t->c, linear, how), want);
 			ck_assert_uint_eq(!!(get(t, linear, leaf) & D), want < 0 && how == WRITE);
@@ -236,13 +243,27 @@ START_TEST(reserved_bits)
 		uint64_t bits;
 		bool nxe;
 	} cases[] = {
-		{VC_PAGING_32, 2, PS | 1u << 21, false},  {VC_PAGING_PAE, 1, 1ull << 46, true},  {VC_PAGING_PAE, 1, 1ull << 51, true},
-		{VC_PAGING_PAE, 1, 1ull << 52, true},     {VC_PAGING_PAE, 1, 1ull << 62, true},  {VC_PAGING_PAE, 1, XD, false},
-		{VC_PAGING_PAE, 2, XD, false},            {VC_PAGING_PAE, 2, PS | 1u << 13, true}, {VC_PAGING_PAE, 2, PS | 1u << 20, true},
-		{VC_PAGING_4, 1, 1ull << 46, true},       {VC_PAGING_4, 1, 1ull << 51, true},    {VC_PAGING_4, 1, XD, false},
-		{VC_PAGING_4, 2, 1ull << 50, true},       {VC_PAGING_4, 2, PS | 1u << 13, true}, {VC_PAGING_4, 3, 1ull << 47, true},
-		{VC_PAGING_4, 3, PS | 1u << 29, true},    {VC_PAGING_4, 4, PS, true},            {VC_PAGING_4, 4, 1ull << 48, true},
-		{VC_PAGING_4, 4, XD, false},              {VC_PAGING_5, 5, PS, true},            {VC_PAGING_5, 5, 1ull << 51, true},
+	    {VC_PAGING_32, 2, PS | 1u << 21, false},
+	    {VC_PAGING_PAE, 1, 1ull << 46, true},
+	    {VC_PAGING_PAE, 1, 1ull << 51, true},
+	    {VC_PAGING_PAE, 1, 1ull << 52, true},
+	    {VC_PAGING_PAE, 1, 1ull << 62, true},
+	    {VC_PAGING_PAE, 1, XD, false},
+	    {VC_PAGING_PAE, 2, XD, false},
+	    {VC_PAGING_PAE, 2, PS | 1u << 13, true},
+	    {VC_PAGING_PAE, 2, PS | 1u << 20, true},
+	    {VC_PAGING_4, 1, 1ull << 46, true},
+	    {VC_PAGING_4, 1, 1ull << 51, true},
+	    {VC_PAGING_4, 1, XD, false},
+	    {VC_PAGING_4, 2, 1ull << 50, true},
+	    {VC_PAGING_4, 2, PS | 1u << 13, true},
+	    {VC_PAGING_4, 3, 1ull << 47, true},
+	    {VC_PAGING_4, 3, PS | 1u << 29, true},
+	    {VC_PAGING_4, 4, PS, true},
+	    {VC_PAGING_4, 4, 1ull << 48, true},
+	    {VC_PAGING_4, 4, XD, false},
+	    {VC_PAGING_5, 5, PS, true},
+	    {VC_PAGING_5, 5, 1ull << 51, true},
 	};
 
 	for (unsigned i = 0; i < VC_ARRAY_SIZE(cases); i++) {
@@ -580,7 +601,7 @@ END_TEST
 
 /* ---- random: whatever is cached, accesses do what a walk of the tables says ---- */
 
-#define SPACES     3
+#define SPACES      3
 #define LOWER_PAGES 24
 #define UPPER_PAGES 24
 

@@ -2,8 +2,9 @@
 /*
  * Accesses to devices, and those that nobody answers.
  *
- * An access that the program must answer ends the run in the middle of an instruction. The next run executes the instruction again from its start; the accesses
- * it had completed, the answered one included, are then taken from a record instead of being repeated.
+ * An access that the program must answer ends the run in the middle of an instruction. The next run executes the
+ * instruction again from its start; the accesses it had completed, the answered one included, are then taken from a
+ * record instead of being repeated.
  */
 #include <stdlib.h>
 
@@ -70,18 +71,22 @@ static bool record(struct emu_sys *sys, const struct vcore_io *io, bool is_write
 		sys->done = calloc(EMU_DONE_MAX, sizeof *sys->done);
 	if (!sys->done || sys->done_count == EMU_DONE_MAX)
 		return false;
-	sys->done[sys->done_count++] = (struct emu_done_access){
-		.address = io->address, .data = io->data, .bus = (uint8_t)io->bus, .width = (uint8_t)io->width, .write = is_write};
+	sys->done[sys->done_count++] = (struct emu_done_access){.address = io->address,
+	                                                        .data = io->data,
+	                                                        .bus = (uint8_t)io->bus,
+	                                                        .width = (uint8_t)io->width,
+	                                                        .write = is_write};
 	sys->done_next = sys->done_count;
 	return true;
 }
 
 static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, const uint64_t *args)
-	__attribute__((noreturn, cold));
+    __attribute__((noreturn, cold));
 static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, const uint64_t *args)
 {
-	static const enum vcore_exit_reason reasons[] = {
-		[VCORE_BUS_PIO] = VCORE_EXIT_PIO, [VCORE_BUS_MMIO] = VCORE_EXIT_MMIO, [VCORE_BUS_HYPERCALL] = VCORE_EXIT_HYPERCALL};
+	static const enum vcore_exit_reason reasons[] = {[VCORE_BUS_PIO] = VCORE_EXIT_PIO,
+	                                                 [VCORE_BUS_MMIO] = VCORE_EXIT_MMIO,
+	                                                 [VCORE_BUS_HYPERCALL] = VCORE_EXIT_HYPERCALL};
 	struct vcore_exit *exit = c->exit;
 
 	exit->reason = reasons[io->bus];
@@ -102,11 +107,16 @@ static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, con
 	emu_leave(c);
 }
 
-uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write, uint64_t value,
-                        const uint64_t *args)
+uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write,
+                        uint64_t value, const uint64_t *args)
 {
-	struct vcore_io io = {.size = sizeof io, .bus = bus, .address = address, .data = write ? value : 0, .width = width,
-	                      .is_write = write || args, .vcpu = c->bvcpu->handle};
+	struct vcore_io io = {.size = sizeof io,
+	                      .bus = bus,
+	                      .address = address,
+	                      .data = write ? value : 0,
+	                      .width = width,
+	                      .is_write = write || args,
+	                      .vcpu = c->bvcpu->handle};
 	bool may_leave = c->bvm->unhandled == VCORE_UNHANDLED_EXIT && !c->sys->never_leave;
 	bool answered;
 
@@ -114,7 +124,8 @@ uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address
 		memcpy(io.args, args, sizeof io.args);
 	if (may_leave) {
 		begin_instruction(c);
-		if (replay(c->sys, &(struct vcore_io){.bus = bus, .address = address, .width = width, .is_write = write}, &value))
+		if (replay(c->sys, &(struct vcore_io){.bus = bus, .address = address, .width = width, .is_write = write},
+		           &value))
 			return value;
 	}
 	atomic_fetch_add_explicit(&c->bvcpu->exits, 1, memory_order_relaxed);

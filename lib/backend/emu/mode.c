@@ -19,7 +19,8 @@ static bool is_flat(const struct vc_segment *seg)
 {
 	unsigned type = VC_SEG_TYPE(seg->attr);
 
-	if (seg->unusable || seg->base || seg->limit != UINT32_MAX || (seg->attr & (VC_SEG_P | VC_SEG_S)) != (VC_SEG_P | VC_SEG_S))
+	if (seg->unusable || seg->base || seg->limit != UINT32_MAX ||
+	    (seg->attr & (VC_SEG_P | VC_SEG_S)) != (VC_SEG_P | VC_SEG_S))
 		return false;
 	/* Code segments cannot be written: nothing to check only where nothing is written, which the flag does not tell. */
 	return !(type & SEG_CODE) && !(type & SEG_EXPAND) && (type & SEG_WRITE_READ);
@@ -48,10 +49,12 @@ void emu_mode_changed(struct emu_vcpu *c)
 		c->mode = EMU_MODE_64;
 	else
 		c->mode = s->seg[VC_CS].attr & VC_SEG_DB ? EMU_MODE_32 : EMU_MODE_16;
-	/* The DPL of SS is the CPL wherever there is one (SDM vol. 3, 24.4.1); CS.RPL is not after a mere switch to protected mode. */
+	/* The DPL of SS is the CPL wherever there is one (SDM vol. 3, 24.4.1); CS.RPL is not after a mere switch to
+	 * protected mode. */
 	c->cpl = v86 ? 3 : s->cr0 & VC_CR0_PE ? VC_SEG_DPL(s->seg[VC_SS].attr) : 0;
 	c->stack_size = stack_size(c);
 	c->flat = flat_segments(c);
-	c->mode_key = c->mode | c->protected_mode << 2 | c->long_mode << 3 | c->cpl << 4 | (c->stack_size / 4) << 6 | c->flat << 8;
+	c->mode_key =
+	    c->mode | c->protected_mode << 2 | c->long_mode << 3 | c->cpl << 4 | (c->stack_size / 4) << 6 | c->flat << 8;
 	emu_mmu_mode_changed(c);
 }

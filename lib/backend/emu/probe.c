@@ -24,7 +24,10 @@ struct bench {
 	bool has_gate, has_mem, has_buses, has_vm, has_vcpu;
 };
 
-static void kick(void *ctx) { vc_bvcpu_request(ctx, VC_REQ_GATE); }
+static void kick(void *ctx)
+{
+	vc_bvcpu_request(ctx, VC_REQ_GATE);
+}
 
 static int bench_memory(struct bench *b)
 {
@@ -41,8 +44,9 @@ static int bench_new(struct bench *b)
 {
 	int r;
 
-	*b = (struct bench){.vm = {.irqchip = VCORE_IRQCHIP_NONE, .unhandled = VCORE_UNHANDLED_EXIT, .vcpus = 1, .ops = &vc_backend_emu},
-	                    .vcpu = {.vm = &b->vm}};
+	*b = (struct bench){
+	    .vm = {.irqchip = VCORE_IRQCHIP_NONE, .unhandled = VCORE_UNHANDLED_EXIT, .vcpus = 1, .ops = &vc_backend_emu},
+	    .vcpu = {.vm = &b->vm}};
 	b->vcpus[0] = &b->vcpu;
 	b->vm.vcpu = b->vcpus;
 	b->vm.gate = &b->gate;
@@ -117,8 +121,26 @@ static uint64_t measure(struct bench *b, const void *code, size_t length, unsign
 void emu_backend_probe(struct vcore_backend_info *info)
 {
 	/* mov ecx, LOOPS; 1: add eax, ecx; xor edx, eax; mov [rsp-8], rax; dec ecx; jnz 1b; out 0x80, al */
-	static const uint8_t loop[] = {0xb9, LOOPS & 0xff, LOOPS >> 8 & 0xff, LOOPS >> 16 & 0xff, LOOPS >> 24 & 0xff, 0x01, 0xc8, 0x31,
-	                               0xc2, 0x48, 0x89, 0x44, 0x24, 0xf8, 0xff, 0xc9, 0x75, 0xf3, 0xe6, 0x80};
+	static const uint8_t loop[] = {0xb9,
+	                               LOOPS & 0xff,
+	                               LOOPS >> 8 & 0xff,
+	                               LOOPS >> 16 & 0xff,
+	                               LOOPS >> 24 & 0xff,
+	                               0x01,
+	                               0xc8,
+	                               0x31,
+	                               0xc2,
+	                               0x48,
+	                               0x89,
+	                               0x44,
+	                               0x24,
+	                               0xf8,
+	                               0xff,
+	                               0xc9,
+	                               0x75,
+	                               0xf3,
+	                               0xe6,
+	                               0x80};
 	/* 1: out 0x80, al; jmp 1b */
 	static const uint8_t exits[] = {0xe6, 0x80, 0xeb, 0xfc};
 	const uint64_t instructions = 5ull * LOOPS;
@@ -138,12 +160,14 @@ void emu_backend_probe(struct vcore_backend_info *info)
 		return;
 	}
 	info->available = 1;
-	info->features = VCORE_FEATURE_MSI | VCORE_FEATURE_DIRTY_LOG | VCORE_FEATURE_READONLY_MEM | VCORE_FEATURE_XSAVE | VCORE_FEATURE_DEBUG |
-	                 VCORE_FEATURE_TSC_DEADLINE | VCORE_FEATURE_X2APIC | VCORE_FEATURE_IOEVENTFD | VCORE_FEATURE_IRQFD;
+	info->features = VCORE_FEATURE_MSI | VCORE_FEATURE_DIRTY_LOG | VCORE_FEATURE_READONLY_MEM | VCORE_FEATURE_XSAVE |
+	                 VCORE_FEATURE_DEBUG | VCORE_FEATURE_TSC_DEADLINE | VCORE_FEATURE_X2APIC | VCORE_FEATURE_IOEVENTFD |
+	                 VCORE_FEATURE_IRQFD;
 	info->max_vcpus = 255;
 	info->ring0_ps = (uint32_t)(ring0 * 1000 / instructions);
 	info->ring3_ps = (uint32_t)(ring3 * 1000 / instructions);
 	info->exit_ns = (uint32_t)exit_ns;
-	snprintf(info->reason, sizeof info->reason, "software emulation: %u.%02u ns an instruction in ring 0, %u.%02u ns in ring 3",
-	         info->ring0_ps / 1000, info->ring0_ps % 1000 / 10, info->ring3_ps / 1000, info->ring3_ps % 1000 / 10);
+	snprintf(info->reason, sizeof info->reason,
+	         "software emulation: %u.%02u ns an instruction in ring 0, %u.%02u ns in ring 3", info->ring0_ps / 1000,
+	         info->ring0_ps % 1000 / 10, info->ring3_ps / 1000, info->ring3_ps % 1000 / 10);
 }

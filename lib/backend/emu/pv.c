@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What guests of KVM expect of their hypervisor: clock pages, steal time, PV EOI, hypercalls. Numbers and layouts are those of the KVM ABI. */
+/* What guests of KVM expect of their hypervisor: clock pages, steal time, PV EOI, hypercalls. Numbers and layouts are
+ * those of the KVM ABI. */
 #include <time.h>
 
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
-enum { KVM_HC_VAPIC_POLL_IRQ = 1, KVM_HC_KICK_CPU = 5, KVM_HC_CLOCK_PAIRING = 9, KVM_HC_SEND_IPI = 10, KVM_HC_SCHED_YIELD = 11 };
+enum {
+	KVM_HC_VAPIC_POLL_IRQ = 1,
+	KVM_HC_KICK_CPU = 5,
+	KVM_HC_CLOCK_PAIRING = 9,
+	KVM_HC_SEND_IPI = 10,
+	KVM_HC_SCHED_YIELD = 11
+};
 #define KVM_EPERM      1
 #define KVM_EOPNOTSUPP 95
 
@@ -144,7 +151,8 @@ static uint64_t send_ipi(struct emu_vcpu *c, uint64_t low, uint64_t high, uint32
 	uint64_t count = 0;
 
 	for (unsigned i = 0; i < 2 * half; i++) {
-		struct vc_lapic_message m = {.dest = lowest + i, .delivery = icr >> 8 & 7, .vector = icr & 0xff, .assert = 1, .source = -1};
+		struct vc_lapic_message m = {
+		    .dest = lowest + i, .delivery = icr >> 8 & 7, .vector = icr & 0xff, .assert = 1, .source = -1};
 
 		if (((i < half ? low : high) >> (i % half) & 1) && vc_lapics_deliver(c->bvm->lapics, &m) >= 0)
 			count++;
@@ -182,7 +190,8 @@ void emu_hypercall(struct emu_vcpu *c)
 {
 	uint64_t mask = c->mode == EMU_MODE_64 ? UINT64_MAX : UINT32_MAX;
 	uint64_t number = c->s.gpr[VC_RAX] & mask, result;
-	uint64_t args[4] = {c->s.gpr[VC_RBX] & mask, c->s.gpr[VC_RCX] & mask, c->s.gpr[VC_RDX] & mask, c->s.gpr[VC_RSI] & mask};
+	uint64_t args[4] = {c->s.gpr[VC_RBX] & mask, c->s.gpr[VC_RCX] & mask, c->s.gpr[VC_RDX] & mask,
+	                    c->s.gpr[VC_RSI] & mask};
 	bool kvm = emu_has(c, VC_F_KVM_CLOCKSOURCE2) || emu_has(c, VC_F_KVM_PV_UNHALT) || emu_has(c, VC_F_KVM_PV_SEND_IPI);
 
 	if (kvm && c->cpl != 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Between vcpu.c, vm.c, msr.c, pv.c, bus.c, mmu/ and event.c, segment.c, task.c, far.c, system*.c: what the engine's contract (emu.h) does not need.
+ * Between vcpu.c, vm.c, msr.c, pv.c, bus.c, mmu/ and event.c, segment.c, task.c, far.c, system*.c: what the engine's
+ * contract (emu.h) does not need.
  */
 #ifndef VC_EMU_VCPU_H
 #define VC_EMU_VCPU_H
@@ -37,7 +38,8 @@ struct emu_sys {
 	struct vcore_debug debug; /* vcore_vcpu_set_debug(); flags 0: off */
 	uint64_t dr[4], dr7;      /* breakpoints in force: the guest's, or the program's */
 	bool step_always;         /* breakpoints are armed: one instruction at a time */
-	bool trap_flag_spent;     /* the instruction cleared TF by entering a handler (INT n, SYSCALL): no single-step trap behind it */
+	bool trap_flag_spent;     /* the instruction cleared TF by entering a handler (INT n, SYSCALL): no single-step trap
+	                             behind it */
 	bool skip_break;          /* the instruction breakpoint at s.rip was reported to the program already */
 
 	/* interrupts */
@@ -50,15 +52,15 @@ struct emu_sys {
 	/* accesses completed by an instruction that had to leave for the program */
 	struct emu_done_access *done; /* EMU_DONE_MAX entries, made at the first use */
 	unsigned done_count, done_next;
-	bool answer_wanted;       /* the last entry's answer comes with the next run */
-	bool restarting;          /* the next instruction is the one that left */
-	bool never_leave;         /* vc_emu_step(): nobody could take the exit */
-	struct {                  /* which execution of which instruction they are of */
+	bool answer_wanted; /* the last entry's answer comes with the next run */
+	bool restarting;    /* the next instruction is the one that left */
+	bool never_leave;   /* vc_emu_step(): nobody could take the exit */
+	struct {            /* which execution of which instruction they are of */
 		uint64_t icount, rip, rcx;
 	} done_by;
 
-	unsigned pauses;  /* PAUSE instructions since the thread last gave way */
-	bool give_way;    /* ... enough of them: let another thread run */
+	unsigned pauses; /* PAUSE instructions since the thread last gave way */
+	bool give_way;   /* ... enough of them: let another thread run */
 
 	/* steal time: host clocks when it was last looked at */
 	uint64_t steal_wall, steal_cpu;
@@ -75,6 +77,7 @@ static inline bool emu_has(const struct emu_vcpu *c, enum vc_feature feature)
 {
 	return vc_feature_has(&c->bvcpu->cpuid.features, feature);
 }
+/* ---- state.c ---- */
 /* A new emulated vcpu around v, for emu_set_state(); and its end. Does not touch v->priv. */
 int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu);
 void emu_vcpu_free(struct emu_vcpu *c);
@@ -95,12 +98,13 @@ void emu_backend_probe(struct vcore_backend_info *info);
 
 /* ---- bus.c ---- */
 /*
- * One access to a bus, for port and MMIO accesses and hypercalls (args: RBX, RCX, RDX, RSI; else NULL). Reads and hypercalls return the value. Steps out of the
- * gate, so no pointer into guest memory may be kept across it. May leave for the program (emu_leave): then the instruction is executed
- * again with the program's answer, and accesses that it has completed are not repeated.
+ * One access to a bus, for port and MMIO accesses and hypercalls (args: RBX, RCX, RDX, RSI; else NULL). Reads and
+ * hypercalls return the value. Steps out of the gate, so no pointer into guest memory may be kept across it. May leave
+ * for the program (emu_leave): then the instruction is executed again with the program's answer, and accesses that it
+ * has completed are not repeated.
  */
-uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write, uint64_t value,
-                        const uint64_t *args);
+uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write,
+                        uint64_t value, const uint64_t *args);
 /* The program's answer to the access that the last run left for. */
 void emu_bus_answer(struct emu_vcpu *c, const struct vcore_exit *exit);
 /* The instruction is over: forget its accesses. */

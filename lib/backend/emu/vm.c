@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Backend emu as lib/vm sees it: the vm's part, what follows changes of the memory map, and what guest CPUs can be had. */
+/* Backend emu as lib/vm sees it: the vm's part, what follows changes of the memory map, and what guest CPUs can be had.
+ */
 #include <stdlib.h>
 
 #include "backend/emu/mmu/mmu.h"
@@ -10,7 +11,10 @@
 
 /* ---- changes of the memory map: everybody is outside the gate, so TLBs of other vcpus may be touched ---- */
 
-static struct emu_vcpu *vcpu_at(const struct vc_bvm *vm, uint32_t i) { return vm->vcpu && vm->vcpu[i] ? emu_of(vm->vcpu[i]) : NULL; }
+static struct emu_vcpu *vcpu_at(const struct vc_bvm *vm, uint32_t i)
+{
+	return vm->vcpu && vm->vcpu[i] ? emu_of(vm->vcpu[i]) : NULL;
+}
 
 static void flush_all(struct vc_bvm *vm)
 {
@@ -31,7 +35,10 @@ static int slot_added(void *ctx, struct vc_slot *slot)
 	return 0;
 }
 
-static void slot_removed(void *ctx, struct vc_slot *slot) { flush_all(ctx); }
+static void slot_removed(void *ctx, struct vc_slot *slot)
+{
+	flush_all(ctx);
+}
 
 /* Write tags hide stores from the dirty log. */
 static int drop_writes(struct vc_bvm *vm)
@@ -42,10 +49,16 @@ static int drop_writes(struct vc_bvm *vm)
 	return 0;
 }
 
-static int log_dirty(void *ctx, struct vc_slot *slot, bool enable) { return drop_writes(ctx); }
+static int log_dirty(void *ctx, struct vc_slot *slot, bool enable)
+{
+	return drop_writes(ctx);
+}
 
 /* The log is about to be cleared. */
-static int sync_dirty(void *ctx, struct vc_slot *slot) { return drop_writes(ctx); }
+static int sync_dirty(void *ctx, struct vc_slot *slot)
+{
+	return drop_writes(ctx);
+}
 
 static void written(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length)
 {
@@ -60,11 +73,11 @@ static void written(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t leng
 }
 
 static const struct vc_mem_listener listener = {
-	.add = slot_added,
-	.remove = slot_removed,
-	.log_dirty = log_dirty,
-	.sync_dirty = sync_dirty,
-	.written = written,
+    .add = slot_added,
+    .remove = slot_removed,
+    .log_dirty = log_dirty,
+    .sync_dirty = sync_dirty,
+    .written = written,
 };
 
 /* ---- the vm ---- */
@@ -109,16 +122,19 @@ static void clock_changed(struct vc_bvm *vm)
 /* ---- the guest CPU ---- */
 
 /* Given by the interpreter alone, whatever the host has. */
+/* clang-format off */
 static const uint8_t software_features[] = {
-	VC_F_FPU,      VC_F_VME,      VC_F_DE,         VC_F_PSE,      VC_F_TSC,     VC_F_MSR,     VC_F_PAE,      VC_F_MCE,
-	VC_F_CX8,      VC_F_APIC,     VC_F_SEP,        VC_F_MTRR,     VC_F_PGE,     VC_F_MCA,     VC_F_CMOV,     VC_F_PAT,
-	VC_F_PSE36,    VC_F_CLFSH,    VC_F_FXSR,       VC_F_HTT,      VC_F_PCID,    VC_F_X2APIC,  VC_F_MOVBE,    VC_F_TSC_DEADLINE,
-	VC_F_ARAT,     VC_F_FSGSBASE, VC_F_TSC_ADJUST, VC_F_SMEP,     VC_F_ERMS,    VC_F_INVPCID, VC_F_SMAP,     VC_F_CLFLUSHOPT,
-	VC_F_CLWB,     VC_F_UMIP,     VC_F_LA57,       VC_F_RDPID,    VC_F_FSRM,    VC_F_LAHF,    VC_F_SYSCALL,  VC_F_NX,
-	VC_F_PDPE1GB,  VC_F_RDTSCP,   VC_F_LM,         VC_F_INVTSC,   VC_F_HYPERVISOR, VC_F_PREFETCHW,
-	VC_F_KVM_CLOCKSOURCE2, VC_F_KVM_NOP_IO, VC_F_KVM_STEAL_TIME, VC_F_KVM_PV_EOI, VC_F_KVM_PV_UNHALT, VC_F_KVM_PV_SEND_IPI,
-	VC_F_KVM_STABLE_CLOCK,
+	VC_F_FPU, VC_F_VME, VC_F_DE, VC_F_PSE, VC_F_TSC, VC_F_MSR, VC_F_PAE, VC_F_MCE, VC_F_CX8, VC_F_APIC, VC_F_SEP,
+	VC_F_MTRR, VC_F_PGE, VC_F_MCA, VC_F_CMOV, VC_F_PAT, VC_F_PSE36, VC_F_CLFSH, VC_F_FXSR, VC_F_HTT,
+	VC_F_PCID, VC_F_X2APIC, VC_F_MOVBE, VC_F_TSC_DEADLINE, VC_F_HYPERVISOR, VC_F_ARAT,
+	VC_F_FSGSBASE, VC_F_TSC_ADJUST, VC_F_SMEP, VC_F_ERMS, VC_F_INVPCID, VC_F_SMAP, VC_F_CLFLUSHOPT, VC_F_CLWB,
+	VC_F_UMIP, VC_F_LA57, VC_F_RDPID, VC_F_FSRM, VC_F_POPCNT, VC_F_BMI1, VC_F_BMI2, VC_F_ADX, VC_F_LZCNT,
+	VC_F_RDRAND, VC_F_RDSEED, VC_F_XSAVE, VC_F_XSAVEOPT, VC_F_XSAVEC, VC_F_XGETBV1, VC_F_XSAVES,
+	VC_F_LAHF, VC_F_PREFETCHW, VC_F_SYSCALL, VC_F_NX, VC_F_PDPE1GB, VC_F_RDTSCP, VC_F_LM, VC_F_INVTSC,
+	VC_F_KVM_CLOCKSOURCE2, VC_F_KVM_NOP_IO, VC_F_KVM_STEAL_TIME, VC_F_KVM_PV_EOI, VC_F_KVM_PV_UNHALT,
+	VC_F_KVM_PV_SEND_IPI, VC_F_KVM_STABLE_CLOCK,
 };
+/* clang-format on */
 
 /* The host has them, the interpreter does not: no protection keys; MWAIT would not see stores of other vcpus. */
 static const uint8_t missing_features[] = {VC_F_PKU, VC_F_MONITOR};
@@ -135,21 +151,21 @@ static int cpu_features(struct vc_feature_set *features, uint32_t *phys_bits)
 }
 
 const struct vc_backend vc_backend_emu = {
-	.name = "emu",
-	.id = VCORE_BACKEND_EMU,
-	.probe = emu_backend_probe,
-	.cpu_features = cpu_features,
-	.vm_create = vm_create,
-	.vm_destroy = vm_destroy,
-	.vcpu_create = emu_backend_vcpu_create,
-	.vcpu_destroy = emu_backend_vcpu_destroy,
-	.run = emu_backend_run,
-	.notify = emu_backend_notify,
-	.get_state = emu_backend_get_state,
-	.set_state = emu_backend_set_state,
-	.get_msr = emu_backend_get_msr,
-	.set_msr = emu_backend_set_msr,
-	.set_debug = emu_backend_set_debug,
-	.interrupt = emu_backend_interrupt,
-	.clock_changed = clock_changed,
+    .name = "emu",
+    .id = VCORE_BACKEND_EMU,
+    .probe = emu_backend_probe,
+    .cpu_features = cpu_features,
+    .vm_create = vm_create,
+    .vm_destroy = vm_destroy,
+    .vcpu_create = emu_backend_vcpu_create,
+    .vcpu_destroy = emu_backend_vcpu_destroy,
+    .run = emu_backend_run,
+    .notify = emu_backend_notify,
+    .get_state = emu_backend_get_state,
+    .set_state = emu_backend_set_state,
+    .get_msr = emu_backend_get_msr,
+    .set_msr = emu_backend_set_msr,
+    .set_debug = emu_backend_set_debug,
+    .interrupt = emu_backend_interrupt,
+    .clock_changed = clock_changed,
 };

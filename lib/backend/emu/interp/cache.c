@@ -163,12 +163,14 @@ static struct interp_block *allocate(struct interp *it)
 }
 
 /* Bytes of the block are used; what follows starts a cache line. */
-static void commit(struct interp *it, struct interp_block *b, const uint8_t *end)
+static void commit(struct emu_vcpu *c, struct interp_block *b, const uint8_t *end)
 {
+	struct interp *it = c->interp;
 	struct interp_block **bucket = &it->hash[interp_hash(b->gpa, b->key)];
 	it->used = VC_ALIGN_UP((size_t)(end - it->arena), (size_t)64);
 	b->next = *bucket;
 	*bucket = b;
+	atomic_fetch_add_explicit(&c->bvcpu->blocks, 1, memory_order_relaxed);
 }
 
 static void number(struct interp_block *b)
@@ -232,7 +234,7 @@ static struct interp_block *make(struct emu_vcpu *c, const struct code *code)
 	atomic_fetch_add_explicit(&c->bvcpu->blocks, 1, memory_order_relaxed);
 	b->raw = (uint32_t)(end - (uint8_t *)b);
 	memcpy(end, d.code, d.bytes);
-	commit(it, b, end + d.bytes);
+	commit(c, b, end + d.bytes);
 	return b;
 }
 
@@ -272,7 +274,7 @@ static struct interp_block *make_crossing(struct emu_vcpu *c, const struct code 
 	end = (uint8_t *)place.keep;
 	b->raw = (uint32_t)(end - (uint8_t *)b);
 	memcpy(end, bytes, n.len);
-	commit(it, b, end + n.len);
+	commit(c, b, end + n.len);
 	return b;
 }
 

@@ -33,7 +33,8 @@ static void check_alignment(const struct emu_vcpu *c, uint64_t linear, unsigned 
 		emu_raise_error((struct emu_vcpu *)c, VC_AC, 0);
 }
 
-static void translate_or_raise(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page)
+static void translate_or_raise(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by,
+                               struct emu_page *page)
 {
 	uint32_t error;
 
@@ -57,7 +58,8 @@ static void split(struct emu_vcpu *c, uint64_t linear, unsigned size, enum emu_p
 }
 
 /* Translate all of an access, or raise its fault: nothing has happened then. */
-static void resolve(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write, enum emu_privilege by, struct span *s)
+static void resolve(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write, enum emu_privilege by,
+                    struct span *s)
 {
 	split(c, linear, size, by, s);
 	for (unsigned i = 0; i < s->count; i++)
@@ -103,7 +105,10 @@ static void lapic_write(struct emu_vcpu *c, uint32_t offset, unsigned size, uint
 }
 
 /* The bus knows accesses of 1, 2, 4 and 8 bytes. */
-static unsigned bus_width(unsigned left) { return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
+static unsigned bus_width(unsigned left)
+{
+	return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
 
 uint64_t emu_mmio_read(struct emu_vcpu *c, uint64_t gpa, unsigned size)
 {
@@ -218,7 +223,8 @@ static void write_part(struct emu_vcpu *c, const struct emu_page *p, uint64_t li
 	}
 }
 
-/* A store into the block that is being executed: nothing of that block behind this instruction may be executed any more. */
+/* A store into the block that is being executed: nothing of that block behind this instruction may be executed any
+ * more. */
 static void check_own_code(struct emu_vcpu *c, const struct span *s)
 {
 	for (unsigned i = 0; i < s->count && !c->stepping; i++) {
@@ -382,8 +388,8 @@ void *emu_span(struct emu_vcpu *c, uint64_t linear, bool write, unsigned *bytes)
 /* ---- read-modify-write, the slow way ---- */
 
 /*
- * Hold the gate while a locked access that needs several machine accesses goes on. The wait for it lets others change anything: translate again, and if
- * that faults now, let go and begin anew.
+ * Hold the gate while a locked access that needs several machine accesses goes on. The wait for it lets others change
+ * anything: translate again, and if that faults now, let go and begin anew.
  */
 static bool hold_gate(struct emu_vcpu *c, struct span *s)
 {
@@ -392,7 +398,8 @@ static bool hold_gate(struct emu_vcpu *c, struct span *s)
 	vc_gate_begin(c->bvm->gate, &c->bvcpu->pass);
 	emu_inside_again(c);
 	for (unsigned i = 0; i < s->count; i++) {
-		if (!emu_translate(c, s->part[i].linear, true, EMU_BY_CPL, &s->part[i].page, &error) || !is_memory(&s->part[i].page, true)) {
+		if (!emu_translate(c, s->part[i].linear, true, EMU_BY_CPL, &s->part[i].page, &error) ||
+		    !is_memory(&s->part[i].page, true)) {
 			vc_gate_end(c->bvm->gate, &c->bvcpu->pass);
 			emu_inside_again(c);
 			return false;

@@ -2,10 +2,11 @@
 /*
  * Code: fetching it, and noticing when it is written.
  *
- * A page with decoded code has bits set in its code_mask, and then no vcpu holds a write tag for it, so that every store to it takes the slow path. That
- * makes decoded blocks stale (generation) when it hits a marked chunk. No store may slip through between marking and reading the bytes:
- *   - a store through a write tag: the marker waits until every vcpu has dropped its tags. A filler sets EMU_PAGE_WRITABLE, then reads the mask; a
- *     marker sets the mask, then reads the flag. One of them sees the other.
+ * A page with decoded code has bits set in its code_mask, and then no vcpu holds a write tag for it, so that every
+ * store to it takes the slow path. That makes decoded blocks stale (generation) when it hits a marked chunk. No store
+ * may slip through between marking and reading the bytes:
+ *   - a store through a write tag: the marker waits until every vcpu has dropped its tags. A filler sets
+ * EMU_PAGE_WRITABLE, then reads the mask; a marker sets the mask, then reads the flag. One of them sees the other.
  *   - a store in the slow path: it stores, then reads the mask; the marker sets the mask, then reads the bytes.
  */
 #include <sched.h>
@@ -53,7 +54,8 @@ static struct emu_itlb_entry *fill(struct emu_vcpu *c, uint64_t linear, struct e
 	return entry;
 }
 
-const uint8_t *emu_fetch(struct emu_vcpu *c, uint64_t linear, unsigned *available, uint64_t *gpa, struct vc_page_info **page)
+const uint8_t *emu_fetch(struct emu_vcpu *c, uint64_t linear, unsigned *available, uint64_t *gpa,
+                         struct vc_page_info **page)
 {
 	struct emu_itlb_entry *e = &c->mmu->itlb[(linear >> 12) & (EMU_ITLB_SIZE - 1)];
 	unsigned offset = linear & (VC_PAGE_SIZE - 1);
@@ -104,7 +106,8 @@ static void pause_a_little(unsigned round)
 		sched_yield();
 }
 
-/* Have every vcpu drop its write tags, and wait until it has done so or is outside the gate, where it drops them before it comes in. */
+/* Have every vcpu drop its write tags, and wait until it has done so or is outside the gate, where it drops them before
+ * it comes in. */
 static void drop_write_everywhere(struct emu_vcpu *c, uint64_t gpa)
 {
 	struct vc_bvm *vm = c->bvm;
@@ -118,7 +121,8 @@ static void drop_write_everywhere(struct emu_vcpu *c, uint64_t gpa)
 
 		if (!other || other == c->bvcpu)
 			continue;
-		for (unsigned round = 0; (atomic_load(&other->requests) & EMU_REQ_DROP_WRITES) && atomic_load(&other->pass.inside); round++) {
+		for (unsigned round = 0;
+		     (atomic_load(&other->requests) & EMU_REQ_DROP_WRITES) && atomic_load(&other->pass.inside); round++) {
 			emu_inside_again(c);
 			pause_a_little(round);
 		}

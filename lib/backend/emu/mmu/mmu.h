@@ -2,12 +2,13 @@
 /*
  * Inside mmu/: address spaces, contexts, and the tables behind the engine's TLB.
  *
- * A context is a number from 1 to EMU_CTX_LIMIT - 1 that stands in a tag for an address space seen with a privilege. To flush is to forget the
- * number and take a new one; when they run out, every table is cleared. 0 is never a context, so a zeroed table is an empty one.
+ * A context is a number from 1 to EMU_CTX_LIMIT - 1 that stands in a tag for an address space seen with a privilege. To
+ * flush is to forget the number and take a new one; when they run out, every table is cleared. 0 is never a context, so
+ * a zeroed table is an empty one.
  *
- * Lower-half addresses have contexts of their space (a PCID). Upper-half ones are shared by all spaces, because kernels map
- * themselves there with global pages: the few translations that are not global are listed and killed when the space changes. A guest that has
- * too many of those is switched to upper contexts per space.
+ * Lower-half addresses have contexts of their space (a PCID). Upper-half ones are shared by all spaces, because kernels
+ * map themselves there with global pages: the few translations that are not global are listed and killed when the space
+ * changes. A guest that has too many of those is switched to upper contexts per space.
  */
 #ifndef VC_EMU_MMU_H
 #define VC_EMU_MMU_H
@@ -29,19 +30,19 @@
 struct emu_space {
 	uint16_t pcid;
 	bool used;
-	bool split;       /* supervisor pages in the lower half: user and supervisor cannot share a context there */
-	uint16_t walk;    /* context of page tables (struct emu_table_entry) and of lower-half fetches */
-	uint16_t user;    /* lower half, CPL 3; also supervisor where rights to user pages are the same */
-	uint16_t super;   /* lower half, supervisor, user pages allowed */
-	uint16_t smap;    /* lower half, supervisor, user pages forbidden */
+	bool split;     /* supervisor pages in the lower half: user and supervisor cannot share a context there */
+	uint16_t walk;  /* context of page tables (struct emu_table_entry) and of lower-half fetches */
+	uint16_t user;  /* lower half, CPL 3; also supervisor where rights to user pages are the same */
+	uint16_t super; /* lower half, supervisor, user pages allowed */
+	uint16_t smap;  /* lower half, supervisor, user pages forbidden */
 	uint16_t upper_user, upper_super; /* while upper contexts are per space */
 };
 
 /* Second-level TLB: 4 ways a set, the set chosen by the page alone. */
 #define EMU_L2_SETS 256u
 #define EMU_L2_WAYS 4u
-#define EMU_L2_W 1u /* in the low bits of gpa: this context may write */
-#define EMU_L2_D 2u /* ... and the dirty bit is set */
+#define EMU_L2_W    1u /* in the low bits of gpa: this context may write */
+#define EMU_L2_D    2u /* ... and the dirty bit is set */
 struct emu_l2_entry {
 	uint64_t tag;
 	uint64_t gpa;         /* of the page | EMU_L2_* */
@@ -51,8 +52,8 @@ struct emu_l2_entry {
 /* Page tables and large pages by 2 MiB of linear address: what makes a fill one memory access or none. */
 #define EMU_TABLES 64u
 struct emu_table_entry {
-	uint64_t tag;  /* linear & ~(2 MiB - 1) | space's walk context */
-	uint64_t gpa;  /* page table, or the 2 MiB piece of a large page */
+	uint64_t tag; /* linear & ~(2 MiB - 1) | space's walk context */
+	uint64_t gpa; /* page table, or the 2 MiB piece of a large page */
 	uint8_t rights;
 	bool large, global, dirty;
 };
@@ -71,34 +72,34 @@ struct emu_itlb_entry {
 
 struct emu_mmu {
 	struct vc_paging paging;
-	uint64_t key;        /* of the control bits that translations depend on; a change flushes */
+	uint64_t key; /* of the control bits that translations depend on; a change flushes */
 	bool pdptes_loaded;
-	bool user_shares;    /* WP: a supervisor that may touch user pages has the user's rights to them */
-	bool slow_data;      /* alignment checks: no tags, so that every access comes to the slow path */
+	bool user_shares; /* WP: a supervisor that may touch user pages has the user's rights to them */
+	bool slow_data;   /* alignment checks: no tags, so that every access comes to the slow path */
 
 	uint64_t context[2]; /* c->ctx, or what it would be but for slow_data */
 	uint16_t next_context;
-	uint32_t epoch;      /* grows when contexts ran out and began anew */
+	uint32_t epoch; /* grows when contexts ran out and began anew */
 	struct emu_space space[EMU_SPACES], *current;
 	unsigned next_space;
 	uint16_t upper_user, upper_super;
-	bool upper_private;                 /* upper contexts are per space */
-	uint64_t local[EMU_LOCAL_MAX];      /* upper-half pages that are not global */
-	unsigned local_count;               /* EMU_LOCAL_MAX + 1: more than fit */
+	bool upper_private;            /* upper contexts are per space */
+	uint64_t local[EMU_LOCAL_MAX]; /* upper-half pages that are not global */
+	unsigned local_count;          /* EMU_LOCAL_MAX + 1: more than fit */
 
 	uint64_t fetch_context[2]; /* by bit 63 of the address; see emu_fetch_tag() */
 	/* Bloom filters of the 2 MiB and 1 GiB regions that were filled from large pages: what INVLPG must look for */
 	uint64_t large_filter[EMU_LARGE_FILTER / 64];
 	uint64_t huge_filter[EMU_HUGE_FILTER / 64];
 
-	unsigned watch_count;      /* data breakpoints: pages that get no tags */
+	unsigned watch_count; /* data breakpoints: pages that get no tags */
 	struct {
 		uint64_t address;
 		uint8_t length, index;
 		bool read;
 	} watch[4];
 
-	bool exclusive;            /* emu_rmw_slow_begin holds the gate */
+	bool exclusive; /* emu_rmw_slow_begin holds the gate */
 	uint64_t fills;
 	struct vc_slot *last_slot;
 
@@ -122,9 +123,11 @@ enum emu_privilege { EMU_BY_CPL, EMU_SUPERVISOR /* implicit: descriptor tables, 
 /* Recompute c->ctx and the fetch contexts; flushes when paging's control bits changed. Part of emu_mode_changed(). */
 void emu_mmu_mode_changed(struct emu_vcpu *c);
 /*
- * Translate the page of a data access and fill the TLB with it. False: would fault; the error code of #PF is in *error. The address must be canonical.
+ * Translate the page of a data access and fill the TLB with it. False: would fault; the error code of #PF is in *error.
+ * The address must be canonical.
  */
-bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page, uint32_t *error);
+bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page,
+                   uint32_t *error);
 /* The PDPTEs in force, loading them if that has not been done since CR3 or the state was set. */
 void emu_need_pdptes(struct emu_vcpu *c);
 /* Read the PDPTEs at cr3 for PAE paging by `state`. False: #GP(0). */

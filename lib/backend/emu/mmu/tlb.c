@@ -5,13 +5,12 @@
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
-#define LARGE_SIZE  VC_MIB(2)
-#define LARGE_MASK  (~(LARGE_SIZE - 1))
-#define HUGE_MASK   (~(VC_GIB(1) - 1))
-#define FETCH_USER  (1ull << 62) /* canonical addresses have bit 62 = bit 63: free to mark user fetches */
-#define CONTROL_CR0 (VC_CR0_PG | VC_CR0_WP)
-#define CONTROL_CR4                                                                                                    \
-	(VC_CR4_PSE | VC_CR4_PAE | VC_CR4_PGE | VC_CR4_LA57 | VC_CR4_PCIDE | VC_CR4_SMEP | VC_CR4_SMAP)
+#define LARGE_SIZE   VC_MIB(2)
+#define LARGE_MASK   (~(LARGE_SIZE - 1))
+#define HUGE_MASK    (~(VC_GIB(1) - 1))
+#define FETCH_USER   (1ull << 62) /* canonical addresses have bit 62 = bit 63: free to mark user fetches */
+#define CONTROL_CR0  (VC_CR0_PG | VC_CR0_WP)
+#define CONTROL_CR4  (VC_CR4_PSE | VC_CR4_PAE | VC_CR4_PGE | VC_CR4_LA57 | VC_CR4_PCIDE | VC_CR4_SMEP | VC_CR4_SMAP)
 #define CONTROL_EFER (VC_EFER_LMA | VC_EFER_NXE)
 
 int emu_mmu_new(struct emu_vcpu *c)
@@ -212,12 +211,25 @@ static void kill_region(struct emu_vcpu *c, uint64_t start, uint64_t mask)
 }
 
 /* Filters: a bit is set when something was filled from a large page in a region with that hash. */
-static unsigned large_hash(uint64_t linear) { return (unsigned)(linear >> 21 ^ linear >> 33) & (EMU_LARGE_FILTER - 1); }
-static unsigned huge_hash(uint64_t linear) { return (unsigned)(linear >> 30 ^ linear >> 39) & (EMU_HUGE_FILTER - 1); }
-static void filter_set(uint64_t *filter, unsigned bit) { filter[bit / 64] |= 1ull << (bit % 64); }
-static bool filter_has(const uint64_t *filter, unsigned bit) { return filter[bit / 64] >> (bit % 64) & 1; }
+static unsigned large_hash(uint64_t linear)
+{
+	return (unsigned)(linear >> 21 ^ linear >> 33) & (EMU_LARGE_FILTER - 1);
+}
+static unsigned huge_hash(uint64_t linear)
+{
+	return (unsigned)(linear >> 30 ^ linear >> 39) & (EMU_HUGE_FILTER - 1);
+}
+static void filter_set(uint64_t *filter, unsigned bit)
+{
+	filter[bit / 64] |= 1ull << (bit % 64);
+}
+static bool filter_has(const uint64_t *filter, unsigned bit)
+{
+	return filter[bit / 64] >> (bit % 64) & 1;
+}
 
-/* INVLPG also drops all paging-structure caches of the PCID (SDM 4.10.4.1); and every piece of a large page that holds the address. */
+/* INVLPG also drops all paging-structure caches of the PCID (SDM 4.10.4.1); and every piece of a large page that holds
+ * the address. */
 void emu_tlb_flush_page(struct emu_vcpu *c, uint64_t linear)
 {
 	struct emu_mmu *m = c->mmu;
@@ -347,7 +359,10 @@ bool emu_walk(struct emu_vcpu *c, uint64_t linear, uint32_t access, bool ac, str
 		return vc_page_walk(&m->paging, linear, access, ac, true, w);
 	if (t->tag == tag && t->large) {
 		if (vc_page_allows(&m->paging, t->rights, access, ac) && (t->dirty || !(access & VC_PF_W))) {
-			*w = (struct vc_walk){.gpa = t->gpa | (linear & (LARGE_SIZE - 1)), .rights = t->rights, .shift = 21, .global = t->global,
+			*w = (struct vc_walk){.gpa = t->gpa | (linear & (LARGE_SIZE - 1)),
+			                      .rights = t->rights,
+			                      .shift = 21,
+			                      .global = t->global,
 			                      .dirty = t->dirty};
 			return true;
 		}
@@ -360,8 +375,12 @@ bool emu_walk(struct emu_vcpu *c, uint64_t linear, uint32_t access, bool ac, str
 	if (w->shift == 12) {
 		*t = (struct emu_table_entry){.tag = tag, .gpa = w->table, .rights = w->table_rights};
 	} else {
-		*t = (struct emu_table_entry){.tag = tag, .gpa = w->gpa & LARGE_MASK, .rights = w->rights, .large = true,
-		                              .global = w->global, .dirty = w->dirty};
+		*t = (struct emu_table_entry){.tag = tag,
+		                              .gpa = w->gpa & LARGE_MASK,
+		                              .rights = w->rights,
+		                              .large = true,
+		                              .global = w->global,
+		                              .dirty = w->dirty};
 		if (w->shift == 30)
 			filter_set(m->huge_filter, huge_hash(linear));
 		else
@@ -379,8 +398,8 @@ static bool watched(const struct emu_mmu *m, uint64_t linear)
 }
 
 /*
- * Whether stores may go to the page without being looked at. The flag is set before the mask is read, and a marker of code does it the other way round:
- * one of them sees the other (see emu_code_mark).
+ * Whether stores may go to the page without being looked at. The flag is set before the mask is read, and a marker of
+ * code does it the other way round: one of them sees the other (see emu_code_mark).
  */
 static bool may_write_freely(struct vc_page_info *info)
 {
@@ -391,7 +410,8 @@ static bool may_write_freely(struct vc_page_info *info)
 	return atomic_load(&info->code_mask) == 0;
 }
 
-static void fill_first_level(struct emu_vcpu *c, uint64_t linear, uint64_t tag, bool write, unsigned l2_flags, const struct emu_page *page)
+static void fill_first_level(struct emu_vcpu *c, uint64_t linear, uint64_t tag, bool write, unsigned l2_flags,
+                             const struct emu_page *page)
 {
 	struct emu_tlb_entry *e = emu_tlb_at(c, linear);
 	struct vc_slot *slot = page->slot;
@@ -457,7 +477,8 @@ static void insert(struct emu_mmu *m, uint64_t linear, const struct emu_l2_entry
 }
 
 /* The context that a translation may be kept under, or 0. */
-static uint64_t context_for(struct emu_vcpu *c, uint64_t linear, bool supervisor, enum emu_privilege by, const struct vc_walk *w)
+static uint64_t context_for(struct emu_vcpu *c, uint64_t linear, bool supervisor, enum emu_privilege by,
+                            const struct vc_walk *w)
 {
 	struct emu_mmu *m = c->mmu;
 	unsigned half = linear >> 63;
@@ -473,7 +494,8 @@ static uint64_t context_for(struct emu_vcpu *c, uint64_t linear, bool supervisor
 	return by == EMU_SUPERVISOR ? c->ctx_super[half] : m->context[half];
 }
 
-static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page, uint32_t *error)
+static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page,
+                 uint32_t *error)
 {
 	struct emu_mmu *m = c->mmu;
 	bool supervisor = by == EMU_SUPERVISOR || c->cpl != 3;
@@ -493,13 +515,15 @@ static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privi
 	number = context_for(c, linear, supervisor, by, &w);
 	if (!number)
 		return true;
-	entry = (struct emu_l2_entry){.tag = (linear & VC_PAGE_MASK) | number, .gpa = page->gpa | flags, .slot = page->slot};
+	entry =
+	    (struct emu_l2_entry){.tag = (linear & VC_PAGE_MASK) | number, .gpa = page->gpa | flags, .slot = page->slot};
 	insert(m, linear, &entry);
 	fill_first_level(c, linear, entry.tag, write, flags, page);
 	return true;
 }
 
-bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page, uint32_t *error)
+bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page,
+                   uint32_t *error)
 {
 	struct emu_mmu *m = c->mmu;
 	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
