@@ -557,9 +557,14 @@ START_TEST(long_mode_inner)
 	ck_assert_uint_eq(m->c->s.seg[VC_SS].unusable, 1);
 	ck_assert_uint_eq(m->c->cpl, 0);
 
+	/* GS of ring 0 is taken away, but not its base, which is another matter in 64-bit mode */
+	emu_segment_fill(&m->c->s.seg[VC_GS], DATA0, get_desc(m, DATA0));
+	m->c->s.seg[VC_GS].base = 0xffff800000001000;
 	*gpr(m, VC_RSP) += 8;
 	ck_ran(RUN(m, 0x48, 0xcf));
 	ck_assert_uint_eq(m->c->cpl, 3);
+	ck_assert_uint_eq(sel(m, VC_GS), 0);
+	ck_assert_uint_eq(m->c->s.seg[VC_GS].base, 0xffff800000001000);
 	ck_assert_uint_eq(sel(m, VC_SS), UDATA);
 	ck_assert_uint_eq(*gpr(m, VC_RSP), STACK3);
 }

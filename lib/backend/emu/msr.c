@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Model-specific registers (SDM vol. 4; AMD APM vol. 2, appendix A; KVM ABI). One table; a register with rules of its
- * own has functions. */
+/* Model-specific registers (SDM vol. 4; AMD APM vol. 2, appendix A; KVM ABI). One table; a register with rules of its own has functions. */
 #include <errno.h>
 #include <stddef.h>
 
@@ -111,8 +110,8 @@ static int write_lapic(struct emu_vcpu *c, uint32_t index, uint64_t value)
 
 static int write_efer(struct emu_vcpu *c, uint32_t index, uint64_t value)
 {
-	uint64_t allowed = VC_EFER_LMA | (emu_has(c, VC_F_SYSCALL) ? VC_EFER_SCE : 0) |
-	                   (emu_has(c, VC_F_LM) ? VC_EFER_LME : 0) | (emu_has(c, VC_F_NX) ? VC_EFER_NXE : 0);
+	uint64_t allowed = VC_EFER_LMA | (emu_has(c, VC_F_SYSCALL) ? VC_EFER_SCE : 0) | (emu_has(c, VC_F_LM) ? VC_EFER_LME : 0) |
+	                   (emu_has(c, VC_F_NX) ? VC_EFER_NXE : 0);
 
 	if (value & ~allowed)
 		return -EINVAL;
@@ -123,10 +122,7 @@ static int write_efer(struct emu_vcpu *c, uint32_t index, uint64_t value)
 	return 0;
 }
 
-static enum vc_sreg base_segment(uint32_t index)
-{
-	return index == 0xc0000100 ? VC_FS : VC_GS;
-}
+static enum vc_sreg base_segment(uint32_t index) { return index == 0xc0000100 ? VC_FS : VC_GS; }
 
 static int read_base(struct emu_vcpu *c, uint32_t index, uint64_t *value)
 {
@@ -149,8 +145,7 @@ static int write_mtrr_var(struct emu_vcpu *c, uint32_t index, uint64_t value)
 	uint64_t address = ((1ull << c->bvcpu->cpuid.phys_bits) - 1) & VC_PAGE_MASK;
 	bool is_mask = index & 1;
 
-	if (is_mask ? value & ~(address | 0x800)
-	            : (value & ~(address | 0xff)) || (value & 0xff) > 7 || !(MTRR_TYPES >> (value & 7) & 1))
+	if (is_mask ? value & ~(address | 0x800) : (value & ~(address | 0xff)) || (value & 0xff) > 7 || !(MTRR_TYPES >> (value & 7) & 1))
 		return -EINVAL;
 	c->s.mtrr_var[index - 0x200] = value;
 	return 0;
@@ -331,15 +326,9 @@ static int write_msr(struct emu_vcpu *c, uint32_t index, uint64_t value)
 	return m->kind == CUSTOM ? m->write(c, index, value) : write_field(c, m, index, value);
 }
 
-int emu_rdmsr(struct emu_vcpu *c, uint32_t index, uint64_t *value)
-{
-	return read_msr(c, index, value) < 0 ? -EINVAL : 0;
-}
+int emu_rdmsr(struct emu_vcpu *c, uint32_t index, uint64_t *value) { return read_msr(c, index, value) < 0 ? -EINVAL : 0; }
 
-int emu_wrmsr(struct emu_vcpu *c, uint32_t index, uint64_t value)
-{
-	return write_msr(c, index, value) < 0 ? -EINVAL : 0;
-}
+int emu_wrmsr(struct emu_vcpu *c, uint32_t index, uint64_t value) { return write_msr(c, index, value) < 0 ? -EINVAL : 0; }
 
 int emu_backend_get_msr(struct vc_bvcpu *v, uint32_t index, uint64_t *value)
 {

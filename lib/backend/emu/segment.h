@@ -138,10 +138,19 @@ void emu_desc_check_stack(struct emu_vcpu *c, uint16_t selector, uint64_t raw, u
 /* #GP(0) unless rip is inside the code segment (64-bit: canonical). */
 void emu_check_rip(struct emu_vcpu *c, const struct vc_segment *cs, uint64_t rip);
 
+static inline bool emu_sign_extends(uint64_t linear, unsigned width)
+{
+	return (uint64_t)((int64_t)(linear << (64 - width)) >> (64 - width)) == linear;
+}
+/* For an access in the current paging mode. */
 static inline bool emu_canonical(const struct emu_vcpu *c, uint64_t linear)
 {
-	unsigned shift = c->s.cr4 & VC_CR4_LA57 ? 7 : 16;
-	return (uint64_t)((int64_t)(linear << shift) >> shift) == linear;
+	return emu_sign_extends(linear, c->s.cr4 & VC_CR4_LA57 ? 57 : 48);
+}
+/* For what registers hold: bases of tables and segments, MSRs, INVPCID. By what the CPU can do, whatever the paging mode. */
+static inline bool emu_canonical_register(const struct emu_vcpu *c, uint64_t linear)
+{
+	return emu_sign_extends(linear, vc_feature_has(&c->bvcpu->cpuid.features, VC_F_LA57) ? 57 : 48);
 }
 static inline bool emu_virtual_8086(const struct emu_vcpu *c)
 {

@@ -68,6 +68,9 @@ enum emu_next emu_sys_sysret(struct emu_vcpu *c, const struct emu_insn *i)
 		c->s.rflags |= VC_FLAG_IF;
 	if (c->s.rflags & VC_FLAG_TF || (c->s.rflags & ~old & VC_FLAG_IF && c->sys->interrupt_waiting))
 		c->attention = true;
+	/* A TF that SYSRET sets traps before the first instruction of the user. */
+	if (c->s.rflags & VC_FLAG_TF)
+		c->sys->db_pending |= EMU_DR6_BS;
 	emu_mode_changed(c);
 	return EMU_JUMP;
 }

@@ -294,7 +294,7 @@ enum emu_next emu_sys_invpcid(struct emu_vcpu *c, const struct emu_insn *i)
 	linear = emu_load_operand(c, i, 8, 8);
 	if (type > 3 || pcid >> 12)
 		gp0(c);
-	if (type == 0 && !emu_canonical(c, linear))
+	if (type == 0 && !emu_canonical_register(c, linear))
 		gp0(c);
 	if (type < 2 && pcid && !(c->s.cr4 & VC_CR4_PCIDE))
 		gp0(c);

@@ -139,9 +139,9 @@ enum emu_next emu_sys_wrmsr(struct emu_vcpu *c, const struct emu_insn *i)
 
 	emu_require_cpl0(c);
 	base = base_msr(c, index);
-	if (base && emu_canonical(c, value))
+	if (base && c->mode == EMU_MODE_64 && emu_canonical_register(c, value))
 		*base = value;
-	else if (base || emu_wrmsr(c, index, value))
+	else if (emu_wrmsr(c, index, value))
 		emu_raise_error(c, VC_GP, 0);
 	return EMU_NEXT;
 }

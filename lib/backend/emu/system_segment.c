@@ -82,7 +82,7 @@ static enum emu_next write_base(struct emu_vcpu *c, const struct emu_insn *i, en
 
 	if (!(c->s.cr4 & VC_CR4_FSGSBASE))
 		emu_raise(c, VC_UD);
-	if (!emu_canonical(c, base))
+	if (!emu_canonical_register(c, base))
 		emu_raise_error(c, VC_GP, 0);
 	c->s.seg[seg].base = base;
 	return EMU_NEXT;

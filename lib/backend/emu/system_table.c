@@ -24,7 +24,7 @@ static enum emu_next load_table(struct emu_vcpu *c, const struct emu_insn *i, st
 	base = emu_load_operand(c, i, 2, base_size(c));
 	if (c->mode != EMU_MODE_64 && i->opsize == 2)
 		base &= 0xffffff;
-	if (c->mode == EMU_MODE_64 && !emu_canonical(c, base))
+	if (c->mode == EMU_MODE_64 && !emu_canonical_register(c, base))
 		emu_raise_error(c, VC_GP, 0);
 	table->base = base;
 	table->limit = limit;
@@ -93,7 +93,7 @@ static void system_segment(struct emu_vcpu *c, uint16_t selector, uint32_t types
 		*base = emu_desc_base64(d->raw, emu_desc_get_high(c, selector, d));
 	if (!emu_desc_present(d->raw))
 		emu_raise_error(c, VC_NP, error);
-	if (c->long_mode && !emu_canonical(c, *base))
+	if (c->long_mode && !emu_canonical_register(c, *base))
 		emu_raise_error(c, VC_GP, error);
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The run loop of backend emu: requests, events, halts, breakpoints, and handing over to the engine. */
+/* The vcpu of backend emu: its making, its state, and its run loop. */
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,6 +13,151 @@
 
 /* So many PAUSEs take some microseconds, about what giving way costs when nobody else wants the CPU. */
 #define PAUSES_TO_GIVE_WAY 512u
+
+/* ---- making ---- */
+
+int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
+{
+	struct emu_vcpu *c = aligned_alloc(64, VC_ALIGN_UP(sizeof *c, 64));
+	int r;
+
+	if (!c)
+		return vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
+	memset(c, 0, sizeof *c);
+	c->bvcpu = v;
+	c->bvm = v->vm;
+	c->requests = &v->requests;
+	c->sys = calloc(1, sizeof *c->sys);
+	r = c->sys ? emu_mmu_new(c) : vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
+	if (r >= 0)
+		r = emu_vec_new(c);
+	if (r >= 0)
+		r = interp_new(c);
+	if (r < 0) {
+		emu_vcpu_free(c);
+		return r;
+	}
+	atomic_store(&c->sys->injected, -1);
+	*vcpu = c;
+	return 0;
+}
+
+void emu_vcpu_free(struct emu_vcpu *c)
+{
+	if (!c)
+		return;
+	if (c->interp)
+		interp_free(c);
+	if (c->vec)
+		emu_vec_free(c);
+	emu_mmu_free(c);
+	if (c->sys)
+		free(c->sys->done);
+	free(c->sys);
+	free(c);
+}
+
+int emu_backend_vcpu_create(struct vc_bvcpu *v)
+{
+	struct emu_vcpu *c;
+	int r = emu_vcpu_new(v, &c);
+
+	if (r < 0)
+		return r;
+	vc_cpu_state_reset(&c->s, v->index == 0);
+	emu_set_state(c, &c->s);
+	v->priv = c;
+	return 0;
+}
+
+void emu_backend_vcpu_destroy(struct vc_bvcpu *v)
+{
+	emu_vcpu_free(emu_of(v));
+	v->priv = NULL;
+}
+
+/* ---- state ---- */
+
+void emu_set_state(struct emu_vcpu *c, const struct vc_cpu_state *state)
+{
+	struct vc_lapic *lapic = c->bvcpu->lapic;
+
+	if (state != &c->s)
+		c->s = *state;
+	emu_set_rflags(c, c->s.rflags);
+	c->in_block = false;
+	c->attention = true;
+	/* Without interrupt controllers nobody can start a vcpu but the program, by running it. */
+	if (c->bvm->irqchip == VCORE_IRQCHIP_NONE && c->s.mp_state >= VC_MP_WAIT_SIPI)
+		c->s.mp_state = VC_MP_RUNNABLE;
+	if (c->bvm->irqchip == VCORE_IRQCHIP_NONE && c->s.interrupt_injected) {
+		atomic_store(&c->sys->injected, c->s.interrupt_vector);
+		c->s.interrupt_injected = 0;
+	}
+	if (lapic) {
+		if (vc_lapic_base(lapic) != c->s.apic_base)
+			vc_lapic_msr_write(lapic, 0x1b, c->s.apic_base);
+		c->s.apic_base = vc_lapic_base(lapic);
+		vc_lapic_set_cr8(lapic, (uint8_t)c->s.cr8);
+		vc_lapic_set_tsc_offset(lapic, c->s.tsc_offset);
+		if (c->s.tsc_deadline)
+			vc_lapic_msr_write(lapic, 0x6e0, c->s.tsc_deadline);
+	}
+	emu_vec_state_in(c);
+	emu_mmu_state_changed(c);
+	emu_mode_changed(c);
+	emu_debug_changed(c);
+}
+
+void emu_get_state(struct emu_vcpu *c, struct vc_cpu_state *state)
+{
+	struct vc_lapic *lapic = c->bvcpu->lapic;
+	int injected = atomic_load(&c->sys->injected);
+
+	emu_vec_state_out(c);
+	*state = c->s;
+	state->rip = emu_rip(c);
+	state->rflags = emu_rflags(c);
+	if (injected >= 0 && !state->interrupt_injected) {
+		state->interrupt_injected = 1;
+		state->interrupt_vector = (uint8_t)injected;
+	}
+	if (lapic) {
+		state->cr8 = vc_lapic_get_cr8(lapic);
+		state->apic_base = vc_lapic_base(lapic);
+		if (vc_lapic_msr_read(lapic, 0x6e0, &state->tsc_deadline) < 0)
+			state->tsc_deadline = 0;
+	}
+}
+
+int emu_backend_get_state(struct vc_bvcpu *v, struct vc_cpu_state *state)
+{
+	emu_get_state(emu_of(v), state);
+	return 0;
+}
+
+int emu_backend_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
+{
+	struct emu_vcpu *c = emu_of(v);
+
+	/* Inside, so that no slot change flushes the TLB at the same moment. */
+	vc_gate_enter(&v->pass);
+	if (state->rip != c->s.rip)
+		emu_bus_forget(c);
+	emu_set_state(c, state);
+	vc_gate_leave(&v->pass);
+	return 0;
+}
+
+int emu_backend_interrupt(struct vc_bvcpu *v, uint8_t vector)
+{
+	int32_t none = -1;
+
+	if (!atomic_compare_exchange_strong(&emu_of(v)->sys->injected, &none, vector))
+		return vc_fail(EBUSY, "vcpu %u: an interrupt is pending already", v->index);
+	vc_bvcpu_request(v, VC_REQ_IRQ);
+	return 0;
+}
 
 /* ---- breakpoints ---- */
 
@@ -87,8 +233,7 @@ static void enter(struct emu_vcpu *c)
 
 static bool take(struct emu_vcpu *c, uint32_t bit)
 {
-	return (atomic_load_explicit(c->requests, memory_order_relaxed) & bit) &&
-	       (atomic_fetch_and(c->requests, ~bit) & bit);
+	return (atomic_load_explicit(c->requests, memory_order_relaxed) & bit) && (atomic_fetch_and(c->requests, ~bit) & bit);
 }
 
 /* SDM vol. 3, 9.4.1 and 8.4.2: the bootstrap processor starts over, the others wait for a SIPI. */
@@ -156,8 +301,7 @@ static bool pic_waits(const struct emu_vcpu *c)
 static bool interrupt_waits(struct emu_vcpu *c)
 {
 	emu_pv_eoi_collect(c);
-	return atomic_load(&c->sys->injected) >= 0 || (c->bvcpu->lapic && vc_lapic_pending(c->bvcpu->lapic) >= 0) ||
-	       pic_waits(c);
+	return atomic_load(&c->sys->injected) >= 0 || (c->bvcpu->lapic && vc_lapic_pending(c->bvcpu->lapic) >= 0) || pic_waits(c);
 }
 
 /* The vector to deliver, taken from whoever has it; -1: gone meanwhile. */
@@ -175,18 +319,15 @@ static int accept_interrupt(struct emu_vcpu *c)
 	return vector;
 }
 
-static bool shadowed(const struct emu_vcpu *c)
-{
-	return c->s.shadow_sti || c->s.shadow_mov_ss;
-}
+static bool shadowed(const struct emu_vcpu *c) { return c->s.shadow_sti || c->s.shadow_mov_ss; }
 
 /* Delivery has ended: the guest goes on, is dead, or the program must answer an access first. */
 static enum go delivered(struct emu_vcpu *c, bool alive)
 {
 	if (!alive) {
 		c->exit->crash = VCORE_CRASH_TRIPLE_FAULT;
-		snprintf(c->exit->message, sizeof c->exit->message, "triple fault at %#llx:%#llx",
-		         (unsigned long long)c->s.seg[VC_CS].selector, (unsigned long long)c->s.rip);
+		snprintf(c->exit->message, sizeof c->exit->message, "triple fault at %#llx:%#llx", (unsigned long long)c->s.seg[VC_CS].selector,
+		         (unsigned long long)c->s.rip);
 		return end_run(c, VCORE_EXIT_CRASH);
 	}
 	return c->exit->reason != VCORE_EXIT_NONE ? RUN_ENDS : GO_AGAIN;
@@ -222,9 +363,7 @@ static enum go deliver_started(struct emu_vcpu *c)
 
 	if (s->exception_pending) {
 		s->exception_pending = 0;
-		c->exc = (struct emu_exception){.vector = s->exception_vector,
-		                                .has_error = s->exception_has_error,
-		                                .error = s->exception_error,
+		c->exc = (struct emu_exception){.vector = s->exception_vector, .has_error = s->exception_has_error, .error = s->exception_error,
 		                                .cr2 = s->cr2};
 		return delivered(c, emu_deliver_exception(c));
 	}
@@ -262,13 +401,11 @@ static enum go deliver_events(struct emu_vcpu *c)
 
 /* ---- halted ---- */
 
-/* What ends HLT (SDM vol. 2, HLT): an interrupt that is let through, NMI, a debug exception; KVM's hypercall KICK_CPU.
- */
+/* What ends HLT (SDM vol. 2, HLT): an interrupt that is let through, NMI, a debug exception; KVM's hypercall KICK_CPU. */
 static bool wakes(struct emu_vcpu *c)
 {
-	return c->s.exception_pending || c->s.interrupt_injected || c->sys->db_pending ||
-	       (c->s.nmi_pending && !c->s.nmi_masked) || atomic_exchange(&c->sys->kicked, 0) ||
-	       ((c->s.rflags & VC_FLAG_IF) && interrupt_waits(c));
+	return c->s.exception_pending || c->s.interrupt_injected || c->sys->db_pending || (c->s.nmi_pending && !c->s.nmi_masked) ||
+	       atomic_exchange(&c->sys->kicked, 0) || ((c->s.rflags & VC_FLAG_IF) && interrupt_waits(c));
 }
 
 static void sleep_until_requested(struct emu_vcpu *c)
@@ -344,8 +481,7 @@ static enum go stepped(struct emu_vcpu *c, bool trap_flag)
 
 static enum go break_before(struct emu_vcpu *c)
 {
-	uint64_t hit =
-	    c->sys->step_always && !(c->s.rflags & VC_FLAG_RF) && !c->sys->skip_break ? instruction_breaks(c) : 0;
+	uint64_t hit = c->sys->step_always && !(c->s.rflags & VC_FLAG_RF) && !c->sys->skip_break ? instruction_breaks(c) : 0;
 
 	if (!hit)
 		return GO_ON;
@@ -403,19 +539,12 @@ static enum go execute(struct emu_vcpu *c)
 	return stop == EMU_STOP_EXIT ? RUN_ENDS : GO_AGAIN;
 }
 
-static void publish_counters(struct emu_vcpu *c)
-{
-	atomic_store_explicit(&c->bvcpu->instructions, c->icount, memory_order_relaxed);
-	atomic_store_explicit(&c->bvcpu->tlb_fills, c->mmu->fills, memory_order_relaxed);
-}
-
 static void run_loop(struct emu_vcpu *c)
 {
 	enum go go;
 
 	do {
 		c->attention = false;
-		publish_counters(c);
 		if (c->sys->give_way)
 			give_way(c);
 		go = serve_requests(c);
@@ -446,6 +575,39 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit)
 	vc_gate_leave(&v->pass);
 	atomic_store(&v->running, 0);
 	atomic_fetch_add_explicit(&v->exits, 1, memory_order_relaxed);
-	publish_counters(c);
+	atomic_store_explicit(&v->instructions, c->icount, memory_order_relaxed);
+	atomic_store_explicit(&v->tlb_fills, c->mmu->fills, memory_order_relaxed);
 	return 0;
+}
+
+/* ---- for other backends ---- */
+
+int vc_emu_step(struct vc_bvcpu *vcpu, struct vc_cpu_state *state)
+{
+	struct vcore_exit exit = {.size = sizeof exit};
+	struct emu_vcpu *c;
+	enum emu_stop stop;
+	bool alive = true;
+	int r = emu_vcpu_new(vcpu, &c);
+
+	if (r < 0)
+		return r;
+	c->exit = &exit;
+	c->sys->never_leave = true;
+	vc_gate_enter(&vcpu->pass);
+	emu_set_state(c, state);
+	emu_vec_enter(c);
+	c->stepping = true;
+	stop = interp_run(c);
+	if (stop == EMU_STOP_EXCEPTION)
+		alive = emu_deliver_exception(c);
+	vc_gate_leave(&vcpu->pass);
+	if (alive)
+		emu_get_state(c, state);
+	else
+		r = vc_fail(EFAULT, "the emulated instruction ends in a triple fault");
+	emu_vcpu_free(c);
+	if (r >= 0)
+		atomic_fetch_add_explicit(&vcpu->emulated, 1, memory_order_relaxed);
+	return r;
 }
