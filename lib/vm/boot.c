@@ -9,12 +9,15 @@
 
 #include "vm/vm.h"
 
-#define IMAGE_MAX   VC_GIB(1)
-#define RSDP_GPA    0xe0000u
-#define TABLES_GPA  0xe1000u
-#define TABLES_MAX  0x10000u
-#define EBDA_START  0x9fc00u
-#define MODULES_MAX VC_ARRAY_SIZE(((struct vc_boot_input *)0)->modules)
+#define IMAGE_MAX        VC_GIB(1)
+#define RSDP_GPA         0xe0000u
+#define TABLES_GPA       0xe1000u
+#define TABLES_MAX       0x10000u
+#define EBDA_START       0x9fc00u
+#define BDA_COM1         0x400u
+#define BDA_EBDA_SEGMENT 0x40eu
+#define BDA_BASE_MEMORY  0x413u
+#define MODULES_MAX      VC_ARRAY_SIZE(((struct vc_boot_input *)0)->modules)
 
 /* fw_cfg's well-known keys, as QEMU's documentation names them. */
 enum fw_key {
@@ -123,6 +126,21 @@ static uint32_t make_e820(struct vcore_vm *vm, struct vc_e820 map[8])
 	if (vm->ram_high)
 		map[n++] = (struct vc_e820){VC_GIB(4), vm->ram_high, 1};
 	return n;
+}
+
+/* The words of the BIOS data area that kernels read: COM1, the extended BIOS data area's segment, KiB of base memory;
+ * and the latter's size in KiB. */
+static int write_bios_data(struct vcore_vm *vm)
+{
+	const uint16_t com1 = 0x3f8, ebda = EBDA_START >> 4, base = EBDA_START >> 10;
+	const uint8_t ebda_size = 1;
+	int r = vc_mem_write(&vm->mem, BDA_COM1, &com1, sizeof com1);
+
+	if (r >= 0)
+		r = vc_mem_write(&vm->mem, BDA_EBDA_SEGMENT, &ebda, sizeof ebda);
+	if (r >= 0)
+		r = vc_mem_write(&vm->mem, BDA_BASE_MEMORY, &base, sizeof base);
+	return r < 0 ? r : vc_mem_write(&vm->mem, EBDA_START, &ebda_size, sizeof ebda_size);
 }
 
 static bool has_device(struct vcore_vm *vm, const char *type)
@@ -261,7 +279,9 @@ static int load(struct vcore_vm *vm, const struct vcore_boot_options *o, struct 
 	in->e820 = map;
 	in->e820_count = make_e820(vm, map);
 	if (vm->machine->has_chipset && vm->ram_low >= VC_MIB(1)) {
-		r = write_acpi(vm, &in->rsdp_gpa);
+		r = write_bios_data(vm);
+		if (r >= 0)
+			r = write_acpi(vm, &in->rsdp_gpa);
 		if (r >= 0)
 			r = fill_fw_cfg(vm, o, in);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A bare machine for tests and benchmarks of the interpreter: one emulated vcpu with the real MMU, and memory that lies at the same address for the
- * guest (physical and linear) and for the host, so that the same code can run on both.
+ * A bare machine for tests and benchmarks of the interpreter: one emulated vcpu with the real MMU, and memory that lies
+ * at the same address for the guest (physical and linear) and for the host, so that the same code can run on both.
  */
 #ifndef TEST_INTERP_WORLD_H
 #define TEST_INTERP_WORLD_H
@@ -35,14 +35,17 @@ struct world {
 	struct emu_vcpu *c;
 };
 
-static inline void world_kick(void *ctx) { vc_bvcpu_request(ctx, VC_REQ_GATE); }
+static inline void world_kick(void *ctx)
+{
+	vc_bvcpu_request(ctx, VC_REQ_GATE);
+}
 
-#define WORLD_NEED(condition)                                                                                           \
-	do {                                                                                                                \
-		if (!(condition)) {                                                                                             \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                             \
-			exit(1);                                                                                                    \
-		}                                                                                                               \
+#define WORLD_NEED(condition)                                               \
+	do {                                                                    \
+		if (!(condition)) {                                                 \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+			exit(1);                                                        \
+		}                                                                   \
 	} while (0)
 
 /* Identity page tables of 2 MiB pages for the first 4 GiB. */
@@ -65,9 +68,11 @@ static inline struct world *world_new(void)
 	own.pointer = mmap((void *)WORLD_BASE, WORLD_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
 	                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	WORLD_NEED(w && own.pointer == (void *)WORLD_BASE);
-	WORLD_NEED(vc_gate_init(&w->gate) == 0 && vc_mem_init(&w->mem, &w->gate) == 0 && vc_buses_init(&w->buses, &w->gate) == 0);
+	WORLD_NEED(vc_gate_init(&w->gate) == 0 && vc_mem_init(&w->mem, &w->gate) == 0 &&
+	           vc_buses_init(&w->buses, &w->gate) == 0);
 	vc_clock_init(&w->clock);
-	w->vm = (struct vc_bvm){.gate = &w->gate, .irqchip = VCORE_IRQCHIP_NONE, .vcpus = 1, .ops = &vc_backend_emu, .vcpu = w->vcpus};
+	w->vm = (struct vc_bvm){
+	    .gate = &w->gate, .irqchip = VCORE_IRQCHIP_NONE, .vcpus = 1, .ops = &vc_backend_emu, .vcpu = w->vcpus};
 	w->vm.env = (struct vc_env){.buses = &w->buses, .mem = &w->mem, .irqs = &w->irqs, .clock = &w->clock, .vcpus = 1};
 	WORLD_NEED(vc_backend_emu.vm_create(&w->vm) == 0);
 	w->vcpus[0] = &w->vcpu;
@@ -130,9 +135,21 @@ static inline void world_mode(struct world *w, void (*mode)(struct vc_cpu_state 
 	mode(&s);
 	emu_set_state(w->c, &s);
 }
-static inline void world_long64_state(struct vc_cpu_state *s) { vc_cpu_state_long64(s, WORLD_TABLES); }
-static inline void world_long64(struct world *w) { world_mode(w, world_long64_state); }
-static inline void world_flat32(struct world *w) { world_mode(w, vc_cpu_state_flat32); }
-static inline void world_real(struct world *w) { world_mode(w, vc_cpu_state_flat_real); }
+static inline void world_long64_state(struct vc_cpu_state *s)
+{
+	vc_cpu_state_long64(s, WORLD_TABLES);
+}
+static inline void world_long64(struct world *w)
+{
+	world_mode(w, world_long64_state);
+}
+static inline void world_flat32(struct world *w)
+{
+	world_mode(w, vc_cpu_state_flat32);
+}
+static inline void world_real(struct world *w)
+{
+	world_mode(w, vc_cpu_state_flat_real);
+}
 
 #endif

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The interpreter's engine: blocks, self-modifying code, faults with precise state, string instructions, modes. What instructions compute is test_interp_host's. */
+/*
+ * The interpreter's engine: blocks, self-modifying code, faults with precise state, string instructions, modes. What
+ * instructions compute is test_interp_host's.
+ */
 #include <check.h>
 
 #include "interp_world.h"
 
 /* Guest code in GNU assembly: `name` and `name`_end in this program's memory. */
-#define GUEST_BITS(bits, name, text)                                                                                    \
-	__asm__(".pushsection .rodata\n.code" #bits "\n" #name ":\n.intel_syntax noprefix\n" text "\n.att_syntax prefix\n" #name "_end:\n"  \
-	        ".code64\n.popsection");                                                                                    \
+#define GUEST_BITS(bits, name, text)                                                          \
+	__asm__(".pushsection .rodata\n.code" #bits "\n" #name ":\n.intel_syntax noprefix\n" text \
+	        "\n.att_syntax prefix\n" #name "_end:\n"                                          \
+	        ".code64\n.popsection");                                                          \
 	extern const uint8_t name[], name##_end[]
 #define GUEST(name, text) GUEST_BITS(64, name, text)
 
@@ -16,7 +20,7 @@ enum {
 	CODE2 = CODE + 0x1000,
 	DATA = WORLD_DATA,
 	STACK = WORLD_DATA + 0x80000,
-	ABSENT = 0x40000000,  /* linear 2 MiB that tests unmap */
+	ABSENT = 0x40000000, /* linear 2 MiB that tests unmap */
 };
 
 static struct world *w;
@@ -29,9 +33,19 @@ static void setup(void)
 	world_long64(w);
 	c->s.gpr[VC_RSP] = STACK;
 }
-static void teardown(void) { world_free(w); }
+static void teardown(void)
+{
+	world_free(w);
+}
 
-static uint64_t *gpr(enum vc_gpr r) { return &c->s.gpr[r]; }
+static uint8_t *bytes(uint64_t at)
+{
+	return (uint8_t *)at;
+}
+static uint64_t *gpr(enum vc_gpr r)
+{
+	return &c->s.gpr[r];
+}
 static void put(const uint8_t *code, const uint8_t *end, uint64_t at)
 {
 	world_write(w, at, code, (size_t)(end - code));
@@ -63,7 +77,10 @@ static void expect_fault(enum emu_stop stop, unsigned vector, uint64_t rip)
 	ck_assert(!c->in_block && !c->once);
 }
 /* Run to a UD2 at rip. */
-static void run_to(uint64_t rip) { expect_fault(world_run(w), VC_UD, rip); }
+static void run_to(uint64_t rip)
+{
+	expect_fault(world_run(w), VC_UD, rip);
+}
 
 /* ---- blocks ---- */
 
@@ -165,7 +182,8 @@ START_TEST(test_arena_fills)
 	uint8_t *at = (uint8_t *)(DATA + 0x100000);
 	unsigned count = 0x400000 / 16;
 	for (unsigned k = 0; k < count; k++, at += 16) {
-		static const uint8_t piece[16] = {0x48, 0xff, 0xc0, 0x48, 0x83, 0xc3, 0x02, 0x48, 0x39, 0xc0, 0x74, 0x04, 0x0f, 0x0b, 0x90, 0x90};
+		static const uint8_t piece[16] = {0x48, 0xff, 0xc0, 0x48, 0x83, 0xc3, 0x02, 0x48,
+		                                  0x39, 0xc0, 0x74, 0x04, 0x0f, 0x0b, 0x90, 0x90};
 		memcpy(at, piece, 16); /* inc rax; add rbx, 2; cmp rax, rax; jz next; ud2 */
 	}
 	memcpy(at, "\x0f\x0b", 2);
@@ -243,17 +261,18 @@ START_TEST(test_data_beside_code)
 		*gpr(VC_RCX) = 1000;
 		PUT(data_in_page, CODE);
 		run_to(CODE + 12);
-		ck_assert_uint_eq(*(uint64_t *)(CODE + 62), 1000);
+		ck_assert_uint_eq(vc_ld64(bytes(CODE + 62)), 1000);
 		*gpr(VC_RCX) = 1000;
 		PUT(data_in_chunk, CODE);
 		run_to(CODE + 12);
-		ck_assert_uint_eq(*(uint64_t *)(CODE + 14), 1000);
+		ck_assert_uint_eq(vc_ld64(bytes(CODE + 14)), 1000);
 	}
 }
 END_TEST
 
 /* A function is rewritten between calls by the guest itself. */
-GUEST(rewrite, "mov rbx, 10; 1: mov [rip + 2f + 1], ebx; call 2f; add rdx, rax; dec rbx; jnz 1b; ud2; .skip 0x200; 2: mov eax, 0; ret");
+GUEST(rewrite, "mov rbx, 10; 1: mov [rip + 2f + 1], ebx; call 2f; add rdx, rax; dec rbx; jnz 1b; ud2; .skip 0x200; 2: "
+               "mov eax, 0; ret");
 START_TEST(test_rewrite_function)
 {
 	PUT(rewrite, CODE);
@@ -395,12 +414,17 @@ GUEST(f_jmp_mem, "jmp [rsi]");
 /* Whatever is at ABSENT faults; RSP, RBP, RSI, RDI, RBX all point there. Nothing changes but CR2's value. */
 START_TEST(test_fault_changes_nothing)
 {
-#define CASE(n) {#n, n, n##_end, 0, 0}
+#define CASE(n)              \
+	{                        \
+#n, n, n##_end, 0, 0 \
+	}
 	static const struct fault_case cases[] = {
-		CASE(f_push), CASE(f_push_mem), CASE(f_pop_mem), CASE(f_call), CASE(f_call_ind), CASE(f_ret), CASE(f_pop), CASE(f_leave), CASE(f_enter),
-		CASE(f_add), CASE(f_lock_add), CASE(f_adc_reg), CASE(f_xchg), CASE(f_xadd), CASE(f_cmpxchg), CASE(f_cmpxchg8b), CASE(f_cmpxchg16b),
-		CASE(f_shl), CASE(f_shld), CASE(f_bts), CASE(f_movs), CASE(f_stos), CASE(f_lods), CASE(f_cmps), CASE(f_mul), CASE(f_div), CASE(f_setcc),
-		CASE(f_cmov), CASE(f_movzx), CASE(f_mulx), CASE(f_dec), CASE(f_not), CASE(f_xlat), CASE(f_jmp_mem),
+	    CASE(f_push), CASE(f_push_mem), CASE(f_pop_mem), CASE(f_call),      CASE(f_call_ind),   CASE(f_ret),
+	    CASE(f_pop),  CASE(f_leave),    CASE(f_enter),   CASE(f_add),       CASE(f_lock_add),   CASE(f_adc_reg),
+	    CASE(f_xchg), CASE(f_xadd),     CASE(f_cmpxchg), CASE(f_cmpxchg8b), CASE(f_cmpxchg16b), CASE(f_shl),
+	    CASE(f_shld), CASE(f_bts),      CASE(f_movs),    CASE(f_stos),      CASE(f_lods),       CASE(f_cmps),
+	    CASE(f_mul),  CASE(f_div),      CASE(f_setcc),   CASE(f_cmov),      CASE(f_movzx),      CASE(f_mulx),
+	    CASE(f_dec),  CASE(f_not),      CASE(f_xlat),    CASE(f_jmp_mem),
 	};
 	uint64_t before[16];
 	unmap(ABSENT + 0x1000);
@@ -422,7 +446,8 @@ START_TEST(test_fault_changes_nothing)
 		put(f->code, f->end, CODE + 1);
 		c->s.rip = stepping ? CODE + 1 : CODE;
 		enum emu_stop stop = stepping ? world_step(w) : world_run(w);
-		ck_assert_msg(stop == EMU_STOP_EXCEPTION && c->exc.vector == VC_PF, "%s: stop %d vector %u", f->name, stop, c->exc.vector);
+		ck_assert_msg(stop == EMU_STOP_EXCEPTION && c->exc.vector == VC_PF, "%s: stop %d vector %u", f->name, stop,
+		              c->exc.vector);
 		ck_assert_msg(c->s.rip == CODE + 1, "%s: rip %lx", f->name, (unsigned long)c->s.rip);
 		ck_assert_msg(!memcmp(before, c->s.gpr, sizeof before), "%s: registers changed", f->name);
 		ck_assert_msg(c->aflags == VC_FLAGS_ARITH, "%s: flags changed", f->name);
@@ -514,8 +539,10 @@ START_TEST(test_divide_error)
 }
 END_TEST
 
-GUEST(locked_ops, "lock add qword ptr [rbx], 1; lock xadd [rbx], rax; lock inc dword ptr [rbx]; lock bts qword ptr [rbx], 40;"
-                  "xchg [rbx], rcx; lock cmpxchg [rbx], rdx; lock btr dword ptr [rbx], 0; lock not word ptr [rbx]; lock neg dword ptr [rbx]; ud2");
+GUEST(locked_ops,
+      "lock add qword ptr [rbx], 1; lock xadd [rbx], rax; lock inc dword ptr [rbx]; lock bts qword ptr [rbx], 40;"
+      "xchg [rbx], rcx; lock cmpxchg [rbx], rdx; lock btr dword ptr [rbx], 0; lock not word ptr [rbx]; lock neg dword "
+      "ptr [rbx]; ud2");
 START_TEST(test_locked_everywhere)
 {
 	/* in plain memory, across a cache line, across pages, in a page with code */
@@ -534,7 +561,8 @@ START_TEST(test_locked_everywhere)
 			expected[1] = *gpr(VC_RAX);
 			expected[2] = *gpr(VC_RCX);
 			expected[3] = c->aflags;
-			ck_assert_uint_eq(expected[0], 0xffff0099); /* 99; bit 0 off: 98; NOT of the word: ff67; NEG of the doubleword */
+			ck_assert_uint_eq(expected[0],
+			                  0xffff0099); /* 99; bit 0 off: 98; NOT of the word: ff67; NEG of the doubleword */
 		}
 		ck_assert_uint_eq(*(emu_mem64 *)places[k], expected[0]);
 		ck_assert_uint_eq(*gpr(VC_RAX), expected[1]);
@@ -546,7 +574,8 @@ END_TEST
 
 /* ---- addressing ---- */
 
-GUEST(segments, "mov rax, fs:[0x10]; mov gs:[rcx], rax; mov edx, [ecx + 0x10]; mov r8, [rip + 1f]; ud2; 1: .quad 0x5566");
+GUEST(segments,
+      "mov rax, fs:[0x10]; mov gs:[rcx], rax; mov edx, [ecx + 0x10]; mov r8, [rip + 1f]; ud2; 1: .quad 0x5566");
 START_TEST(test_fs_gs_and_address_size)
 {
 	c->s.seg[VC_FS].base = DATA;
@@ -580,7 +609,6 @@ END_TEST
 
 /* ---- string instructions ---- */
 
-static uint8_t *bytes(uint64_t at) { return (uint8_t *)at; }
 static void fill(uint64_t at, size_t n)
 {
 	for (size_t k = 0; k < n; k++)
@@ -619,8 +647,8 @@ START_TEST(test_rep_movs_overlaps)
 		ck_assert_uint_eq(*gpr(VC_RCX), 0);
 		ck_assert_uint_eq(*gpr(VC_RSI), from + (uint64_t)(step * count));
 		ck_assert_uint_eq(*gpr(VC_RDI), to + (uint64_t)(step * count));
-		ck_assert_msg(!memcmp(model, (void *)(DATA + 0x2000), sizeof model), "distance %d, %s, size %u", distances[k / 4],
-		              down ? "down" : "up", size);
+		ck_assert_msg(!memcmp(model, (void *)(DATA + 0x2000), sizeof model), "distance %d, %s, size %u",
+		              distances[k / 4], down ? "down" : "up", size);
 	}
 }
 END_TEST
@@ -775,7 +803,9 @@ END_TEST
 
 /* ---- other modes ---- */
 
-GUEST_BITS(32, flat32, "mov eax, 0x12345678; push eax; pop ebx; mov ecx, 100; 1: add edx, [esi + ecx * 4 - 4]; loop 1b; call 2f; ud2; 2: enter 8, 0; leave; ret");
+GUEST_BITS(32, flat32,
+           "mov eax, 0x12345678; push eax; pop ebx; mov ecx, 100; 1: add edx, [esi + ecx * 4 - 4]; loop 1b; call 2f; "
+           "ud2; 2: enter 8, 0; leave; ret");
 START_TEST(test_flat_32)
 {
 	world_flat32(w);
@@ -846,7 +876,9 @@ START_TEST(test_code_segment_limit)
 }
 END_TEST
 
-GUEST_BITS(16, real16, "mov ax, 0x1234; push ax; mov bp, sp; mov bx, [bp]; mov cx, 4; xor dx, dx; 1: add dx, cx; loop 1b; call 2f; pop ax; ud2; 2: pusha; popa; ret");
+GUEST_BITS(16, real16,
+           "mov ax, 0x1234; push ax; mov bp, sp; mov bx, [bp]; mov cx, 4; xor dx, dx; 1: add dx, cx; loop 1b; call 2f; "
+           "pop ax; ud2; 2: pusha; popa; ret");
 START_TEST(test_real_mode)
 {
 	uint8_t *low = w->low->hva;
@@ -894,21 +926,21 @@ START_TEST(test_decimal)
 	static const struct {
 		unsigned at, ax, flags, ax_after, flags_after, mask;
 	} cases[] = {
-		/* 79h + 35h = AEh -> 14 with carry */
-		{0, 0xae, VC_FLAG_SF | VC_FLAG_OF | VC_FLAG_PF, 0x14, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_PF, 0xd5},
-		{0, 0x2e, 0, 0x34, VC_FLAG_AF, 0xd5},
-		{0, 0x9a, 0, 0x00, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_ZF | VC_FLAG_PF, 0xd5},
-		{0, 0x10, VC_FLAG_AF, 0x16, VC_FLAG_AF, 0xd5},
-		/* 35h - 47h = EEh */
-		{3, 0xee, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_SF, 0x88, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_SF | VC_FLAG_PF, 0xd5},
-		{3, 0x05, VC_FLAG_AF, 0xff, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_SF | VC_FLAG_PF, 0xd5},
-		{6, 0x000c, 0, 0x0102, VC_FLAG_CF | VC_FLAG_AF, 0x11},
-		{6, 0x01fa, 0, 0x0300, VC_FLAG_CF | VC_FLAG_AF, 0x11},
-		{6, 0x0105, 0, 0x0105, 0, 0x11},
-		{9, 0x02ff, VC_FLAG_AF, 0x0109, VC_FLAG_CF | VC_FLAG_AF, 0x11},
-		{9, 0x0200, VC_FLAG_AF, 0x000a, VC_FLAG_CF | VC_FLAG_AF, 0x11},
-		{12, 0x0037, 0, 0x0505, VC_FLAG_PF, 0xc4},
-		{16, 0x0505, 0, 0x0037, 0, 0xc4},
+	    /* 79h + 35h = AEh -> 14 with carry */
+	    {0, 0xae, VC_FLAG_SF | VC_FLAG_OF | VC_FLAG_PF, 0x14, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_PF, 0xd5},
+	    {0, 0x2e, 0, 0x34, VC_FLAG_AF, 0xd5},
+	    {0, 0x9a, 0, 0x00, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_ZF | VC_FLAG_PF, 0xd5},
+	    {0, 0x10, VC_FLAG_AF, 0x16, VC_FLAG_AF, 0xd5},
+	    /* 35h - 47h = EEh */
+	    {3, 0xee, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_SF, 0x88, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_SF | VC_FLAG_PF, 0xd5},
+	    {3, 0x05, VC_FLAG_AF, 0xff, VC_FLAG_CF | VC_FLAG_AF | VC_FLAG_SF | VC_FLAG_PF, 0xd5},
+	    {6, 0x000c, 0, 0x0102, VC_FLAG_CF | VC_FLAG_AF, 0x11},
+	    {6, 0x01fa, 0, 0x0300, VC_FLAG_CF | VC_FLAG_AF, 0x11},
+	    {6, 0x0105, 0, 0x0105, 0, 0x11},
+	    {9, 0x02ff, VC_FLAG_AF, 0x0109, VC_FLAG_CF | VC_FLAG_AF, 0x11},
+	    {9, 0x0200, VC_FLAG_AF, 0x000a, VC_FLAG_CF | VC_FLAG_AF, 0x11},
+	    {12, 0x0037, 0, 0x0505, VC_FLAG_PF, 0xc4},
+	    {16, 0x0505, 0, 0x0037, 0, 0xc4},
 	};
 	world_flat32(w);
 	PUT(decimal, CODE);
@@ -918,7 +950,8 @@ START_TEST(test_decimal)
 		c->aflags = cases[k].flags;
 		ck_assert_int_eq(world_step(w), EMU_STOP_EVENTS);
 		ck_assert_msg(*gpr(VC_RAX) == cases[k].ax_after, "case %u: ax %lx", k, (unsigned long)*gpr(VC_RAX));
-		ck_assert_msg((c->aflags & cases[k].mask) == (cases[k].flags_after & cases[k].mask), "case %u: flags %x", k, c->aflags);
+		ck_assert_msg((c->aflags & cases[k].mask) == (cases[k].flags_after & cases[k].mask), "case %u: flags %x", k,
+		              c->aflags);
 	}
 }
 END_TEST
@@ -964,15 +997,49 @@ int main(void)
 	TCase *t = tcase_create("interp");
 	int failed;
 	const TTest *const tests[] = {
-		test_loop_counts_instructions, test_loop_again_from_the_middle, test_request_stops_loop, test_stepping, test_block_longer_than_most,
-		test_branches_between_pages, test_arena_fills, test_flush, test_modify_own_block, test_modify_own_block_by_string,
-		test_modify_own_block_by_handler, test_data_beside_code, test_rewrite_function, test_crossing_instruction,
-		test_crossing_instruction_in_loop, test_remapped_code, test_aliased_code, test_fault_changes_nothing, test_pop_addresses_with_new_rsp,
-		test_push_rsp, test_branch_to_non_canonical, test_non_canonical_access, test_jump_to_absent_page, test_cmpxchg16b_alignment,
-		test_divide_error, test_locked_everywhere, test_fs_gs_and_address_size, test_absolute_addresses, test_rep_movs_overlaps, test_rep_movs_fault,
-		test_rep_movs_stepping, test_rep_is_interruptible, test_compare_and_scan, test_string_address_size_32, test_string_ports, test_flat_32,
-		test_addresses_wrap_at_32_bits, test_segment_limit_32, test_code_segment_limit, test_real_mode, test_16_bit_wraps, test_decimal,
-		test_old_stack_instructions,
+	    test_loop_counts_instructions,
+	    test_loop_again_from_the_middle,
+	    test_request_stops_loop,
+	    test_stepping,
+	    test_block_longer_than_most,
+	    test_branches_between_pages,
+	    test_arena_fills,
+	    test_flush,
+	    test_modify_own_block,
+	    test_modify_own_block_by_string,
+	    test_modify_own_block_by_handler,
+	    test_data_beside_code,
+	    test_rewrite_function,
+	    test_crossing_instruction,
+	    test_crossing_instruction_in_loop,
+	    test_remapped_code,
+	    test_aliased_code,
+	    test_fault_changes_nothing,
+	    test_pop_addresses_with_new_rsp,
+	    test_push_rsp,
+	    test_branch_to_non_canonical,
+	    test_non_canonical_access,
+	    test_jump_to_absent_page,
+	    test_cmpxchg16b_alignment,
+	    test_divide_error,
+	    test_locked_everywhere,
+	    test_fs_gs_and_address_size,
+	    test_absolute_addresses,
+	    test_rep_movs_overlaps,
+	    test_rep_movs_fault,
+	    test_rep_movs_stepping,
+	    test_rep_is_interruptible,
+	    test_compare_and_scan,
+	    test_string_address_size_32,
+	    test_string_ports,
+	    test_flat_32,
+	    test_addresses_wrap_at_32_bits,
+	    test_segment_limit_32,
+	    test_code_segment_limit,
+	    test_real_mode,
+	    test_16_bit_wraps,
+	    test_decimal,
+	    test_old_stack_instructions,
 	};
 	tcase_add_checked_fixture(t, setup, teardown);
 	for (unsigned k = 0; k < VC_ARRAY_SIZE(tests); k++)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Near JMP, Jcc, CALL, RET, LOOP, JCXZ. A direct branch inside its page goes by the block's links; every other one looks its target up.
+ * Near JMP, Jcc, CALL, RET, LOOP, JCXZ. A direct branch inside its page goes by the block's links; every other one
+ * looks its target up.
  *
- * In a 64-bit or flat 32-bit code segment with full-sized operands the fast handlers are used. The others cut the target to the operand's size (op.rm, in
- * bytes) and check it against the segment's limit.
+ * In a 64-bit or flat 32-bit code segment with full-sized operands the fast handlers are used. The others cut the
+ * target to the operand's size (op.rm, in bytes) and check it against the segment's limit.
  */
 #include "backend/emu/interp/flags.h"
 #include "backend/emu/mmu/mmu.h"
@@ -11,7 +12,10 @@
 /* Where the block of i's instruction goes on behind it. */
 #define BEHIND(i) ((i)->head.offset + (i)->head.len)
 
-static uint64_t next_rip(const struct emu_vcpu *c, const struct interp_op *i) { return (c->block_rip + BEHIND(i)) & c->ip_mask; }
+static uint64_t next_rip(const struct emu_vcpu *c, const struct interp_op *i)
+{
+	return (c->block_rip + BEHIND(i)) & c->ip_mask;
+}
 /* Target of a direct branch, cut to the operand size. */
 static uint64_t target_of(const struct emu_vcpu *c, const struct interp_op *i)
 {
@@ -45,7 +49,8 @@ interp_ret interp_goto(struct emu_vcpu *c, uint64_t rip)
 	const struct emu_itlb_entry *f = &m->itlb[(rip >> 12) & (EMU_ITLB_SIZE - 1)];
 	struct interp_block *b;
 	uint64_t gpa = f->gpa | (rip & (VC_PAGE_SIZE - 1));
-	if (vc_unlikely(interp_wanted(c) || f->tag != ((rip & VC_PAGE_MASK) ^ m->fetch_context[rip >> 63]) || !c->interp->linear_is_rip))
+	if (vc_unlikely(interp_wanted(c) || f->tag != ((rip & VC_PAGE_MASK) ^ m->fetch_context[rip >> 63]) ||
+	                !c->interp->linear_is_rip))
 		return interp_enter_slow(c, rip);
 	b = c->interp->hash[interp_hash(gpa, c->interp_key)];
 	if (vc_unlikely(!b || b->gpa != gpa || b->key != c->interp_key || !interp_block_current(b)))
@@ -56,15 +61,18 @@ interp_ret interp_goto(struct emu_vcpu *c, uint64_t rip)
 }
 
 /* ---- Jcc, JMP ---- */
-#define JCC(n)                                                                                                          \
-	INTERP_HANDLER(jcc_near_##n)                                                                                        \
-	{                                                                                                                   \
-		bool taken = interp_condition(c, n);                                                                            \
-		INTERP_BRANCH(c, i, taken, taken ? i->disp : BEHIND(i));                                                        \
+#define JCC(n)                                                   \
+	INTERP_HANDLER(jcc_near_##n)                                 \
+	{                                                            \
+		bool taken = interp_condition(c, n);                     \
+		INTERP_BRANCH(c, i, taken, taken ? i->disp : BEHIND(i)); \
 	}
 #define SIXTEEN(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
 SIXTEEN(JCC)
-INTERP_HANDLER(jmp_near) { INTERP_BRANCH(c, i, 1, i->disp); }
+INTERP_HANDLER(jmp_near)
+{
+	INTERP_BRANCH(c, i, 1, i->disp);
+}
 
 /* To another page, or in a segment with a limit. imm: condition. */
 static interp_ret branch_if(struct emu_vcpu *c, const struct interp_op *i, bool taken)
@@ -76,11 +84,20 @@ static interp_ret branch_if(struct emu_vcpu *c, const struct interp_op *i, bool 
 	}
 	return interp_goto(c, rip);
 }
-INTERP_HANDLER(jcc_far) { return branch_if(c, i, interp_condition(c, (unsigned)i->imm)); }
-INTERP_HANDLER(jmp_far) { return branch_if(c, i, true); }
+INTERP_HANDLER(jcc_far)
+{
+	return branch_if(c, i, interp_condition(c, (unsigned)i->imm));
+}
+INTERP_HANDLER(jmp_far)
+{
+	return branch_if(c, i, true);
+}
 
 /* ---- LOOP, JCXZ: the counter is as wide as addresses ---- */
-static inline unsigned count_bits(const struct interp_op *i) { return 16u << (i->seg >> 4); }
+static inline unsigned count_bits(const struct interp_op *i)
+{
+	return 16u << (i->seg >> 4);
+}
 static bool count_down(struct emu_vcpu *c, const struct interp_op *i)
 {
 	uint64_t n = interp_get(c, INTERP_GPR(VC_RCX), count_bits(i)) - 1;
@@ -88,19 +105,22 @@ static bool count_down(struct emu_vcpu *c, const struct interp_op *i)
 	return n & vc_width_mask(count_bits(i) / 8);
 }
 /* The target is checked before the counter changes. */
-#define LOOP(name, ALSO)                                                                                                \
-	INTERP_HANDLER(name)                                                                                                \
-	{                                                                                                                   \
-		uint64_t n = interp_get(c, INTERP_GPR(VC_RCX), count_bits(i));                                                  \
-		if (n != 1 && (ALSO))                                                                                           \
-			interp_check_target(c, i, target_of(c, i));                                                                 \
-		bool more = count_down(c, i);                                                                                   \
-		return branch_if(c, i, more && (ALSO));                                                                         \
+#define LOOP(name, ALSO)                                               \
+	INTERP_HANDLER(name)                                               \
+	{                                                                  \
+		uint64_t n = interp_get(c, INTERP_GPR(VC_RCX), count_bits(i)); \
+		if (n != 1 && (ALSO))                                          \
+			interp_check_target(c, i, target_of(c, i));                \
+		bool more = count_down(c, i);                                  \
+		return branch_if(c, i, more && (ALSO));                        \
 	}
 LOOP(loop, true)
 LOOP(loope, c->aflags &VC_FLAG_ZF)
 LOOP(loopne, !(c->aflags & VC_FLAG_ZF))
-INTERP_HANDLER(jcxz) { return branch_if(c, i, !interp_get(c, INTERP_GPR(VC_RCX), count_bits(i))); }
+INTERP_HANDLER(jcxz)
+{
+	return branch_if(c, i, !interp_get(c, INTERP_GPR(VC_RCX), count_bits(i)));
+}
 
 /* ---- CALL ---- */
 INTERP_HANDLER(call_any)
@@ -142,21 +162,34 @@ static uint64_t read_target(struct emu_vcpu *c, const struct interp_op *i, bool 
 {
 	uint64_t rip;
 	c->cur = &i->head;
-	rip = memory ? interp_load(c, interp_linear(c, i, i->reg, VCORE_ACCESS_READ), i->reg) : INTERP_AT(uint64_t, c, i->rm);
+	rip =
+	    memory ? interp_load(c, interp_linear(c, i, i->reg, VCORE_ACCESS_READ), i->reg) : INTERP_AT(uint64_t, c, i->rm);
 	rip &= vc_width_mask(i->reg);
 	interp_check_target(c, i, rip);
 	return rip;
 }
-INTERP_HANDLER(jmp_ind_reg) { return interp_goto(c, read_target(c, i, false)); }
-INTERP_HANDLER(jmp_ind_mem) { return interp_goto(c, read_target(c, i, true)); }
+INTERP_HANDLER(jmp_ind_reg)
+{
+	return interp_goto(c, read_target(c, i, false));
+}
+INTERP_HANDLER(jmp_ind_mem)
+{
+	return interp_goto(c, read_target(c, i, true));
+}
 static interp_ret call_ind(struct emu_vcpu *c, const struct interp_op *i, bool memory)
 {
 	uint64_t rip = read_target(c, i, memory);
 	interp_push(c, i->reg, next_rip(c, i));
 	return interp_goto(c, rip);
 }
-INTERP_HANDLER(call_ind_reg) { return call_ind(c, i, false); }
-INTERP_HANDLER(call_ind_mem) { return call_ind(c, i, true); }
+INTERP_HANDLER(call_ind_reg)
+{
+	return call_ind(c, i, false);
+}
+INTERP_HANDLER(call_ind_mem)
+{
+	return call_ind(c, i, true);
+}
 INTERP_HANDLER(jmp_ind_reg_64)
 {
 	uint64_t rip = INTERP_AT(uint64_t, c, i->rm);

@@ -2,9 +2,10 @@
 /*
  * The block cache.
  *
- * Blocks are found by guest-physical address and key, so they serve every address space and alias. They live in an arena that is given up as a whole when it is
- * full. A block is good while its page's generation is the one it was made under; when that has moved on, the saved bytes are compared, and
- * the block is taken over into the new generation if they are still the same: a page that holds both code and data is not decoded again and again.
+ * Blocks are found by guest-physical address and key, so they serve every address space and alias. They live in an
+ * arena that is given up as a whole when it is full. A block is good while its page's generation is the one it was made
+ * under; when that has moved on, the saved bytes are compared, and the block is taken over into the new generation if
+ * they are still the same: a page that holds both code and data is not decoded again and again.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -13,14 +14,15 @@
 
 /* The code of one block at most, and with it room for the largest block. */
 #define MAX_BYTES 512u
-#define MAX_SIZE                                                                                                        \
-	(sizeof(struct interp_block) + (INTERP_MAX_INSNS + 2) * sizeof(struct interp_op) + INTERP_MAX_INSNS * sizeof(struct emu_insn) +          \
-	 sizeof(struct interp_cross) + MAX_BYTES + 64)
+#define MAX_SIZE                                                                       \
+	(sizeof(struct interp_block) + (INTERP_MAX_INSNS + 2) * sizeof(struct interp_op) + \
+	 INTERP_MAX_INSNS * sizeof(struct emu_insn) + sizeof(struct interp_cross) + MAX_BYTES + 64)
 #define MAX_INSN 15u
 
 int interp_cache_new(struct interp *it)
 {
-	it->arena = mmap(NULL, INTERP_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	it->arena =
+	    mmap(NULL, INTERP_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (it->arena == MAP_FAILED) {
 		it->arena = NULL;
 		return vc_fail_errno(errno, "cannot allocate %u bytes for decoded code", INTERP_ARENA_BYTES);
@@ -47,7 +49,8 @@ void interp_mode(struct emu_vcpu *c)
 	it->linear_is_rip = c->mode == EMU_MODE_64 || (cs->base == 0 && cs->limit == UINT32_MAX);
 	it->mode = (struct emu_decode_mode){c->mode, c->protected_mode, &c->bvcpu->cpuid.features};
 	c->ip_mask = emu_ip_mask(c);
-	c->interp_key = c->mode | c->protected_mode << 2 | it->linear_is_rip << 3 | (uint32_t)c->stack_size << 4 | (uint32_t)c->flat << 8;
+	c->interp_key = c->mode | c->protected_mode << 2 | it->linear_is_rip << 3 | (uint32_t)c->stack_size << 4 |
+	                (uint32_t)c->flat << 8;
 }
 
 static void flush(struct interp *it)
@@ -85,8 +88,9 @@ static void fetch(struct emu_vcpu *c, struct code *code)
 		code->available = (unsigned)(limit - c->s.rip) + 1;
 }
 
-/* The bytes of an instruction of which the page holds only the first ones. False: it is not cached. */
-static unsigned fetch_crossing(struct emu_vcpu *c, const struct code *code, uint8_t bytes[MAX_INSN], struct code *second)
+/* The bytes of an instruction of which the page holds only the first ones; how many there are. May raise. */
+static unsigned fetch_crossing(struct emu_vcpu *c, const struct code *code, uint8_t bytes[MAX_INSN],
+                               struct code *second)
 {
 	unsigned first = code->available < MAX_INSN ? code->available : MAX_INSN, rest;
 	uint64_t next = (c->s.rip + first) & emu_ip_mask(c);
@@ -135,7 +139,8 @@ static void decode(struct interp *it, const struct code *code, struct draft *d)
 }
 
 /* Make the operation of one instruction. True: it uses place->keep. */
-static bool make_op(struct emu_vcpu *c, const struct emu_insn *n, int status, const struct interp_place *place, struct interp_op *op)
+static bool make_op(struct emu_vcpu *c, const struct emu_insn *n, int status, const struct interp_place *place,
+                    struct interp_op *op)
 {
 	if (status == EMU_DECODE_TOO_LONG) {
 		*op = (struct interp_op){.head = {.offset = (uint16_t)place->offset, .len = n->len}, .fn = interp_raise_gp};
@@ -177,7 +182,8 @@ static void number(struct interp_block *b)
 /* Operations from a draft. Returns the end of what the block uses. */
 static uint8_t *lower(struct emu_vcpu *c, struct interp_block *b, const struct draft *d)
 {
-	struct interp_place place = {.page_offset = b->gpa & (VC_PAGE_SIZE - 1), .keep = (struct emu_insn *)(void *)&b->op[d->count + 1]};
+	struct interp_place place = {.page_offset = b->gpa & (VC_PAGE_SIZE - 1),
+	                             .keep = (struct emu_insn *)(void *)&b->op[d->count + 1]};
 	const struct emu_insn *last = &d->insn[d->count - 1];
 	unsigned ops = 0;
 	for (unsigned k = 0; k < d->count; k++) {
@@ -193,7 +199,8 @@ static uint8_t *lower(struct emu_vcpu *c, struct interp_block *b, const struct d
 		ops++;
 	}
 	if (d->status[d->count - 1] == EMU_DECODE_OK && !interp_ends_block(last))
-		end_op(&b->op[ops++], place.offset, place.page_offset + place.offset < VC_PAGE_SIZE && c->interp->linear_is_rip);
+		end_op(&b->op[ops++], place.offset,
+		       place.page_offset + place.offset < VC_PAGE_SIZE && c->interp->linear_is_rip);
 	b->ops = (uint8_t)ops;
 	number(b);
 	return (uint8_t *)place.keep;
@@ -216,14 +223,15 @@ static struct interp_block *make(struct emu_vcpu *c, const struct code *code)
 		return NULL;
 	b = allocate(it);
 	*b = (struct interp_block){
-		.gpa = code->gpa,
-		.key = c->interp_key,
-		.generation = generation,
-		.page = code->page,
-		.bytes = (uint16_t)d.bytes,
-		.insns = (uint8_t)d.count,
+	    .gpa = code->gpa,
+	    .key = c->interp_key,
+	    .generation = generation,
+	    .page = code->page,
+	    .bytes = (uint16_t)d.bytes,
+	    .insns = (uint8_t)d.count,
 	};
 	end = lower(c, b, &d);
+	atomic_fetch_add_explicit(&c->bvcpu->blocks, 1, memory_order_relaxed);
 	b->raw = (uint32_t)(end - (uint8_t *)b);
 	memcpy(end, d.code, d.bytes);
 	commit(c, b, end + d.bytes);
@@ -246,7 +254,8 @@ static struct interp_block *make_crossing(struct emu_vcpu *c, const struct code 
 	if (status == EMU_DECODE_MORE || n.len <= code->available || !second.page)
 		return NULL;
 	b = allocate(it);
-	*b = (struct interp_block){.gpa = code->gpa, .key = c->interp_key, .page = code->page, .bytes = (uint16_t)code->available, .insns = 1};
+	*b = (struct interp_block){
+	    .gpa = code->gpa, .key = c->interp_key, .page = code->page, .bytes = (uint16_t)code->available, .insns = 1};
 	b->generation = emu_code_mark(c, code->page, code->gpa, code->available);
 	cross = (struct interp_cross *)(void *)&b->op[3];
 	place.keep = (struct emu_insn *)(void *)(cross + 1);
@@ -308,7 +317,8 @@ bool interp_cross_current(struct emu_vcpu *c, const struct interp_block *b)
 {
 	const struct interp_cross *cross = b->cross;
 	struct code second;
-	second.host = emu_fetch(c, code_linear(c, (c->s.rip + b->bytes) & emu_ip_mask(c)), &second.available, &second.gpa, &second.page);
+	second.host = emu_fetch(c, code_linear(c, (c->s.rip + b->bytes) & emu_ip_mask(c)), &second.available, &second.gpa,
+	                        &second.page);
 	return second.page == cross->page && second.gpa == cross->gpa &&
 	       atomic_load_explicit(&cross->page->generation, memory_order_acquire) == cross->generation;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Arithmetic flags: the host executes the guest's own instruction and its flags are taken, those that the manuals leave undefined included.
+ * Arithmetic flags: the host executes the guest's own instruction and its flags are taken, those that the manuals leave
+ * undefined included.
  *
  * LAHF and SETO take them, as they need no stack (PUSHF would write into a leaf function's red zone) and are faster.
  */
@@ -54,6 +55,9 @@ INTERP_INLINE bool flags_test(uint32_t flags, unsigned condition)
 	}
 	return t != (condition & 1);
 }
-INTERP_INLINE bool interp_condition(const struct emu_vcpu *c, unsigned condition) { return flags_test(c->aflags, condition); }
+INTERP_INLINE bool interp_condition(const struct emu_vcpu *c, unsigned condition)
+{
+	return flags_test(c->aflags, condition);
+}
 
 #endif

@@ -2,12 +2,14 @@
 /*
  * Inside interp/: decoded blocks and the form in which their operations are executed.
  *
- * A block is a run of instructions of one guest page that ends at the latest at the page's end. Each instruction is one struct interp_op of 32 bytes
- * with a handler specialised on what it does, its width and its kind of operand. A handler ends by calling the next one (which the compiler makes a
- * jump), so there is no dispatch loop; builds in which calls in tail position are real calls (no optimisation, sanitizers) let a loop do it.
+ * A block is a run of instructions of one guest page that ends at the latest at the page's end. Each instruction is one
+ * struct interp_op of 32 bytes with a handler specialised on what it does, its width and its kind of operand. A handler
+ * ends by calling the next one (which the compiler makes a jump), so there is no dispatch loop; builds in which calls
+ * in tail position are real calls (no optimisation, sanitizers) let a loop do it.
  *
- * Instructions too rare to be worth a handler of that form run through interp_call(): their struct emu_insn is kept in the block behind the operations and
- * a function of the form of emu_system_fn executes it. System and vector instructions are executed so too.
+ * Instructions too rare to be worth a handler of that form run through interp_call(): their struct emu_insn is kept in
+ * the block behind the operations and a function of the form of emu_system_fn executes it. System and vector
+ * instructions are executed so too.
  */
 #ifndef VC_EMU_INTERP_H
 #define VC_EMU_INTERP_H
@@ -32,33 +34,38 @@
 #define INTERP_INLINE static inline __attribute__((always_inline))
 
 struct interp_op;
-/* Returns NULL when the engine is to stop (s.rip is set then), else the operation to go on with when handlers do not call each other. */
+/*
+ * Returns NULL when the engine is to stop (s.rip is set then), else the operation to go on with when handlers do not
+ * call each other.
+ */
 typedef const struct interp_op *interp_ret;
 typedef interp_ret (*interp_fn)(struct emu_vcpu *c, const struct interp_op *i);
 
 struct interp_op {
 	struct emu_cur head;
-	int32_t disp;   /* of the memory operand; RIP-relative: from the block's start. Branches: from the block's start to the target */
+	int32_t disp; /* of the memory operand; RIP-relative: from the block's start. Branches: from the block's start to
+	                 the target */
 	interp_fn fn;
-	uint64_t imm;   /* immediate, or the struct emu_insn */
-	uint16_t base;  /* memory: where in struct emu_vcpu the 64-bit base and index are */
+	uint64_t imm;  /* immediate, or the struct emu_insn */
+	uint16_t base; /* memory: where in struct emu_vcpu the 64-bit base and index are */
 	uint16_t index;
-	uint8_t reg;    /* registers: where in struct emu_vcpu they are (AH is 1) */
+	uint8_t reg; /* registers: where in struct emu_vcpu they are (AH is 1) */
 	uint8_t rm;
 	uint8_t scale;
-	uint8_t seg;    /* segment, and address size (0: 16, 1: 32, 2: 64 bits) << 4 */
+	uint8_t seg; /* segment, and address size (0: 16, 1: 32, 2: 64 bits) << 4 */
 };
 _Static_assert(sizeof(struct interp_op) == 32, "operations are half a cache line");
 
 /*
- * How an r/m operand is reached; handlers are specialised on it. The three fast kinds know that the segment is flat and continue in the handler of kind
- * ANY when the TLB has no entry; ANY knows every address size and segment and calls the slow paths.
+ * How an r/m operand is reached; handlers are specialised on it. The three fast kinds know that the segment is flat and
+ * continue in the handler of kind ANY when the TLB has no entry; ANY knows every address size and segment and calls the
+ * slow paths.
  */
 enum interp_kind {
 	INTERP_REG,
-	INTERP_BD,   /* 64-bit: base + disp */
-	INTERP_BIS,  /* 64-bit: base + (index << scale) + disp */
-	INTERP_A32,  /* 32-bit address */
+	INTERP_BD,  /* 64-bit: base + disp */
+	INTERP_BIS, /* 64-bit: base + (index << scale) + disp */
+	INTERP_A32, /* 32-bit address */
 	INTERP_ANY,
 	INTERP_LOCK, /* as ANY, atomically */
 	INTERP_KINDS
@@ -74,7 +81,7 @@ struct interp_block {
 	uint16_t bytes;               /* length of the code, not beyond the page */
 	uint8_t insns;
 	uint8_t ops;
-	uint32_t raw;                 /* where the copy of the code is, in bytes from the block's start */
+	uint32_t raw;                     /* where the copy of the code is, in bytes from the block's start */
 	const struct interp_cross *cross; /* of a block that is one instruction over the page's end; else NULL */
 	struct interp_op op[];
 };
@@ -98,7 +105,7 @@ struct interp {
 	size_t used;
 	uint32_t flushes;
 	bool want_flush;
-	bool linear_is_rip;         /* CS is flat: blocks may be linked, and found by rip */
+	bool linear_is_rip; /* CS is flat: blocks may be linked, and found by rip */
 	struct emu_decode_mode mode;
 	/* for an instruction that runs alone, uncached: its page never changes */
 	struct interp_block *alone;
@@ -138,16 +145,18 @@ struct interp_place {
 	struct emu_insn *keep; /* room for it with the block */
 };
 /* Make the operation. True: it uses place->keep. */
-bool interp_lower(struct emu_vcpu *c, const struct emu_insn *insn, const struct interp_place *place, struct interp_op *op);
+bool interp_lower(struct emu_vcpu *c, const struct emu_insn *insn, const struct interp_place *place,
+                  struct interp_op *op);
 /* Make the operation of insn also that of the conditional jump behind it. False: there is no handler for the two. */
-bool interp_fuse(const struct emu_vcpu *c, const struct emu_insn *insn, const struct emu_insn *jcc, const struct interp_place *jcc_place,
-                 struct interp_op *op);
+bool interp_fuse(const struct emu_vcpu *c, const struct emu_insn *insn, const struct emu_insn *jcc,
+                 const struct interp_place *jcc_place, struct interp_op *op);
 /* Whether EMU_A_END or anything else ends the block with this instruction. */
 bool interp_ends_block(const struct emu_insn *insn);
 
 /* ---- selection: the handler of an instruction whose op is of that family; NULL: not one of mine in this form ---- */
 interp_fn interp_select_alu(const struct emu_insn *n, enum interp_kind kind);
-interp_fn interp_select_fused(const struct emu_insn *n, unsigned condition); /* CMP, TEST with the Jcc behind it; registers only */
+interp_fn interp_select_fused(const struct emu_insn *n,
+                              unsigned condition); /* CMP, TEST with the Jcc behind it; registers only */
 interp_fn interp_select_unary(const struct emu_insn *n, enum interp_kind kind);
 interp_fn interp_select_move(const struct emu_insn *n, enum interp_kind kind);
 interp_fn interp_select_shift(const struct emu_insn *n, enum interp_kind kind);
@@ -169,7 +178,8 @@ interp_ret interp_call(struct emu_vcpu *c, const struct interp_op *i);     /* im
 interp_ret interp_call_end(struct emu_vcpu *c, const struct interp_op *i); /* ... that ends a block */
 interp_ret interp_raise_ud(struct emu_vcpu *c, const struct interp_op *i);
 interp_ret interp_raise_gp(struct emu_vcpu *c, const struct interp_op *i);
-interp_ret interp_check_cross(struct emu_vcpu *c, const struct interp_op *i); /* before an instruction that crosses pages */
+interp_ret interp_check_cross(struct emu_vcpu *c,
+                              const struct interp_op *i); /* before an instruction that crosses pages */
 /* A block ends without a branch: behind it, in the same page, or anywhere. */
 interp_ret interp_end_near(struct emu_vcpu *c, const struct interp_op *i);
 interp_ret interp_end_far(struct emu_vcpu *c, const struct interp_op *i);
@@ -188,9 +198,13 @@ void interp_check_target(struct emu_vcpu *c, const struct interp_op *i, uint64_t
 
 /* ---- stack.c: any mode ---- */
 /* Linear address of seg:offset; the offset is cut to the address size already. */
-uint64_t interp_segment_linear(struct emu_vcpu *c, unsigned seg, uint64_t offset, unsigned size, enum vcore_access access);
+uint64_t interp_segment_linear(struct emu_vcpu *c, unsigned seg, uint64_t offset, unsigned size,
+                               enum vcore_access access);
 uint64_t interp_stack_linear(struct emu_vcpu *c, uint64_t rsp, unsigned size, enum vcore_access access);
-static inline uint64_t interp_stack_mask(const struct emu_vcpu *c) { return vc_width_mask(c->stack_size); }
+static inline uint64_t interp_stack_mask(const struct emu_vcpu *c)
+{
+	return vc_width_mask(c->stack_size);
+}
 static inline void interp_set_rsp(struct emu_vcpu *c, uint64_t value)
 {
 	uint64_t mask = interp_stack_mask(c);
@@ -209,11 +223,11 @@ void interp_store(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t v
 #else
 #define INTERP_GO(c, n) return (n)
 #endif
-#define INTERP_NEXT INTERP_GO(c, i + 1)
+#define INTERP_NEXT          INTERP_GO(c, i + 1)
 #define INTERP_HANDLER(name) static interp_ret name(struct emu_vcpu *c, const struct interp_op *i)
 
 #define INTERP_AT(type, c, offset) (*(type *)((char *)(c) + (offset)))
-#define INTERP_GPR(reg) ((unsigned)(reg)*8)
+#define INTERP_GPR(reg)            ((unsigned)(reg)*8)
 
 /* Registers by byte offset. Writes of 32 bits zero the upper half. */
 INTERP_INLINE uint64_t interp_get(struct emu_vcpu *c, unsigned at, unsigned bits)
@@ -249,7 +263,8 @@ INTERP_INLINE void interp_set(struct emu_vcpu *c, unsigned at, unsigned bits, ui
 /* ---- memory operands ---- */
 INTERP_INLINE uint64_t interp_ea(struct emu_vcpu *c, const struct interp_op *i)
 {
-	return INTERP_AT(uint64_t, c, i->base) + (INTERP_AT(uint64_t, c, i->index) << i->scale) + (uint64_t)(int64_t)i->disp;
+	return INTERP_AT(uint64_t, c, i->base) + (INTERP_AT(uint64_t, c, i->index) << i->scale) +
+	       (uint64_t)(int64_t)i->disp;
 }
 /* Offset in the segment, any address size. */
 INTERP_INLINE uint64_t interp_offset(struct emu_vcpu *c, const struct interp_op *i)
@@ -258,8 +273,10 @@ INTERP_INLINE uint64_t interp_offset(struct emu_vcpu *c, const struct interp_op 
 	return i->seg & 0x20 ? ea : i->seg & 0x10 ? (uint32_t)ea : (uint16_t)ea;
 }
 /* Linear address of any memory operand, plus `more` (bit offsets). c->cur must be set. */
-uint64_t interp_linear_segmented(struct emu_vcpu *c, const struct interp_op *i, uint64_t offset, unsigned size, enum vcore_access access);
-INTERP_INLINE uint64_t interp_linear(struct emu_vcpu *c, const struct interp_op *i, unsigned size, enum vcore_access access)
+uint64_t interp_linear_segmented(struct emu_vcpu *c, const struct interp_op *i, uint64_t offset, unsigned size,
+                                 enum vcore_access access);
+INTERP_INLINE uint64_t interp_linear(struct emu_vcpu *c, const struct interp_op *i, unsigned size,
+                                     enum vcore_access access)
 {
 	uint64_t offset = interp_offset(c, i);
 	unsigned seg = i->seg & 7;
@@ -309,7 +326,10 @@ INTERP_INLINE void interp_mem_set(void *p, unsigned bits, uint64_t value)
 }
 INTERP_INLINE uint64_t interp_ld(struct emu_vcpu *c, uint64_t linear, unsigned bits)
 {
-	return bits == 8 ? emu_ld8(c, linear) : bits == 16 ? emu_ld16(c, linear) : bits == 32 ? emu_ld32(c, linear) : emu_ld64(c, linear);
+	return bits == 8    ? emu_ld8(c, linear)
+	       : bits == 16 ? emu_ld16(c, linear)
+	       : bits == 32 ? emu_ld32(c, linear)
+	                    : emu_ld64(c, linear);
 }
 INTERP_INLINE void interp_st(struct emu_vcpu *c, uint64_t linear, unsigned bits, uint64_t value)
 {
@@ -329,7 +349,8 @@ INTERP_INLINE void interp_st(struct emu_vcpu *c, uint64_t linear, unsigned bits,
 }
 
 /* Read the r/m operand. False (fast kinds only): not in the TLB, continue in the handler of kind ANY. */
-INTERP_INLINE bool interp_read(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind, unsigned bits, uint64_t *value)
+INTERP_INLINE bool interp_read(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind, unsigned bits,
+                               uint64_t *value)
 {
 	if (kind == INTERP_REG) {
 		*value = interp_get(c, i->rm, bits);
@@ -348,7 +369,8 @@ INTERP_INLINE bool interp_read(struct emu_vcpu *c, const struct interp_op *i, en
 	return true;
 }
 /* Write it, never having read it. */
-INTERP_INLINE bool interp_write(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind, unsigned bits, uint64_t value)
+INTERP_INLINE bool interp_write(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind, unsigned bits,
+                                uint64_t value)
 {
 	if (kind == INTERP_REG) {
 		interp_set(c, i->rm, bits, value);
@@ -372,15 +394,17 @@ struct interp_rmw {
 	void *p;         /* host address; NULL: the slow way */
 	uint64_t linear; /* ... */
 };
-INTERP_INLINE bool interp_rmw_begin_at(struct emu_vcpu *c, enum interp_kind kind, unsigned bits, uint64_t linear, struct interp_rmw *m, uint64_t *old)
+INTERP_INLINE bool interp_rmw_begin_at(struct emu_vcpu *c, enum interp_kind kind, unsigned bits, uint64_t linear,
+                                       struct interp_rmw *m, uint64_t *old)
 {
 	m->linear = linear;
 	m->p = emu_rmw_ptr(c, linear, bits / 8);
-	*old = vc_likely(m->p != NULL) ? interp_mem_get(m->p, bits) : emu_rmw_slow_begin(c, linear, bits / 8, kind == INTERP_LOCK);
+	*old = vc_likely(m->p != NULL) ? interp_mem_get(m->p, bits)
+	                               : emu_rmw_slow_begin(c, linear, bits / 8, kind == INTERP_LOCK);
 	return true;
 }
-INTERP_INLINE bool interp_rmw_begin(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind, unsigned bits, struct interp_rmw *m,
-                                    uint64_t *old)
+INTERP_INLINE bool interp_rmw_begin(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind, unsigned bits,
+                                    struct interp_rmw *m, uint64_t *old)
 {
 	if (kind == INTERP_REG) {
 		m->p = (char *)c + i->rm;
@@ -399,7 +423,8 @@ INTERP_INLINE bool interp_rmw_begin(struct emu_vcpu *c, const struct interp_op *
 	*old = interp_mem_get(m->p, bits);
 	return true;
 }
-INTERP_INLINE void interp_rmw_end(struct emu_vcpu *c, enum interp_kind kind, unsigned bits, const struct interp_rmw *m, uint64_t value)
+INTERP_INLINE void interp_rmw_end(struct emu_vcpu *c, enum interp_kind kind, unsigned bits, const struct interp_rmw *m,
+                                  uint64_t value)
 {
 	if (kind == INTERP_REG)
 		interp_set(c, (unsigned)((char *)m->p - (char *)c), bits, value);
@@ -419,15 +444,15 @@ INTERP_INLINE bool interp_wanted(const struct emu_vcpu *c)
 _Static_assert(offsetof(struct emu_vcpu, once) == offsetof(struct emu_vcpu, attention) + 1, "read as one");
 
 /* To a place in the page of i's block: link `k`, `delta` bytes from the block's start. */
-#define INTERP_BRANCH(c, i, k, delta)                                                                                                   \
-	do {                                                                                                                                \
-		struct interp_block *to_ = interp_block_of(i)->link[k];                                                                         \
-		uint64_t rip_ = ((c)->block_rip + (uint64_t)(int64_t)(delta)) & (c)->ip_mask;                                                   \
-		if (vc_unlikely(interp_wanted(c) || !to_ || !interp_block_current(to_)))                                                        \
-			return interp_branch_slow((c), (i), (k), rip_);                                                                             \
-		(c)->block_rip = rip_;                                                                                                          \
-		(c)->icount += to_->insns;                                                                                                      \
-		INTERP_GO(c, to_->op);                                                                                                          \
+#define INTERP_BRANCH(c, i, k, delta)                                                 \
+	do {                                                                              \
+		struct interp_block *to_ = interp_block_of(i)->link[k];                       \
+		uint64_t rip_ = ((c)->block_rip + (uint64_t)(int64_t)(delta)) & (c)->ip_mask; \
+		if (vc_unlikely(interp_wanted(c) || !to_ || !interp_block_current(to_)))      \
+			return interp_branch_slow((c), (i), (k), rip_);                           \
+		(c)->block_rip = rip_;                                                        \
+		(c)->icount += to_->insns;                                                    \
+		INTERP_GO(c, to_->op);                                                        \
 	} while (0)
 
 #endif

@@ -15,11 +15,15 @@ static enum interp_kind kind_of(const struct emu_vcpu *c, const struct emu_insn 
 	return n->index == EMU_REG_NONE ? INTERP_BD : INTERP_BIS;
 }
 
-static uint16_t place_of(unsigned reg) { return (uint16_t)(reg == EMU_REG_NONE ? offsetof(struct emu_vcpu, zero) : INTERP_GPR(reg)); }
+static uint16_t place_of(unsigned reg)
+{
+	return (uint16_t)(reg == EMU_REG_NONE ? offsetof(struct emu_vcpu, zero) : INTERP_GPR(reg));
+}
 /* A register operand of one byte may be AH to BH. */
 static uint8_t operand_of(const struct emu_insn *n, unsigned reg, bool byte)
 {
-	return (uint8_t)(byte && reg >= 4 && reg < 8 && !(n->prefixes & EMU_P_REX) ? INTERP_GPR(reg - 4) + 1 : INTERP_GPR(reg & 15));
+	return (uint8_t)(byte && reg >= 4 && reg < 8 && !(n->prefixes & EMU_P_REX) ? INTERP_GPR(reg - 4) + 1
+	                                                                           : INTERP_GPR(reg & 15));
 }
 
 static void set_memory(const struct emu_insn *n, unsigned offset, struct interp_op *op)
@@ -50,7 +54,8 @@ static void set_operands(const struct emu_insn *n, struct interp_op *op)
 	switch (n->desc->enc) {
 	case EMU_ENC_RM_REG: /* of two registers, handlers have the destination in `reg` */
 	case EMU_ENC_M_REG:
-		if (!(n->prefixes & EMU_P_MEM) && n->op != EMU_XADD && n->op != EMU_CMPXCHG && n->op != EMU_XCHG && !(n->op >= EMU_BT && n->op <= EMU_BTC)) {
+		if (!(n->prefixes & EMU_P_MEM) && n->op != EMU_XADD && n->op != EMU_CMPXCHG && n->op != EMU_XCHG &&
+		    !(n->op >= EMU_BT && n->op <= EMU_BTC)) {
 			op->reg = operand_of(n, n->rm, byte);
 			op->rm = operand_of(n, n->reg, byte);
 		}
@@ -112,7 +117,10 @@ static void set_sizes(const struct emu_insn *n, struct interp_op *op)
 	}
 }
 
-static bool is_direct_branch(const struct emu_insn *n) { return n->desc->enc == EMU_ENC_REL; }
+static bool is_direct_branch(const struct emu_insn *n)
+{
+	return n->desc->enc == EMU_ENC_REL;
+}
 
 /* Whether every place that a direct branch may go to is in the block's page and reached without cutting addresses. */
 static bool branch_is_near(const struct emu_vcpu *c, const struct emu_insn *n, const struct interp_place *place)
@@ -191,7 +199,10 @@ static emu_system_fn select_called(struct emu_vcpu *c, struct emu_insn *n)
 	return fn ? fn : emu_vec_handler(c, n);
 }
 
-bool interp_ends_block(const struct emu_insn *n) { return n->op == EMU_INVALID || n->desc->attr & EMU_A_END; }
+bool interp_ends_block(const struct emu_insn *n)
+{
+	return n->op == EMU_INVALID || n->desc->attr & EMU_A_END;
+}
 
 bool interp_lower(struct emu_vcpu *c, const struct emu_insn *n, const struct interp_place *place, struct interp_op *op)
 {
@@ -199,7 +210,9 @@ bool interp_lower(struct emu_vcpu *c, const struct emu_insn *n, const struct int
 	enum interp_kind kind = kind_of(c, n);
 
 	*op = (struct interp_op){.head = {.offset = (uint16_t)place->offset, .len = n->len}};
-	op->fn = n->op == EMU_INVALID ? interp_raise_ud : is_wide_moffs(n) ? NULL : select_handler(c, n, kind, branch_is_near(c, n, place));
+	op->fn = n->op == EMU_INVALID ? interp_raise_ud
+	         : is_wide_moffs(n)   ? NULL
+	                              : select_handler(c, n, kind, branch_is_near(c, n, place));
 	if (op->fn) {
 		set_memory(n, place->offset, op);
 		set_operands(n, op);
@@ -219,8 +232,8 @@ bool interp_lower(struct emu_vcpu *c, const struct emu_insn *n, const struct int
 	return called;
 }
 
-bool interp_fuse(const struct emu_vcpu *c, const struct emu_insn *n, const struct emu_insn *jcc, const struct interp_place *jcc_place,
-                 struct interp_op *op)
+bool interp_fuse(const struct emu_vcpu *c, const struct emu_insn *n, const struct emu_insn *jcc,
+                 const struct interp_place *jcc_place, struct interp_op *op)
 {
 	interp_fn fn = interp_select_fused(n, jcc->reg2 & 15);
 	if (!fn || !branch_is_near(c, jcc, jcc_place))

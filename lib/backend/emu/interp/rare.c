@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Instructions too rare for handlers of their own form: ENTER PUSHA POPA, CMPXCHG8B CMPXCHG16B, XLAT, decimal arithmetic, SALC, and MOV with
- * an absolute 64-bit address. s.rip is the instruction's own address.
+ * Instructions too rare for handlers of their own form: ENTER PUSHA POPA, CMPXCHG8B CMPXCHG16B, XLAT, decimal
+ * arithmetic, SALC, and MOV with an absolute 64-bit address. s.rip is the instruction's own address.
  */
 #include "backend/emu/interp/flags.h"
 
@@ -66,7 +66,10 @@ static enum emu_next popa(struct emu_vcpu *c, const struct emu_insn *i)
 
 /* ---- CMPXCHG8B, CMPXCHG16B: only ZF changes; memory is always written ---- */
 
-static void set_zero(struct emu_vcpu *c, bool zero) { c->aflags = (c->aflags & ~VC_FLAG_ZF) | (zero ? VC_FLAG_ZF : 0); }
+static void set_zero(struct emu_vcpu *c, bool zero)
+{
+	c->aflags = (c->aflags & ~VC_FLAG_ZF) | (zero ? VC_FLAG_ZF : 0);
+}
 
 static enum emu_next cmpxchg8b(struct emu_vcpu *c, const struct emu_insn *i)
 {
@@ -127,7 +130,8 @@ static enum emu_next cmpxchg16b(struct emu_vcpu *c, const struct emu_insn *i)
 static enum emu_next xlat(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	uint64_t offset = (c->s.gpr[VC_RBX] + (uint8_t)c->s.gpr[VC_RAX]) & vc_width_mask(i->addrsize);
-	interp_set(c, INTERP_GPR(VC_RAX), 8, interp_load(c, interp_segment_linear(c, i->seg, offset, 1, VCORE_ACCESS_READ), 1));
+	interp_set(c, INTERP_GPR(VC_RAX), 8,
+	           interp_load(c, interp_segment_linear(c, i->seg, offset, 1, VCORE_ACCESS_READ), 1));
 	return EMU_NEXT;
 }
 
@@ -140,7 +144,8 @@ static enum emu_next salc(struct emu_vcpu *c, const struct emu_insn *i)
 static enum emu_next mov_moffs(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	bool load = i->desc->enc == EMU_ENC_ACC_MOFFS;
-	uint64_t linear = interp_segment_linear(c, i->seg, i->imm, i->opsize, load ? VCORE_ACCESS_READ : VCORE_ACCESS_WRITE);
+	uint64_t linear =
+	    interp_segment_linear(c, i->seg, i->imm, i->opsize, load ? VCORE_ACCESS_READ : VCORE_ACCESS_WRITE);
 	if (load)
 		interp_set(c, INTERP_GPR(VC_RAX), i->opsize * 8u, interp_load(c, linear, i->opsize));
 	else
@@ -156,10 +161,22 @@ static uint32_t byte_flags(uint8_t v)
 	return (v ? 0 : VC_FLAG_ZF) | (v & 0x80 ? VC_FLAG_SF : 0) | (__builtin_parity(v) ? 0 : VC_FLAG_PF);
 }
 
-static uint8_t al(const struct emu_vcpu *c) { return (uint8_t)c->s.gpr[VC_RAX]; }
-static void set_al(struct emu_vcpu *c, uint8_t v) { interp_set(c, INTERP_GPR(VC_RAX), 8, v); }
-static void set_ax(struct emu_vcpu *c, unsigned v) { interp_set(c, INTERP_GPR(VC_RAX), 16, v); }
-static bool low_digit_overflows(const struct emu_vcpu *c) { return (al(c) & 15) > 9 || c->aflags & VC_FLAG_AF; }
+static uint8_t al(const struct emu_vcpu *c)
+{
+	return (uint8_t)c->s.gpr[VC_RAX];
+}
+static void set_al(struct emu_vcpu *c, uint8_t v)
+{
+	interp_set(c, INTERP_GPR(VC_RAX), 8, v);
+}
+static void set_ax(struct emu_vcpu *c, unsigned v)
+{
+	interp_set(c, INTERP_GPR(VC_RAX), 16, v);
+}
+static bool low_digit_overflows(const struct emu_vcpu *c)
+{
+	return (al(c) & 15) > 9 || c->aflags & VC_FLAG_AF;
+}
 
 static enum emu_next daa_das(struct emu_vcpu *c, const struct emu_insn *i)
 {

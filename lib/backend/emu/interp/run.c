@@ -29,9 +29,15 @@ void interp_free(struct emu_vcpu *c)
 }
 
 /* Later, when no block is being executed. */
-void interp_flush(struct emu_vcpu *c) { c->interp->want_flush = true; }
+void interp_flush(struct emu_vcpu *c)
+{
+	c->interp->want_flush = true;
+}
 
-static bool overlaps(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len) { return a < b + b_len && b < a + a_len; }
+static bool overlaps(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+{
+	return a < b + b_len && b < a + a_len;
+}
 
 bool interp_in_current_block(struct emu_vcpu *c, uint64_t gpa, unsigned len)
 {
@@ -94,12 +100,16 @@ interp_ret interp_branch_slow(struct emu_vcpu *c, const struct interp_op *i, uns
 	if (!to)
 		return NULL;
 	/* in the same page, so whoever gets to `from` may go on to `to` without a look at the translation */
-	if (it->flushes == flushes && it->linear_is_rip && !((rip ^ from_rip) & VC_PAGE_MASK) && !((from->gpa ^ to->gpa) & VC_PAGE_MASK))
+	if (it->flushes == flushes && it->linear_is_rip && !((rip ^ from_rip) & VC_PAGE_MASK) &&
+	    !((from->gpa ^ to->gpa) & VC_PAGE_MASK))
 		from->link[k] = to;
 	return enter(c, to);
 }
 
-interp_ret interp_end_near(struct emu_vcpu *c, const struct interp_op *i) { INTERP_BRANCH(c, i, 0, i->head.offset); }
+interp_ret interp_end_near(struct emu_vcpu *c, const struct interp_op *i)
+{
+	INTERP_BRANCH(c, i, 0, i->head.offset);
+}
 interp_ret interp_end_far(struct emu_vcpu *c, const struct interp_op *i)
 {
 	return interp_goto(c, (c->block_rip + i->head.offset) & c->ip_mask);
@@ -131,7 +141,10 @@ static enum emu_next call(struct emu_vcpu *c, const struct interp_op *i)
 	return ((emu_system_fn)n->fn)(c, n);
 }
 
-static void advance(struct emu_vcpu *c, const struct interp_op *i) { c->s.rip = (c->s.rip + i->head.len) & c->ip_mask; }
+static void advance(struct emu_vcpu *c, const struct interp_op *i)
+{
+	c->s.rip = (c->s.rip + i->head.len) & c->ip_mask;
+}
 
 interp_ret interp_call(struct emu_vcpu *c, const struct interp_op *i)
 {

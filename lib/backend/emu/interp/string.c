@@ -2,22 +2,25 @@
 /*
  * MOVS CMPS STOS LODS SCAS INS OUTS, with REP.
  *
- * Repetition works on pieces that lie in one page on each side, at the speed of host memory, and on single elements where a piece is not possible
- * (devices, code pages, an element across pages, wrapping addresses). Registers are right behind every piece, so a fault or an interrupt
- * finds the completed iterations committed and s.rip at the instruction.
+ * Repetition works on pieces that lie in one page on each side, at the speed of host memory, and on single elements
+ * where a piece is not possible (devices, code pages, an element across pages, wrapping addresses). Registers are right
+ * behind every piece, so a fault or an interrupt finds the completed iterations committed and s.rip at the instruction.
  */
 #include "backend/emu/interp/interp.h"
 
 struct string {
 	struct emu_vcpu *c;
 	const struct emu_insn *insn;
-	unsigned size;  /* of an element */
-	bool down;      /* DF */
+	unsigned size; /* of an element */
+	bool down;     /* DF */
 	bool rep;
-	uint64_t mask;  /* of addresses and the counter */
+	uint64_t mask; /* of addresses and the counter */
 };
 
-static uint64_t reg(const struct string *s, enum vc_gpr r) { return s->c->s.gpr[r] & s->mask; }
+static uint64_t reg(const struct string *s, enum vc_gpr r)
+{
+	return s->c->s.gpr[r] & s->mask;
+}
 /* Registers change as far as the address size goes; 32 bits zero the upper half. */
 static void set_reg(const struct string *s, enum vc_gpr r, uint64_t value)
 {
@@ -43,11 +46,14 @@ static uint64_t destination(const struct string *s, enum vcore_access access)
 
 /* One side of a piece. */
 struct side {
-	uint8_t *first;    /* host address of the first element; in memory, the others lie behind it, or before it with DF */
+	uint8_t *first; /* host address of the first element; in memory, the others lie behind it, or before it with DF */
 	uint64_t elements; /* at most; 0: no piece */
 };
 
-static uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
 
 /* The side at seg:offset for at most `count` elements. Raises what the first element would. */
 static struct side side_of(const struct string *s, unsigned seg, uint64_t offset, uint64_t count, bool write)
@@ -72,11 +78,23 @@ static struct side side_of(const struct string *s, unsigned seg, uint64_t offset
 }
 
 /* The lowest address of n elements. */
-static uint8_t *lowest(const struct string *s, uint8_t *first, uint64_t n) { return s->down ? first - (n - 1) * s->size : first; }
-static uint8_t *element(const struct string *s, uint8_t *first, uint64_t k) { return s->down ? first - k * s->size : first + k * s->size; }
+static uint8_t *lowest(const struct string *s, uint8_t *first, uint64_t n)
+{
+	return s->down ? first - (n - 1) * s->size : first;
+}
+static uint8_t *element(const struct string *s, uint8_t *first, uint64_t k)
+{
+	return s->down ? first - k * s->size : first + k * s->size;
+}
 
-static uint64_t get(const void *p, unsigned size) { return interp_mem_get(p, size * 8); }
-static void put(void *p, unsigned size, uint64_t value) { interp_mem_set(p, size * 8, value); }
+static uint64_t get(const void *p, unsigned size)
+{
+	return interp_mem_get(p, size * 8);
+}
+static void put(void *p, unsigned size, uint64_t value)
+{
+	interp_mem_set(p, size * 8, value);
+}
 
 static uint64_t move_piece(const struct string *s, uint64_t count)
 {
@@ -92,7 +110,8 @@ static uint64_t move_piece(const struct string *s, uint64_t count)
 	low_from = lowest(s, from.first, n);
 	low_to = lowest(s, to.first, n);
 	/* element by element, an overlap ahead of the direction repeats what was just written */
-	if (s->down ? low_to < low_from && low_from < low_to + n * s->size : low_from < low_to && low_to < low_from + n * s->size)
+	if (s->down ? low_to < low_from && low_from < low_to + n * s->size
+	            : low_from < low_to && low_to < low_from + n * s->size)
 		for (uint64_t k = 0; k < n; k++)
 			put(element(s, to.first, k), s->size, get(element(s, from.first, k), s->size));
 	else
@@ -120,7 +139,10 @@ static uint64_t store_piece(const struct string *s, uint64_t count)
 }
 
 /* Whether a repeated comparison goes on behind one with that outcome: REPE while equal, REPNE while not. */
-static bool goes_on(const struct string *s, bool equal) { return equal == !(s->insn->prefixes & EMU_P_REPNE); }
+static bool goes_on(const struct string *s, bool equal)
+{
+	return equal == !(s->insn->prefixes & EMU_P_REPNE);
+}
 
 static uint64_t compare_piece(const struct string *s, uint64_t count)
 {
@@ -209,16 +231,20 @@ static void output_one(const struct string *s)
 
 static const struct string_op {
 	void (*one)(const struct string *s);
-	uint64_t (*piece)(const struct string *s, uint64_t count); /* as much as there is at once; the number of elements done */
+	uint64_t (*piece)(const struct string *s,
+	                  uint64_t count); /* as much as there is at once; the number of elements done */
 	bool compares;
 } string_ops[] = {
-	[EMU_MOVS - EMU_MOVS] = {move_one, move_piece, false},      [EMU_CMPS - EMU_MOVS] = {compare_one, compare_piece, true},
-	[EMU_STOS - EMU_MOVS] = {store_one, store_piece, false},    [EMU_LODS - EMU_MOVS] = {load_one, NULL, false},
-	[EMU_SCAS - EMU_MOVS] = {scan_one, scan_piece, true},       [EMU_INS - EMU_MOVS] = {input_one, NULL, false},
-	[EMU_OUTS - EMU_MOVS] = {output_one, NULL, false},
+    [EMU_MOVS - EMU_MOVS] = {move_one, move_piece, false},   [EMU_CMPS - EMU_MOVS] = {compare_one, compare_piece, true},
+    [EMU_STOS - EMU_MOVS] = {store_one, store_piece, false}, [EMU_LODS - EMU_MOVS] = {load_one, NULL, false},
+    [EMU_SCAS - EMU_MOVS] = {scan_one, scan_piece, true},    [EMU_INS - EMU_MOVS] = {input_one, NULL, false},
+    [EMU_OUTS - EMU_MOVS] = {output_one, NULL, false},
 };
 
-static bool events_wait(const struct emu_vcpu *c) { return c->attention || atomic_load_explicit(c->requests, memory_order_relaxed); }
+static bool events_wait(const struct emu_vcpu *c)
+{
+	return c->attention || atomic_load_explicit(c->requests, memory_order_relaxed);
+}
 
 /* Elements of an interruptible stretch, where they are done one by one. */
 #define STRETCH 256
@@ -251,12 +277,12 @@ static enum emu_next string_instruction(struct emu_vcpu *c, const struct emu_ins
 {
 	const struct string_op *op = &string_ops[i->op - EMU_MOVS];
 	struct string s = {
-		.c = c,
-		.insn = i,
-		.size = i->opsize,
-		.down = c->s.rflags & VC_FLAG_DF,
-		.rep = i->prefixes & (EMU_P_REP | EMU_P_REPNE),
-		.mask = vc_width_mask(i->addrsize),
+	    .c = c,
+	    .insn = i,
+	    .size = i->opsize,
+	    .down = c->s.rflags & VC_FLAG_DF,
+	    .rep = i->prefixes & (EMU_P_REP | EMU_P_REPNE),
+	    .mask = vc_width_mask(i->addrsize),
 	};
 	if (!s.rep) {
 		op->one(&s);
