@@ -270,7 +270,7 @@ START_TEST(table_registers)
 	ck_ran(RUN(m, 0x0f, 0x01, 0x04, 0x25, LE32(DATA))); /* SGDT */
 	ck_assert_uint_eq(peek(m, DATA, 2), 0x1234);
 	ck_assert_uint_eq(peek(m, DATA + 2, 8), 0xffff800012345678);
-	poke(m, DATA + 2, 8, 0x800000000000);
+	poke(m, DATA + 2, 8, 0x100000000000000);
 	ck_raised(RUN(m, 0x0f, 0x01, 0x1c, 0x25, LE32(DATA)), VC_GP, 0); /* LIDT, not canonical */
 	enter_long(m, 3);
 	ck_raised(RUN(m, 0x0f, 0x01, 0x14, 0x25, LE32(DATA)), VC_GP, 0);
@@ -344,7 +344,7 @@ START_TEST(ldt_and_task_register)
 	ck_raised(RUN(m, 0x0f, 0x00, 0xd8), VC_NP, TSS2_SEL);
 	enter_long(m, 0);
 	set_desc(m, TSS2_SEL, descriptor(TSS2, 0x67, 0x89, 0));
-	set_desc(m, TSS2_SEL + 8, 0x8000); /* base is not canonical */
+	set_desc(m, TSS2_SEL + 8, 0x1000000); /* base is not canonical */
 	ck_raised(RUN(m, 0x0f, 0x00, 0xd8), VC_GP, TSS2_SEL);
 	set_desc(m, TSS2_SEL, descriptor(TSS2, 0x67, 0x81, 0)); /* 16-bit */
 	ck_raised(RUN(m, 0x0f, 0x00, 0xd8), VC_GP, TSS2_SEL);
@@ -540,7 +540,7 @@ START_TEST(bases)
 	ck_assert_uint_eq(m->c->s.kernel_gs_base, 0x1111);
 	ck_raised(RUN(m, 0xf3, 0x48, 0x0f, 0xae, 0xd3), VC_UD, 0); /* WRFSBASE without CR4.FSGSBASE */
 	m->c->s.cr4 |= VC_CR4_FSGSBASE;
-	*gpr(m, VC_RBX) = 0x800000000000;
+	*gpr(m, VC_RBX) = 0x100000000000000;
 	ck_raised(RUN(m, 0xf3, 0x48, 0x0f, 0xae, 0xd3), VC_GP, 0);
 	*gpr(m, VC_RBX) = 0xffff800012345678;
 	ck_ran(RUN(m, 0xf3, 0x48, 0x0f, 0xae, 0xd3));
@@ -557,11 +557,15 @@ START_TEST(bases)
 	*gpr(m, VC_RDX) = 0xffff8000;
 	ck_ran(RUN(m, 0x0f, 0x30));
 	ck_assert_uint_eq(m->c->s.seg[VC_GS].base, 0xffff800000001000);
-	*gpr(m, VC_RDX) = 0x8000;
+	*gpr(m, VC_RDX) = 0x1000000;
 	ck_raised(RUN(m, 0x0f, 0x30), VC_GP, 0); /* not canonical */
+	*gpr(m, VC_RDX) = 0x8000; /* but for 57 bits, even while only 48 are in use */
+	ck_ran(RUN(m, 0x0f, 0x30));
+	vc_feature_put(&m->vcpu.cpuid.features, VC_F_LA57, false);
+	ck_raised(RUN(m, 0x0f, 0x30), VC_GP, 0);
 	*gpr(m, VC_RAX) = *gpr(m, VC_RDX) = 0;
 	ck_ran(RUN(m, 0x0f, 0x32));
-	ck_assert_uint_eq(*gpr(m, VC_RDX), 0xffff8000);
+	ck_assert_uint_eq(*gpr(m, VC_RDX), 0x8000);
 	*gpr(m, VC_RCX) = 0x12345678;
 	ck_raised(RUN(m, 0x0f, 0x32), VC_GP, 0);
 	ck_raised(RUN(m, 0x0f, 0x30), VC_GP, 0);

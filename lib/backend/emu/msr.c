@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "backend/emu/mmu/mmu.h"
+#include "backend/emu/segment.h"
 #include "backend/emu/vcpu.h"
 
 enum {
@@ -136,7 +137,7 @@ static int read_base(struct emu_vcpu *c, uint32_t index, uint64_t *value)
 
 static int write_base(struct emu_vcpu *c, uint32_t index, uint64_t value)
 {
-	if (!vc_paging_canonical(&c->mmu->paging, value))
+	if (!emu_canonical_register(c, value))
 		return -EINVAL;
 	c->s.seg[base_segment(index)].base = value;
 	emu_mode_changed(c);
@@ -294,7 +295,7 @@ static int write_field(struct emu_vcpu *c, const struct msr *m, uint32_t index, 
 		allowed = !(value & ~m->mask);
 		break;
 	case CANONICAL:
-		allowed = vc_paging_canonical(&c->mmu->paging, value);
+		allowed = emu_canonical_register(c, value);
 		break;
 	case TYPES:
 		allowed = valid_types(value, m->mask);

@@ -196,7 +196,8 @@ static enum go deliver_exception(struct emu_vcpu *c)
 {
 	const struct emu_exception *x = &c->exc;
 
-	if (!x->trap)
+	/* Debug traps that a load of SS held back come behind INT3 and INTO, and are lost with a fault. */
+	if (!x->trap && !x->soft)
 		c->sys->db_pending = 0;
 	if (x->vector == VC_BP && x->len == 1 && (c->sys->debug.flags & VCORE_DEBUG_SW_BREAK))
 		return debug_exit(c, VC_BP, 0);
