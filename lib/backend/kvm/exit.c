@@ -137,10 +137,8 @@ static bool interpret_one(struct vc_bvcpu *v, struct vcore_exit *exit)
 	if (r >= 0)
 		r = kvm_set_state(v, state);
 	free(state);
-	if (r >= 0) {
-		atomic_fetch_add_explicit(&v->emulated, 1, memory_order_relaxed);
+	if (r >= 0)
 		return true;
-	}
 	return crash(exit, VCORE_CRASH_INTERNAL, vcore_error_message());
 #else
 	return crash(exit, VCORE_CRASH_INTERNAL,
