@@ -45,7 +45,10 @@ int vc_lapics_new(const struct vc_lapics_config *config, struct vc_lapics **lapi
 void vc_lapics_free(struct vc_lapics *lapics);
 struct vc_lapic *vc_lapics_get(struct vc_lapics *lapics, unsigned index);
 
-/* Power-on / INIT state. keep_base: INIT leaves IA32_APIC_BASE alone. */
+/*
+ * Power-on / INIT state. keep_base: INIT leaves IA32_APIC_BASE alone. At power-on LINT0 of the first vcpu is open for the 8259 (ExtINT), as a
+ * firmware would leave it; all other LVT registers are masked.
+ */
 void vc_lapic_reset(struct vc_lapic *lapic, bool keep_base);
 
 /* xAPIC page access; offset 0-0xfff; width 4 normally. */

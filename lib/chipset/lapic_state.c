@@ -56,7 +56,10 @@ struct vc_lapic *vc_lapics_get(struct vc_lapics *lapics, unsigned index)
 	return index < lapics->config.count ? &lapics->lapic[index] : NULL;
 }
 
-/* SDM vol. 3, 10.4.7.1 and 10.4.7.3; the first vcpu is the bootstrap processor. */
+/*
+ * SDM vol. 3, 10.4.7.1 and 10.4.7.3. The first vcpu is the bootstrap processor: it powers on with the 8259 wired
+ * through LINT0, as a PC's firmware leaves it and as KVM's own LAPIC does, since a machine may boot without firmware.
+ */
 void vc_lapic_reset(struct vc_lapic *lapic, bool keep_base)
 {
 	lapic_timer_stop(lapic);
@@ -69,8 +72,11 @@ void vc_lapic_reset(struct vc_lapic *lapic, bool keep_base)
 	atomic_store(&lapic->irr_words, 0);
 	atomic_store(&lapic->errors, 0);
 	atomic_fetch_and(&lapic->pins, ~PIN_EXTINT_MESSAGE);
-	if (!keep_base)
-		atomic_store(&lapic->base, VC_LAPIC_BASE | APIC_BASE_EN | (lapic->index ? 0 : APIC_BASE_BSP));
+	if (keep_base)
+		return;
+	atomic_store(&lapic->base, VC_LAPIC_BASE | APIC_BASE_EN | (lapic->index ? 0 : APIC_BASE_BSP));
+	if (lapic->index == 0)
+		lapic_put(lapic, APIC_LVT_LINT0, DM_EXTINT << 8);
 }
 
 void vc_lapic_save(struct vc_lapic *lapic, struct vc_lapic_state *state)

@@ -122,11 +122,15 @@ START_TEST(after_reset)
 		ck_assert_uint_eq(rd(n, SVR), 0xff);
 		ck_assert_uint_eq(rd(n, DFR), 0xffffffff);
 		for (uint32_t lvt = LVTT; lvt <= LVTE; lvt += 0x10)
-			ck_assert_uint_eq(rd(n, lvt), 0x10000);
+			ck_assert_uint_eq(rd(n, lvt), lvt == LINT0 && n == 0 ? 0x700 : 0x10000);
 		ck_assert_uint_eq(rd(n, TMICT), 0);
 		ck_assert_int_eq(vc_lapic_pending(cpu(n)), -1);
 		ck_assert_int_eq(vc_lapic_accept(cpu(n)), -1);
 	}
+	/* the 8259 reaches the first vcpu until software or an INIT decides otherwise */
+	ck_assert(vc_lapic_accepts_pic(cpu(0)) && !vc_lapic_accepts_pic(cpu(1)));
+	vc_lapic_reset(cpu(0), true);
+	ck_assert_uint_eq(rd(0, LINT0), 0x10000);
 	ck_assert_ptr_null(vc_lapics_get(all, CPUS));
 	struct vc_lapics_config none = {.count = 0};
 	struct vc_lapics *nothing;
@@ -646,6 +650,7 @@ END_TEST
 START_TEST(lint_pins)
 {
 	enable_all();
+	wr(0, LINT0, 0x10000);
 	ck_assert(!vc_lapic_accepts_pic(cpu(0)));
 	vc_lapics_set_lint(all, 0, true); /* masked */
 	ck_assert_uint_eq(events[0][VC_LAPIC_EXTINT], 0);
