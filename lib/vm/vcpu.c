@@ -83,12 +83,11 @@ int vc_vcpu_lock(struct vcore_vcpu *v, bool change, unsigned *cookie)
 {
 	uint32_t none = VC_OWNER_NONE;
 
+	*cookie = COOKIE_CLAIMED;
 	if (!v)
 		return vc_fail(EINVAL, "no vcpu given");
-	if (atomic_compare_exchange_strong(&v->owner, &none, VC_OWNER_API)) {
-		*cookie = COOKIE_CLAIMED;
+	if (atomic_compare_exchange_strong(&v->owner, &none, VC_OWNER_API))
 		return 0;
-	}
 	if (atomic_load(&v->executing) && pthread_equal(atomic_load(&v->runner), pthread_self())) {
 		*cookie = COOKIE_CALLBACK;
 		return change ? vc_fail(EBUSY, "vcpu %u: its state cannot be changed inside a callback", v->b.index) : 0;

@@ -163,7 +163,7 @@ static unsigned count_madt(uint8_t type, const uint8_t **entry)
 START_TEST(madt)
 {
 	struct vc_acpi_config c = config(false);
-	const uint8_t *entry;
+	const uint8_t *entry = NULL;
 
 	build(&c);
 	ck_assert_uint_eq(vc_ld32(find("APIC") + 36), 0xfee00000);

@@ -469,7 +469,7 @@ START_TEST(code_race)
 	struct emu_vcpu *c = world_cpu(r.w, 0);
 	struct vc_page_info *page;
 	pthread_t thread;
-	unsigned available, same = 0;
+	unsigned available;
 	uint64_t gpa;
 
 	flat32(c);
@@ -491,7 +491,6 @@ START_TEST(code_race)
 			if (i > 100)
 				sched_yield();
 		}
-		same += first == second;
 		emu_inside_again(c);
 	}
 	leave(r.w);
