@@ -215,7 +215,7 @@ END_TEST
 /* ---- code that changes ---- */
 
 /* The store hits the next instruction of its own block: mov eax, 1 becomes mov eax, 2. */
-GUEST(modify_next, "mov byte ptr [rip + 1f + 1], 2; 1: mov eax, 1; ud2");
+GUEST(modify_next, "mov byte ptr [rip + patched_next + 1], 2; patched_next: mov eax, 1; ud2");
 START_TEST(test_modify_own_block)
 {
 	for (int k = 0; k < 3; k++) {
@@ -227,7 +227,8 @@ START_TEST(test_modify_own_block)
 END_TEST
 
 /* REP STOS over the rest of its own block: NOPs instead of INC RAX. */
-GUEST(modify_by_string, "lea rdi, [rip + 1f]; mov ecx, 6; mov al, 0x90; rep stosb; 1: inc rax; inc rax; ud2");
+GUEST(modify_by_string,
+      "lea rdi, [rip + patched_string]; mov ecx, 6; mov al, 0x90; rep stosb; patched_string: inc rax; inc rax; ud2");
 START_TEST(test_modify_own_block_by_string)
 {
 	*gpr(VC_RAX) = 0;
@@ -238,7 +239,7 @@ START_TEST(test_modify_own_block_by_string)
 END_TEST
 
 /* PUSHFQ, a called handler, onto the code behind it: RFLAGS' low byte 02 5f -> what it writes is executed. */
-GUEST(modify_by_call, "lea rsp, [rip + 1f + 8]; pushfq; 1: .skip 8, 0x90; ud2");
+GUEST(modify_by_call, "lea rsp, [rip + patched_call + 8]; pushfq; patched_call: .skip 8, 0x90; ud2");
 START_TEST(test_modify_own_block_by_handler)
 {
 	PUT(modify_by_call, CODE);
@@ -271,7 +272,8 @@ START_TEST(test_data_beside_code)
 END_TEST
 
 /* A function is rewritten between calls by the guest itself. */
-GUEST(rewrite, "mov rbx, 10; 1: mov [rip + 2f + 1], ebx; call 2f; add rdx, rax; dec rbx; jnz 1b; ud2; .skip 0x200; 2: "
+GUEST(rewrite, "mov rbx, 10; 1: mov [rip + patched_function + 1], ebx; call patched_function; add rdx, rax; dec rbx; "
+               "jnz 1b; ud2; .skip 0x200; patched_function: "
                "mov eax, 0; ret");
 START_TEST(test_rewrite_function)
 {
@@ -335,7 +337,7 @@ END_TEST
 /* A page of code is mapped elsewhere: linked blocks must not be followed into the old one. */
 GUEST(page_a, "mov eax, 1; jmp 1f; 1: ud2");
 GUEST(page_b, "mov eax, 2; jmp 1f; 1: ud2");
-GUEST(jump_to_page, "jmp . + 0x1000");
+GUEST(jump_to_page, ".byte 0xe9; .long 0xffb"); /* jmp to its own address + 0x1000 */
 START_TEST(test_remapped_code)
 {
 	uint64_t *pte = small_pages(CODE2);
@@ -379,7 +381,7 @@ struct fault_case {
 GUEST(f_push, "push rax");
 GUEST(f_push_mem, "push qword ptr [rbx]");
 GUEST(f_pop_mem, "pop qword ptr [rsi]");
-GUEST(f_call, "call . + 0x50");
+GUEST(f_call, ".byte 0xe8; .long 0x4b"); /* call */
 GUEST(f_call_ind, "call rax");
 GUEST(f_ret, "ret 8");
 GUEST(f_pop, "pop rax");
@@ -574,8 +576,8 @@ END_TEST
 
 /* ---- addressing ---- */
 
-GUEST(segments,
-      "mov rax, fs:[0x10]; mov gs:[rcx], rax; mov edx, [ecx + 0x10]; mov r8, [rip + 1f]; ud2; 1: .quad 0x5566");
+GUEST(segments, "mov rax, fs:[0x10]; mov gs:[rcx], rax; mov edx, [ecx + 0x10]; mov r8, [rip + rip_data]; ud2; "
+                "rip_data: .quad 0x5566");
 START_TEST(test_fs_gs_and_address_size)
 {
 	c->s.seg[VC_FS].base = DATA;

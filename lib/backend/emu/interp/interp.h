@@ -17,18 +17,12 @@
 #include "backend/emu/emu.h"
 #include "backend/emu/mmu/access.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define INTERP_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define INTERP_SANITIZED 1
-#endif
-#endif
-#if defined(__OPTIMIZE__) && !defined(INTERP_SANITIZED)
+/*
+ * Handlers call each other where the compiler makes that a jump. meson.build defines INTERP_LOOP for builds in which it
+ * may not.
+ */
+#if defined(__OPTIMIZE__) && !defined(INTERP_LOOP)
 #define INTERP_THREADED 1
-#if !defined(__clang__)
-#pragma GCC optimize("optimize-sibling-calls") /* -O1 lacks it */
-#endif
 #endif
 
 #define INTERP_INLINE static inline __attribute__((always_inline))
