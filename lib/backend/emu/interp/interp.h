@@ -276,6 +276,8 @@ INTERP_INLINE uint64_t interp_linear(struct emu_vcpu *c, const struct interp_op 
 	unsigned seg = i->seg & 7;
 	if (vc_likely(c->flat >> seg & 1) && seg != VC_SS)
 		return offset;
+	if (i->seg & 0x20 && seg >= VC_FS) /* 64-bit addresses are those of 64-bit mode */
+		return offset + c->s.seg[seg].base;
 	return interp_linear_segmented(c, i, offset, size, access);
 }
 INTERP_INLINE uint64_t interp_linear_fast(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind)
