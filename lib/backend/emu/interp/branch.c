@@ -19,7 +19,7 @@ static uint64_t next_rip(const struct emu_vcpu *c, const struct interp_op *i)
 /* Target of a direct branch, cut to the operand size. */
 static uint64_t target_of(const struct emu_vcpu *c, const struct interp_op *i)
 {
-	return (c->block_rip + (uint64_t)(int64_t)i->disp) & (i->rm == 2 ? 0xffff : c->ip_mask);
+	return (c->block_rip + (uint64_t)(int64_t)i->disp) & vc_width_mask(i->rm);
 }
 
 void interp_check_target(struct emu_vcpu *c, const struct interp_op *i, uint64_t rip)

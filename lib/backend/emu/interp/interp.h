@@ -17,18 +17,12 @@
 #include "backend/emu/emu.h"
 #include "backend/emu/mmu/access.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define INTERP_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define INTERP_SANITIZED 1
-#endif
-#endif
-#if defined(__OPTIMIZE__) && !defined(INTERP_SANITIZED)
+/*
+ * Handlers call each other where the compiler makes that a jump. meson.build defines INTERP_LOOP for builds in which it
+ * may not.
+ */
+#if defined(__OPTIMIZE__) && !defined(INTERP_LOOP)
 #define INTERP_THREADED 1
-#if !defined(__clang__)
-#pragma GCC optimize("optimize-sibling-calls") /* -O1 lacks it */
-#endif
 #endif
 
 #define INTERP_INLINE static inline __attribute__((always_inline))
@@ -282,6 +276,8 @@ INTERP_INLINE uint64_t interp_linear(struct emu_vcpu *c, const struct interp_op 
 	unsigned seg = i->seg & 7;
 	if (vc_likely(c->flat >> seg & 1) && seg != VC_SS)
 		return offset;
+	if (i->seg & 0x20 && seg >= VC_FS) /* 64-bit addresses are those of 64-bit mode */
+		return offset + c->s.seg[seg].base;
 	return interp_linear_segmented(c, i, offset, size, access);
 }
 INTERP_INLINE uint64_t interp_linear_fast(struct emu_vcpu *c, const struct interp_op *i, enum interp_kind kind)

@@ -150,8 +150,12 @@ interp_ret interp_call(struct emu_vcpu *c, const struct interp_op *i)
 {
 	if (call(c, i) == EMU_JUMP)
 		return interp_resume(c);
-	if (vc_unlikely(c->once || !interp_block_current(interp_block_of(i)) || interp_block_of(i)->cross)) {
-		advance(c, i); /* it may have changed this very block */
+	/*
+	 * It may have changed this very block; or let others remove the memory that the block's page was in, which comes
+	 * with a request.
+	 */
+	if (vc_unlikely(interp_wanted(c) || !interp_block_current(interp_block_of(i)) || interp_block_of(i)->cross)) {
+		advance(c, i);
 		return interp_resume(c);
 	}
 	c->in_block = true;
