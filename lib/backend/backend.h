@@ -143,6 +143,7 @@ const struct vc_backend *vc_backend_find(enum vcore_backend id);
 /*
  * Page walk on an architectural state without side effects (lib/cpu cannot do it: it reads memory). Used for vcore_vcpu_translate() on every
  * backend and by emu's debugger. user: by user privilege. On failure returns -EFAULT, *error_code is the #PF error code.
+ * Caller is inside the gate or holds the memory's read lock.
  */
 int vc_translate(struct vc_mem *mem, const struct vc_cpu_state *state, uint64_t gva, enum vcore_access access, bool user,
                  uint32_t phys_bits, uint64_t *gpa, uint32_t *error_code);

@@ -20,12 +20,10 @@ int vc_translate(struct vc_mem *mem, const struct vc_cpu_state *state, uint64_t 
 	}
 	if (paging.mode < VC_PAGING_4)
 		gva &= UINT32_MAX;
-	vc_mem_rdlock(mem);
 	/* Bad PDPTEs could not have been loaded; treat them as not present. */
 	if (paging.mode == VC_PAGING_PAE)
 		vc_paging_load_pdptes(&paging, state->cr3);
 	ok = vc_page_walk(&paging, gva, how, state->rflags & VC_FLAG_AC, false, &walk);
-	vc_mem_unlock(mem);
 	if (!ok) {
 		*error_code = walk.error;
 		return -EFAULT;

@@ -547,6 +547,8 @@ static int copy_virtual(struct vcore_vcpu *v, uint64_t gva, uint8_t *buffer, siz
 	if (!state)
 		return vc_fail(ENOMEM, "no memory for a vcpu's state");
 	r = vc_vcpu_get_state(v, state);
+	/* privilege does not count, so a supervisor's access to a user page does not either */
+	state->cr4 &= ~(uint64_t)VC_CR4_SMAP;
 	while (r >= 0 && length > 0) {
 		uint64_t gpa, piece = VC_PAGE_SIZE - (gva & ~VC_PAGE_MASK);
 
