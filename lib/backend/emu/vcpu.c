@@ -345,8 +345,9 @@ static enum go stepped(struct emu_vcpu *c, bool trap_flag)
 
 static enum go break_before(struct emu_vcpu *c)
 {
-	uint64_t hit =
-	    c->sys->step_always && !(c->s.rflags & VC_FLAG_RF) && !c->sys->skip_break ? instruction_breaks(c) : 0;
+	/* A load of SS holds back instruction breakpoints too (SDM vol. 3, 6.8.3). */
+	bool looks = c->sys->step_always && !(c->s.rflags & VC_FLAG_RF) && !c->sys->skip_break && !c->s.shadow_mov_ss;
+	uint64_t hit = looks ? instruction_breaks(c) : 0;
 
 	if (!hit)
 		return GO_ON;
