@@ -582,7 +582,7 @@ static int copy_virtual(struct vcore_vcpu *v, uint64_t gva, uint8_t *buffer, siz
 
 	if (!state)
 		return r;
-	state->cr4 &= ~(uint64_t)VC_CR4_SMAP; /* a debugger sees user pages too */
+	state->cr4 &= ~(uint64_t)VC_CR4_SMAP; /* privilege does not count */
 	while (r >= 0 && length > 0) {
 		uint64_t gpa, piece = VC_PAGE_SIZE - (gva & ~VC_PAGE_MASK);
 
