@@ -34,7 +34,8 @@ enum vc_cpuid_reg { VC_EAX, VC_EBX, VC_ECX, VC_EDX };
 	X(CLFLUSHOPT, "clflushopt", 7, 0, VC_EBX, 23) X(CLWB, "clwb", 7, 0, VC_EBX, 24) X(SHA, "sha-ni", 7, 0, VC_EBX, 29)  \
 	X(UMIP, "umip", 7, 0, VC_ECX, 2) X(PKU, "pku", 7, 0, VC_ECX, 3) X(GFNI, "gfni", 7, 0, VC_ECX, 8)                    \
 	X(VAES, "vaes", 7, 0, VC_ECX, 9) X(VPCLMUL, "vpclmulqdq", 7, 0, VC_ECX, 10) X(LA57, "la57", 7, 0, VC_ECX, 16)       \
-	X(RDPID, "rdpid", 7, 0, VC_ECX, 22) X(FSRM, "fsrm", 7, 0, VC_EDX, 4)                                                \
+	X(RDPID, "rdpid", 7, 0, VC_ECX, 22) X(FSRM, "fsrm", 7, 0, VC_EDX, 4)                                             \
+	X(SPEC_CTRL, "spec-ctrl", 7, 0, VC_EDX, 26) X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0, VC_EDX, 29)                                                \
 	X(XSAVEOPT, "xsaveopt", 0xd, 1, VC_EAX, 0) X(XSAVEC, "xsavec", 0xd, 1, VC_EAX, 1)                                   \
 	X(XGETBV1, "xgetbv1", 0xd, 1, VC_EAX, 2) X(XSAVES, "xsaves", 0xd, 1, VC_EAX, 3)                                     \
 	X(LAHF, "lahf-lm", 0x80000001, 0, VC_ECX, 0) X(LZCNT, "lzcnt", 0x80000001, 0, VC_ECX, 5)                            \

@@ -35,7 +35,8 @@ int vcore_cpu_missing(const char *model, enum vcore_backend backend, char *missi
 	if (r < 0)
 		return r;
 	vc_cpuid_host(&host);
-	r = vc_cpu_model_features(model, &host, &wanted);
+	/* "max" is what the backend gives; "host" is held against the CPU itself */
+	r = vc_cpu_model_features(model, strncmp(model, "max", 3) ? &host : &offered, &wanted);
 	if (r < 0)
 		return r;
 	if (length)

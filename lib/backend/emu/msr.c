@@ -11,12 +11,22 @@
 enum {
 	MSR_TSC = 0x10,
 	MSR_APIC_BASE = 0x1b,
+	MSR_SPEC_CTRL = 0x48,
+	MSR_PRED_CMD = 0x49,
 	MSR_MTRR_CAP = 0xfe,
+	MSR_ARCH_CAPABILITIES = 0x10a,
 	MSR_TSC_DEADLINE = 0x6e0,
 	MSR_X2APIC_FIRST = 0x800,
 	MSR_X2APIC_LAST = 0x8ff,
 };
 
+/*
+ * IA32_ARCH_CAPABILITIES: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO,
+ * PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO. Nothing of the guest is executed ahead under its own rights, so its kernel need not defend itself.
+ */
+#define ARCH_CAPABILITIES_VALUE 0x400000000d10e17bull
+#define SPEC_CTRL_BITS          7u /* IBRS, STIBP, SSBD: there is nothing to restrain */
+#define PRED_CMD_IBPB           1u
 #define MTRR_CAP_VALUE 0x508u /* 8 variable ranges, fixed ranges, write combining */
 #define MTRR_TYPES     0x73u  /* UC, WC, WT, WP, WB: bit n: type n is one */
 #define PAT_TYPES      0xf3u  /* and UC- */
@@ -73,6 +83,17 @@ static int write_tsc_adjust(struct emu_vcpu *c, uint32_t index, uint64_t value)
 {
 	move_tsc(c, value - c->s.tsc_adjust);
 	return 0;
+}
+
+/* Write-only. */
+static int read_nothing(struct emu_vcpu *c, uint32_t index, uint64_t *value)
+{
+	return -EINVAL;
+}
+
+static int write_pred_cmd(struct emu_vcpu *c, uint32_t index, uint64_t value)
+{
+	return value & ~(uint64_t)PRED_CMD_IBPB ? -EINVAL : 0;
 }
 
 static int read_apic_base(struct emu_vcpu *c, uint32_t index, uint64_t *value)
@@ -210,10 +231,13 @@ static const struct msr msrs[] = {
 	{MSR_APIC_BASE, 1, CUSTOM, VC_F_APIC, .read = read_apic_base, .write = write_apic_base},
 	{0x2a, 1, IGNORED},                                                    /* EBL_CR_POWERON */
 	{0x3b, 1, CUSTOM, VC_F_TSC_ADJUST, AT(tsc_adjust), .write = write_tsc_adjust},
+	{MSR_SPEC_CTRL, 1, PLAIN, VC_F_SPEC_CTRL, offsetof(struct vc_cpu_state, spec_ctrl), SPEC_CTRL_BITS},
+	{MSR_PRED_CMD, 1, CUSTOM, VC_F_SPEC_CTRL, .read = read_nothing, .write = write_pred_cmd},
 	{0x79, 1, IGNORED},                                                    /* IA32_BIOS_UPDT_TRIG */
 	{0x8b, 1, IGNORED, .mask = 0x100000000},                               /* IA32_BIOS_SIGN_ID */
 	{0xcd, 1, CONSTANT, .mask = 3},                                        /* FSB_FREQ */
 	{MSR_MTRR_CAP, 1, CONSTANT, VC_F_MTRR, .mask = MTRR_CAP_VALUE},
+	{MSR_ARCH_CAPABILITIES, 1, CONSTANT, VC_F_ARCH_CAPABILITIES, .mask = ARCH_CAPABILITIES_VALUE},
 	{0x174, 1, PLAIN, VC_F_SEP, AT(sysenter_cs), .mask = UINT32_MAX},
 	{0x175, 1, CANONICAL, VC_F_SEP, AT(sysenter_esp)},
 	{0x176, 1, CANONICAL, VC_F_SEP, AT(sysenter_eip)},
