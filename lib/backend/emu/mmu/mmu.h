@@ -58,7 +58,7 @@ struct emu_table_entry {
 	bool large, global, dirty;
 };
 
-#define EMU_ITLB_SIZE 256u
+#define EMU_ITLB_SIZE 1024u
 struct emu_itlb_entry {
 	uint64_t tag; /* emu_fetch_tag() */
 	uint64_t gpa;
