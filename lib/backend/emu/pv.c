@@ -138,7 +138,8 @@ static void kick_cpu(struct emu_vcpu *c, uint64_t apic_id)
 {
 	struct vc_bvcpu *other;
 
-	if (apic_id >= c->bvm->vcpus)
+	/* vc_emu_step() runs for other backends, whose vcpus are not ours to kick. */
+	if (apic_id >= c->bvm->vcpus || c->bvm->ops != &vc_backend_emu)
 		return;
 	other = c->bvm->vcpu[apic_id];
 	atomic_store(&emu_of(other)->sys->kicked, 1);

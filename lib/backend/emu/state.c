@@ -5,6 +5,8 @@
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
+enum { MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0 };
+
 /* ---- making ---- */
 
 int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
@@ -69,6 +71,16 @@ void emu_backend_vcpu_destroy(struct vc_bvcpu *v)
 
 /* ---- state ---- */
 
+/* Not every mode can be entered from every other one (SDM vol. 3, 10.12.5): by way of disabled and xAPIC then. */
+static void set_apic_base(struct vc_lapic *lapic, uint64_t base)
+{
+	if (vc_lapic_base(lapic) == base || vc_lapic_msr_write(lapic, MSR_APIC_BASE, base) >= 0)
+		return;
+	vc_lapic_msr_write(lapic, MSR_APIC_BASE, base & ~(uint64_t)(EMU_APIC_ENABLE | EMU_APIC_X2));
+	vc_lapic_msr_write(lapic, MSR_APIC_BASE, base & ~(uint64_t)EMU_APIC_X2);
+	vc_lapic_msr_write(lapic, MSR_APIC_BASE, base);
+}
+
 void emu_set_state(struct emu_vcpu *c, const struct vc_cpu_state *state)
 {
 	struct vc_lapic *lapic = c->bvcpu->lapic;
@@ -86,13 +98,12 @@ void emu_set_state(struct emu_vcpu *c, const struct vc_cpu_state *state)
 		c->s.interrupt_injected = 0;
 	}
 	if (lapic) {
-		if (vc_lapic_base(lapic) != c->s.apic_base)
-			vc_lapic_msr_write(lapic, 0x1b, c->s.apic_base);
+		set_apic_base(lapic, c->s.apic_base);
 		c->s.apic_base = vc_lapic_base(lapic);
 		vc_lapic_set_cr8(lapic, (uint8_t)c->s.cr8);
 		vc_lapic_set_tsc_offset(lapic, c->s.tsc_offset);
 		if (c->s.tsc_deadline)
-			vc_lapic_msr_write(lapic, 0x6e0, c->s.tsc_deadline);
+			vc_lapic_msr_write(lapic, MSR_TSC_DEADLINE, c->s.tsc_deadline);
 	}
 	emu_vec_state_in(c);
 	emu_mmu_state_changed(c);
@@ -116,7 +127,7 @@ void emu_get_state(struct emu_vcpu *c, struct vc_cpu_state *state)
 	if (lapic) {
 		state->cr8 = vc_lapic_get_cr8(lapic);
 		state->apic_base = vc_lapic_base(lapic);
-		if (vc_lapic_msr_read(lapic, 0x6e0, &state->tsc_deadline) < 0)
+		if (vc_lapic_msr_read(lapic, MSR_TSC_DEADLINE, &state->tsc_deadline) < 0)
 			state->tsc_deadline = 0;
 	}
 }

@@ -27,10 +27,10 @@ static void check_canonical(struct emu_vcpu *c, uint64_t linear)
 }
 
 /* #AC is checked at CPL 3 with CR0.AM and RFLAGS.AC (SDM vol. 3, 6.15). */
-static void check_alignment(const struct emu_vcpu *c, uint64_t linear, unsigned size)
+static void check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
 	if (c->mmu->slow_data && !(size & (size - 1)) && (linear & (size - 1)))
-		emu_raise_error((struct emu_vcpu *)c, VC_AC, 0);
+		emu_raise_error(c, VC_AC, 0);
 }
 
 static void translate_or_raise(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by,
@@ -241,11 +241,12 @@ static void check_own_code(struct emu_vcpu *c, const struct span *s)
 
 static void read_span(struct emu_vcpu *c, struct span *s, enum emu_privilege by, void *buffer)
 {
+	/* Looked at now: a device callback may change the memory map under the second part. */
+	bool again = !is_memory(&s->part[0].page, false);
 	uint8_t *to = buffer;
 
 	for (unsigned i = 0; i < s->count; i++) {
-		/* A device callback may have changed the memory map under the second part. */
-		if (i && !is_memory(&s->part[0].page, false))
+		if (i && again)
 			translate_or_raise(c, s->part[i].linear, false, by, &s->part[i].page);
 		read_part(c, &s->part[i].page, s->part[i].linear, to, s->part[i].size);
 		to += s->part[i].size;
@@ -254,10 +255,11 @@ static void read_span(struct emu_vcpu *c, struct span *s, enum emu_privilege by,
 
 static void write_span(struct emu_vcpu *c, struct span *s, enum emu_privilege by, const void *buffer)
 {
+	bool again = !is_memory(&s->part[0].page, true);
 	const uint8_t *from = buffer;
 
 	for (unsigned i = 0; i < s->count; i++) {
-		if (i && !is_memory(&s->part[0].page, true))
+		if (i && again)
 			translate_or_raise(c, s->part[i].linear, true, by, &s->part[i].page);
 		write_part(c, &s->part[i].page, s->part[i].linear, from, s->part[i].size);
 		from += s->part[i].size;
@@ -356,9 +358,9 @@ void emu_probe(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write)
 }
 
 /* After a translation: whether the TLB now lets the whole access through. */
-static bool has_tag(const struct emu_vcpu *c, uint64_t linear, unsigned size, bool write)
+static bool has_tag(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write)
 {
-	const struct emu_tlb_entry *e = emu_tlb_at((struct emu_vcpu *)c, linear);
+	const struct emu_tlb_entry *e = emu_tlb_at(c, linear);
 	uint64_t last = linear + size - 1;
 
 	return (write ? e->write : e->read) == ((last & VC_PAGE_MASK) | c->mmu->context[last >> 63]);

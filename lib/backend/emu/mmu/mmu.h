@@ -58,7 +58,7 @@ struct emu_table_entry {
 	bool large, global, dirty;
 };
 
-#define EMU_ITLB_SIZE 256u
+#define EMU_ITLB_SIZE 1024u
 struct emu_itlb_entry {
 	uint64_t tag; /* emu_fetch_tag() */
 	uint64_t gpa;
@@ -128,8 +128,6 @@ void emu_mmu_mode_changed(struct emu_vcpu *c);
  */
 bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page,
                    uint32_t *error);
-/* The PDPTEs in force, loading them if that has not been done since CR3 or the state was set. */
-void emu_need_pdptes(struct emu_vcpu *c);
 /* Read the PDPTEs at cr3 for PAE paging by `state`. False: #GP(0). */
 bool emu_mmu_load_pdptes(struct emu_vcpu *c, uint64_t cr3);
 /* The state was replaced from outside. */

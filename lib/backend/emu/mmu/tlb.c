@@ -314,18 +314,6 @@ bool emu_mmu_load_pdptes(struct emu_vcpu *c, uint64_t cr3)
 	return true;
 }
 
-void emu_need_pdptes(struct emu_vcpu *c)
-{
-	struct emu_mmu *m = c->mmu;
-
-	if (m->paging.mode != VC_PAGING_PAE || m->pdptes_loaded)
-		return;
-	/* Only a state from outside can have bad ones: they are as good as not present. */
-	if (!emu_mmu_load_pdptes(c, c->s.cr3))
-		memset(m->paging.pdpte, 0, sizeof m->paging.pdpte);
-	m->pdptes_loaded = true;
-}
-
 void emu_drop_writes(struct emu_vcpu *c)
 {
 	for (unsigned i = 0; i < EMU_TLB_SIZE; i++)
@@ -346,6 +334,19 @@ struct vc_slot *emu_find_slot(struct emu_vcpu *c, uint64_t gpa)
 	return s;
 }
 
+/* The PDPTEs are loaded with CR3; after a state came from outside, at the first walk. */
+static void need_pdptes(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+
+	if (m->paging.mode != VC_PAGING_PAE || m->pdptes_loaded)
+		return;
+	/* Only a state from outside can have bad ones: they are as good as not present. */
+	if (!emu_mmu_load_pdptes(c, c->s.cr3))
+		memset(m->paging.pdpte, 0, sizeof m->paging.pdpte);
+	m->pdptes_loaded = true;
+}
+
 /* Walk, by the cached page table or large page when there is one. */
 bool emu_walk(struct emu_vcpu *c, uint64_t linear, uint32_t access, bool ac, struct vc_walk *w)
 {
@@ -354,7 +355,7 @@ bool emu_walk(struct emu_vcpu *c, uint64_t linear, uint32_t access, bool ac, str
 	uint64_t tag = (linear & LARGE_MASK) | (m->fetch_context[0] & 0xfff);
 
 	m->fills++;
-	emu_need_pdptes(c);
+	need_pdptes(c);
 	if (m->paging.mode == VC_PAGING_NONE)
 		return vc_page_walk(&m->paging, linear, access, ac, true, w);
 	if (t->tag == tag && t->large) {
