@@ -401,6 +401,7 @@ level:
 1:	movl $0, LAPIC_EOI(%r15)
 	iretq
 nmi:
+	pushq %rcx
 	incl nmi_count
 	cmpl $1, nmi_count
 	jne 1f
@@ -408,7 +409,8 @@ nmi:
 	SETTLE
 	movl nmi_count, %eax
 	movl %eax, nmi_nested
-1:	iretq
+1:	popq %rcx
+	iretq
 nmi_count: .long 0
 nmi_nested: .long 0
 	CATCHERS64

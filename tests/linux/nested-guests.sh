@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# nested-guests.sh DIR RUN-GUEST LIST: every tiny guest of LIST on each kind of backend kvm, inside one boot of nested.sh. DIR as there.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+export SMP=2
+exec "$here/nested.sh" "$1" "
+failed=0
+while read -r image vcpus expected marks; do
+	for backend in kvm kvm-split kvm-user; do
+		name=\"\${image##*/} with \$vcpus vcpus on \$backend\"
+		timeout -s KILL 70 '$2' \$backend \$image \$vcpus \$expected \$marks </dev/null
+		status=\$?
+		case \$status in
+		0) echo \"ok    \$name\" ;;
+		77) echo \"SKIP  \$name\" ;;
+		*) echo \"FAIL  \$name: status \$status\"; failed=1 ;;
+		esac
+	done
+done <'$3'
+exit \$failed"
