@@ -83,7 +83,7 @@ static void put_prefixes(struct encoder *c)
 	}
 	if (f->vex)
 		return;
-	if (f->pp >= 2 && c->desc->op != EMU_X87 && diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
+	if (f->pp >= 2 && c->desc->op != EMU_X87 && !(c->desc->attr & EMU_A_F64) && diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
 		put(c, 0x66);
 	if (f->pp)
 		put(c, pp_bytes[f->pp]);
@@ -154,8 +154,12 @@ static bool vendor_specific(const struct encoder *c)
 {
 	const struct diff_form *f = c->form;
 
+	/* AMD lets a REP prefix decide what LOOPE and LOOPNE wait for */
+	if (f->idle_prefix && (c->desc->op == EMU_LOOPE || c->desc->op == EMU_LOOPNE))
+		return true;
+	/* outside 64-bit mode: AMD has #UD for VEX.W where Intel ignores it, and #GP for SYSRET where Intel has #UD */
 	if (!c->long_mode)
-		return false;
+		return c->desc->op == EMU_SYSRET || (f->vex && f->w && f->map == 3 && (f->opcode == 0x16 || f->opcode == 0x22));
 	/* near branches: AMD heeds 66 and truncates RIP to 16 bits, Intel ignores it */
 	if (f->pp == 1 && c->desc->attr & EMU_A_F64 && c->desc->attr & EMU_A_END)
 		return true;
@@ -169,7 +173,7 @@ bool diff_encode(struct diff_rng *rng, const struct diff_rows *rows, const struc
 	uint64_t imm = diff_edge(rng), more = diff_random(rng);
 
 	*e = (struct diff_encoding){0};
-	if (vendor_specific(&c) || (c.form->has_modrm && !pick_modrm(&c)))
+	if ((c.form->has_modrm && !pick_modrm(&c)) || vendor_specific(&c))
 		return false;
 	put_prefixes(&c);
 	put_opcode(&c);
