@@ -11,7 +11,7 @@ struct encoder {
 	const struct emu_opdesc *desc;
 	struct diff_encoding *e;
 	bool long_mode;
-	bool plain;   /* memory only by an absolute or RIP-relative address */
+	bool plain;   /* memory only by an absolute or RIP-relative address, no index either */
 	bool small;   /* 67 */
 	uint8_t modrm;
 };
@@ -92,7 +92,7 @@ static void put_prefixes(struct encoder *c)
 static void put_vex(struct encoder *c)
 {
 	const struct diff_form *f = c->form;
-	unsigned rxb = c->long_mode ? diff_below(c->rng, 8) : 7, vvvv = diff_below(c->rng, c->long_mode ? 16 : 8);
+	unsigned rxb = c->long_mode ? diff_below(c->rng, 8) | (c->plain ? 2 : 0) : 7, vvvv = diff_below(c->rng, c->long_mode ? 16 : 8);
 
 	if (c->desc->attr & EMU_A_VEX_NOVVVV) {
 		vvvv = 0;
@@ -120,7 +120,7 @@ static void put_opcode(struct encoder *c)
 		put_vex(c);
 	} else {
 		if (c->long_mode && (f->w || diff_chance(c->rng, 50)))
-			put(c, 0x40 | f->w << 3 | diff_below(c->rng, 8));
+			put(c, 0x40 | f->w << 3 | (diff_below(c->rng, 8) & (c->plain ? 5 : 7)));
 		if (f->map)
 			put(c, 0x0f);
 		if (f->map > 1)
@@ -162,6 +162,9 @@ static bool vendor_specific(const struct encoder *c)
 		return c->desc->op == EMU_SYSRET || (f->vex && f->w && f->map == 3 && (f->opcode == 0x16 || f->opcode == 0x22));
 	/* near branches: AMD heeds 66 and truncates RIP to 16 bits, Intel ignores it */
 	if (f->pp == 1 && c->desc->attr & EMU_A_F64 && c->desc->attr & EMU_A_END)
+		return true;
+	/* MOVSXD r16: AMD reads a doubleword, Intel a word */
+	if (f->pp == 1 && !f->vex && !f->map && f->opcode == 0x63)
 		return true;
 	/* far pointers of 64 bits: AMD has none and ignores REX.W */
 	return f->w && (c->desc->op == EMU_JMP_FAR_IND || c->desc->op == EMU_CALL_FAR_IND || c->desc->op == EMU_LDS);

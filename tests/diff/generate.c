@@ -141,9 +141,9 @@ static void ignore_results(struct diff_case *c, const struct emu_insn *insn)
 	case EMU_JMP_FAR_IND:
 	case EMU_CALL_FAR:
 	case EMU_CALL_FAR_IND:
-	case EMU_RETF:
 		c->far = true;
 		break;
+	case EMU_RETF:
 	case EMU_IRET:
 		c->far = true;
 		/* fall through */
