@@ -105,19 +105,21 @@ bool diff_compare(const struct diff_case *c, const struct diff_record *want, con
 {
 	static const char *const sregs[5] = {"DS", "ES", "SS", "FS", "GS"};
 	struct comparison x = {c, print, true};
-	uint64_t width = c->mode32 ? 0xffffffff : ~0ull;
+	bool low = c->mode32 || (c->far && (want->vector != NO_VECTOR || want->landing == LANDED_OTHER));
+	uint64_t width = low ? 0xffffffff : ~0ull;
 
 	number(&x, "vector", want->vector, got->vector, 0xffff);
 	number(&x, "landing", want->landing, got->landing, 0xffff);
 	if (want->vector != NO_VECTOR && got->vector == want->vector) {
-		number(&x, "fault RIP", want->rip, got->rip, ~0ull);
+		if (!c->rip_ignored)
+			number(&x, "fault RIP", want->rip, got->rip, ~0ull);
 		if (has_error_code(want->vector))
 			number(&x, "error", want->error, got->error, 0xffffffff);
 		if (want->vector == 14)
-			number(&x, "CR2", want->cr2, got->cr2, ~0ull);
+			number(&x, "CR2", want->cr2, got->cr2, ~c->cr2_ignored);
 	}
 	/* the upper halves, and R8 to R15, are undefined after 32-bit code (SDM vol. 1, 3.4.1.1) */
-	for (unsigned n = 0; n < (c->mode32 ? 8 : 16); n++)
+	for (unsigned n = 0; n < (low ? 8 : 16); n++)
 		if (!(c->gprs_ignored >> n & 1))
 			number(&x, gpr_names[n], want->gpr[n], got->gpr[n], width);
 	number(&x, "RFLAGS", want->rflags, got->rflags, ~c->flags_ignored);

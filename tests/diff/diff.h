@@ -97,6 +97,9 @@ struct diff_case {
 	/* what is not compared */
 	uint64_t flags_ignored;
 	uint32_t gprs_ignored;
+	uint64_t cr2_ignored; /* bits */
+	bool rip_ignored;
+	bool far;             /* may end in code of the other size */
 	struct {
 		uint16_t from, to;
 	} bytes_ignored[4];      /* of the window */

@@ -11,7 +11,7 @@ struct encoder {
 	const struct emu_opdesc *desc;
 	struct diff_encoding *e;
 	bool long_mode;
-	bool plain;   /* memory only by an absolute or RIP-relative address */
+	bool plain;   /* memory only by an absolute or RIP-relative address, no index either */
 	bool small;   /* 67 */
 	uint8_t modrm;
 };
@@ -83,7 +83,7 @@ static void put_prefixes(struct encoder *c)
 	}
 	if (f->vex)
 		return;
-	if (f->pp >= 2 && c->desc->op != EMU_X87 && diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
+	if (f->pp >= 2 && c->desc->op != EMU_X87 && !(c->desc->attr & EMU_A_F64) && diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
 		put(c, 0x66);
 	if (f->pp)
 		put(c, pp_bytes[f->pp]);
@@ -92,7 +92,7 @@ static void put_prefixes(struct encoder *c)
 static void put_vex(struct encoder *c)
 {
 	const struct diff_form *f = c->form;
-	unsigned rxb = c->long_mode ? diff_below(c->rng, 8) : 7, vvvv = diff_below(c->rng, c->long_mode ? 16 : 8);
+	unsigned rxb = c->long_mode ? diff_below(c->rng, 8) | (c->plain ? 2 : 0) : 7, vvvv = diff_below(c->rng, c->long_mode ? 16 : 8);
 
 	if (c->desc->attr & EMU_A_VEX_NOVVVV) {
 		vvvv = 0;
@@ -120,7 +120,7 @@ static void put_opcode(struct encoder *c)
 		put_vex(c);
 	} else {
 		if (c->long_mode && (f->w || diff_chance(c->rng, 50)))
-			put(c, 0x40 | f->w << 3 | diff_below(c->rng, 8));
+			put(c, 0x40 | f->w << 3 | (diff_below(c->rng, 8) & (c->plain ? 5 : 7)));
 		if (f->map)
 			put(c, 0x0f);
 		if (f->map > 1)
@@ -154,10 +154,17 @@ static bool vendor_specific(const struct encoder *c)
 {
 	const struct diff_form *f = c->form;
 
+	/* AMD lets a REP prefix decide what LOOPE and LOOPNE wait for */
+	if (f->idle_prefix && (c->desc->op == EMU_LOOPE || c->desc->op == EMU_LOOPNE))
+		return true;
+	/* outside 64-bit mode: AMD has #UD for VEX.W where Intel ignores it, and #GP for SYSRET where Intel has #UD */
 	if (!c->long_mode)
-		return false;
+		return c->desc->op == EMU_SYSRET || (f->vex && f->w && f->map == 3 && (f->opcode == 0x16 || f->opcode == 0x22));
 	/* near branches: AMD heeds 66 and truncates RIP to 16 bits, Intel ignores it */
 	if (f->pp == 1 && c->desc->attr & EMU_A_F64 && c->desc->attr & EMU_A_END)
+		return true;
+	/* MOVSXD r16: AMD reads a doubleword, Intel a word */
+	if (f->pp == 1 && !f->vex && !f->map && f->opcode == 0x63)
 		return true;
 	/* far pointers of 64 bits: AMD has none and ignores REX.W */
 	return f->w && (c->desc->op == EMU_JMP_FAR_IND || c->desc->op == EMU_CALL_FAR_IND || c->desc->op == EMU_LDS);
@@ -169,7 +176,7 @@ bool diff_encode(struct diff_rng *rng, const struct diff_rows *rows, const struc
 	uint64_t imm = diff_edge(rng), more = diff_random(rng);
 
 	*e = (struct diff_encoding){0};
-	if (vendor_specific(&c) || (c.form->has_modrm && !pick_modrm(&c)))
+	if ((c.form->has_modrm && !pick_modrm(&c)) || vendor_specific(&c))
 		return false;
 	put_prefixes(&c);
 	put_opcode(&c);

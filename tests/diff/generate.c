@@ -117,14 +117,44 @@ static void ignore_results(struct diff_case *c, const struct emu_insn *insn)
 		if (!strcmp(insn->desc->name, "fnstenv") || !strcmp(insn->desc->name, "fnsave"))
 			ignore_bytes(c, c->target, insn->opsize == 2 ? 6 : 12, insn->opsize == 2 ? 14 : 28);
 		break;
+	case EMU_INT1: /* a hypervisor on AMD that intercepts #DB shows the address before it */
+		c->rip_ignored = true;
+		break;
+	case EMU_PUSH_SREG: /* SDM vol. 2: the upper bytes are zeros (AMD) or not written (Intel) */
+		ignore_bytes(c, c->in.gpr[VC_RSP] - insn->opsize, 2, insn->opsize);
+		break;
 	case EMU_FXSAVE:
 	case EMU_XSAVE:
 	case EMU_XSAVEOPT:
 	case EMU_XSAVEC:
 		ignore_bytes(c, c->target, XS_FOP, XS_MXCSR);
+		ignore_bytes(c, c->target, XS_MXCSR_MASK, XS_ST);
 		/* XINUSE is the processor's own business (SDM vol. 1, 13.6) */
 		if (insn->op != EMU_FXSAVE)
 			ignore_bytes(c, c->target, XS_BV, XS_BV + 1);
+		break;
+	default:
+		break;
+	}
+	switch (insn->op) {
+	case EMU_JMP_FAR:
+	case EMU_JMP_FAR_IND:
+	case EMU_CALL_FAR:
+	case EMU_CALL_FAR_IND:
+		c->far = true;
+		break;
+	case EMU_RETF:
+	case EMU_IRET:
+		c->far = true;
+		/* fall through */
+	case EMU_X87:
+	case EMU_FXSAVE:
+	case EMU_FXRSTOR:
+	case EMU_XSAVE:
+	case EMU_XSAVEC:
+	case EMU_XSAVEOPT:
+	case EMU_XRSTOR: /* which byte of a long operand is touched first is the processor's own business */
+		c->cr2_ignored = 0xfff;
 		break;
 	default:
 		break;

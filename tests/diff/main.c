@@ -106,7 +106,7 @@ static void judge(const struct options *o, const struct diff_case *c, const stru
 	}
 	if (totals->wrong++ >= MAX_PRINTED && !o->verbose)
 		return;
-	printf("MISMATCH --seed %" PRIu64 " --only %" PRIu64 " --backend %s\n", o->seed, c->index, vcore_backend_name(o->backend));
+	printf("MISMATCH %s --seed %" PRIu64 " --only %" PRIu64 " --backend %s\n", c->row[c->insns - 1]->desc->name, o->seed, c->index, vcore_backend_name(o->backend));
 	diff_print_case(c);
 	diff_compare(c, want, got, true);
 }

@@ -70,7 +70,7 @@ static uint64_t choose_target(struct placing *p, unsigned align, unsigned room)
 		return DIFF_READONLY + diff_below(p->rng, 4096);
 	case 6:
 		if (far_away && diff_chance(p->rng, 30))
-			return 0x0000800000000000 - (uint64_t)diff_below(p->rng, 3) + ((uint64_t)diff_below(p->rng, 2) << 62);
+			return 0x0000800000000000 + diff_below(p->rng, 4096) + ((uint64_t)diff_below(p->rng, 2) << 62);
 		return WINDOW_END - align;
 	default:
 		return DIFF_WINDOW + VC_ALIGN_DOWN(offset, align);
@@ -290,6 +290,8 @@ static bool place_stack(struct placing *p)
 	unsigned size = insn->opsize;
 	struct far_target t;
 
+	if (insn->op == EMU_PUSH_SREG) /* AMD writes the whole slot, Intel a word: let both fault or neither */
+		stack &= ~7ull;
 	if (!pin(p->c, VC_RSP, stack))
 		return false;
 	switch (insn->op) {
@@ -472,6 +474,8 @@ bool diff_place(struct diff_rng *rng, struct diff_case *c, struct diff_encoding 
 		return true;
 	align = alignment_of(insn, &room);
 	target = choose_target(&p, align, room);
+	if (insn->desc->feature == VC_F_SHA) /* SDM: #GP unless aligned; Zen 5 does not mind */
+		target &= ~15ull;
 	if (is_gather(insn)) {
 		place_gather(&p);
 		target = DIFF_WINDOW + 256 + diff_below(rng, 256);

@@ -166,7 +166,11 @@ void diff_rows_find(struct diff_rows *rows, uint8_t mode, const struct vc_featur
 						for (unsigned l = 0; l <= vex; l++)
 							try_form(rows, &m, &(struct diff_form){.map = (uint8_t)map, .opcode = (uint8_t)opcode, .pp = (uint8_t)pp, .vex = vex, .w = w, .l = l});
 	for (unsigned n = 0; n < rows->count; n++) {
-		if (rows->rows[n].excluded)
+		const struct diff_row *row = &rows->rows[n];
+
+		if (row->desc->op == EMU_NOP && row->forms[0].map == 1 && row->forms[0].opcode == 0x0d)
+			rows->rows[n].excluded = "PREFETCH with a register: a NOP of Intel's, #UD of AMD's";
+		if (row->excluded)
 			continue;
 		rows->runnable[rows->runnable_count++] = n;
 		if (is_simple(rows->rows[n].desc))

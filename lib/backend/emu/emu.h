@@ -167,6 +167,8 @@ emu_system_fn emu_system_handler(enum emu_op op);
 uint64_t emu_effective_address(const struct emu_vcpu *c, const struct emu_insn *i);
 /* Port access with the IOPL/TSS bitmap check; may leave for the program. width 1, 2, 4. */
 uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width);
+/* Only the check: for what comes before the string operand of INS and OUTS. */
+void emu_io_check(struct emu_vcpu *c, uint16_t port, unsigned width);
 void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value);
 
 /* ---- mmu/ ---- (fast paths: mmu/access.h) */

@@ -95,7 +95,7 @@ bool emu_vendor_is_amd(const struct emu_vcpu *c)
 /* ---- ports ---- */
 
 /* SDM vol. 1, 19.5: below IOPL, and always in virtual-8086 mode, the TSS says which ports may be used. */
-static void check_port(struct emu_vcpu *c, uint16_t port, unsigned width)
+void emu_io_check(struct emu_vcpu *c, uint16_t port, unsigned width)
 {
 	uint64_t base = c->s.tr.base;
 	uint32_t at, bits;
@@ -114,13 +114,13 @@ static void check_port(struct emu_vcpu *c, uint16_t port, unsigned width)
 
 uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width)
 {
-	check_port(c, port, width);
+	emu_io_check(c, port, width);
 	return (uint32_t)emu_bus_access(c, VCORE_BUS_PIO, port, width, false, 0, NULL);
 }
 
 void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value)
 {
-	check_port(c, port, width);
+	emu_io_check(c, port, width);
 	emu_bus_access(c, VCORE_BUS_PIO, port, width, true, value, NULL);
 }
 

@@ -95,7 +95,7 @@ static const struct emu_opdesc fucompp = COM("fucompp", 2);
 static const struct emu_opdesc fcompp = COM("fcompp", 2);
 static const struct emu_opdesc fnstsw_ax = CTL("fnstsw", STSW_AX);
 /* DB E0-E4: FENI, FDISI and FSETPM of older coprocessors do nothing. */
-static const struct emu_opdesc db_rows[5] = { CTL("fneni", NOP), CTL("fndisi", NOP), CTL("fnclex", CLEX), CTL("fninit", INIT), CTL("fnsetpm", NOP) };
+static const struct emu_opdesc db_rows[5] = { CTL("fneni", IGNORED), CTL("fndisi", IGNORED), CTL("fnclex", CLEX), CTL("fninit", INIT), CTL("fnsetpm", IGNORED) };
 /* clang-format on */
 
 static const struct emu_opdesc *register_row(uint8_t opcode, uint8_t modrm)

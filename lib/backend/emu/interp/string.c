@@ -284,6 +284,9 @@ static enum emu_next string_instruction(struct emu_vcpu *c, const struct emu_ins
 	    .rep = i->prefixes & (EMU_P_REP | EMU_P_REPNE),
 	    .mask = vc_width_mask(i->addrsize),
 	};
+	/* before the operand in memory, and whatever the count */
+	if (i->op == EMU_INS || i->op == EMU_OUTS)
+		emu_io_check(c, (uint16_t)c->s.gpr[VC_RDX], i->opsize);
 	if (!s.rep) {
 		op->one(&s);
 		return EMU_NEXT;

@@ -234,6 +234,13 @@ static enum emu_next fnsave(struct emu_vcpu *c, const struct emu_insn *i)
 	return EMU_NEXT;
 }
 
+/* FNENI, FNDISI, FNSETPM */
+static enum emu_next ignored(struct emu_vcpu *c, const struct emu_insn *i)
+{
+	check_present(c);
+	return EMU_NEXT;
+}
+
 static enum emu_next fnclex(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	check_present(c);
@@ -253,7 +260,7 @@ emu_system_fn emu_x87_control_handler(const struct emu_insn *i)
 	static const emu_system_fn handlers[EMU_X87_CLASSES] = {
 	    [EMU_X87_LDCW] = fldcw,  [EMU_X87_LDENV] = fldenv,      [EMU_X87_RSTOR] = frstor,  [EMU_X87_STCW] = fnstcw,
 	    [EMU_X87_STSW] = fnstsw, [EMU_X87_STSW_AX] = fnstsw_ax, [EMU_X87_STENV] = fnstenv, [EMU_X87_SAVE] = fnsave,
-	    [EMU_X87_CLEX] = fnclex, [EMU_X87_INIT] = fninit,
+	    [EMU_X87_CLEX] = fnclex, [EMU_X87_INIT] = fninit,    [EMU_X87_IGNORED] = ignored,
 	};
 
 	return handlers[i->desc->vec.reg_file];

@@ -204,8 +204,8 @@ static enum emu_next save_standard(struct emu_vcpu *c, const struct emu_insn *i,
 
 	check_xsave(c);
 	uint64_t linear = area(c, i, area_size(rfbm), 64, true);
-	uint64_t old = emu_ld64(c, linear + HEADER_AT);
 	emu_probe(c, linear, area_size(rfbm), true);
+	uint64_t old = emu_ld64(c, linear + HEADER_AT);
 	write_components(c, i, linear, optimized ? used : rfbm, rfbm & (VC_XSTATE_SSE | VC_XSTATE_AVX));
 	emu_st64(c, linear + HEADER_AT, (old & ~rfbm) | used);
 	return EMU_NEXT;
