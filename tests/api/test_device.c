@@ -20,16 +20,16 @@ static vcore_device *add(vcore_vm *vm, enum vcore_bus bus, uint64_t start, uint6
 START_TEST(mmio_widths)
 {
 	/* rbx = MMIO + 8; read 1, 2, 4, 8 bytes into al, cx, edx, rsi; write them back */
-	static const uint8_t code[] = {0xbb, 0x08, 0x00, 0x00, 0x10,       /* mov ebx, MMIO + 8 */
-	                               0x8a, 0x03,                         /* mov al, [rbx] */
-	                               0x66, 0x8b, 0x4b, 0x08,             /* mov cx, [rbx + 8] */
-	                               0x8b, 0x53, 0x10,                   /* mov edx, [rbx + 16] */
-	                               0x48, 0x8b, 0x73, 0x18,             /* mov rsi, [rbx + 24] */
-	                               0xf4,                               /* hlt */
-	                               0x88, 0x03, 0xf4,                   /* mov [rbx], al; hlt */
-	                               0x66, 0x89, 0x4b, 0x08, 0xf4,       /* mov [rbx + 8], cx; hlt */
-	                               0x89, 0x53, 0x10, 0xf4,             /* mov [rbx + 16], edx; hlt */
-	                               0x48, 0x89, 0x73, 0x18, 0xf4};      /* mov [rbx + 24], rsi; hlt */
+	static const uint8_t code[] = {0xbb, 0x08, 0x00, 0x00, 0x10,  /* mov ebx, MMIO + 8 */
+	                               0x8a, 0x03,                    /* mov al, [rbx] */
+	                               0x66, 0x8b, 0x4b, 0x08,        /* mov cx, [rbx + 8] */
+	                               0x8b, 0x53, 0x10,              /* mov edx, [rbx + 16] */
+	                               0x48, 0x8b, 0x73, 0x18,        /* mov rsi, [rbx + 24] */
+	                               0xf4,                          /* hlt */
+	                               0x88, 0x03, 0xf4,              /* mov [rbx], al; hlt */
+	                               0x66, 0x89, 0x4b, 0x08, 0xf4,  /* mov [rbx + 8], cx; hlt */
+	                               0x89, 0x53, 0x10, 0xf4,        /* mov [rbx + 16], edx; hlt */
+	                               0x48, 0x89, 0x73, 0x18, 0xf4}; /* mov [rbx + 24], rsi; hlt */
 	struct api_device d = {.value = 0x1122334455667788};
 	struct vcore_regs regs = {.size = sizeof regs};
 	vcore_vm *vm = api_vm(_i, 1);
@@ -274,8 +274,8 @@ START_TEST(coalesced)
 	/* 100 writes to a range that waits, then one that does not; hlt */
 	/* mov ecx, 100; l: mov [MMIO + 8], ecx; dec ecx; jnz l; mov [MMIO + 0x200], ecx; hlt; mov [MMIO], eax; hlt */
 	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE,
-	         CODE_BYTES(0xb9, 100, 0, 0, 0, 0x89, 0x0d, 8, 0, 0, 0x10, 0x49, 0x75, 0xf7, 0x89, 0x0d, 0, 2, 0, 0x10, 0xf4, 0xa3, 0,
-	                    0, 0, 0x10, 0xf4));
+	         CODE_BYTES(0xb9, 100, 0, 0, 0, 0x89, 0x0d, 8, 0, 0, 0x10, 0x49, 0x75, 0xf7, 0x89, 0x0d, 0, 2, 0, 0x10,
+	                    0xf4, 0xa3, 0, 0, 0, 0x10, 0xf4));
 	api_run(vm, VCORE_EXIT_HALT);
 	ck_assert_uint_eq(d.writes, 101);
 	ck_assert_uint_eq(d.last_offset, 0x200); /* and in order */
@@ -364,8 +364,8 @@ START_TEST(unhandled_string_io)
 
 	/* mov edi, 0x6000; mov ecx, 6; mov edx, 0x99; cld; rep insb; mov esi, 0x6000; mov ecx, 6; rep outsb; hlt */
 	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE,
-	         CODE_BYTES(0xbf, 0, 0x60, 0, 0, 0xb9, 6, 0, 0, 0, 0xba, 0x99, 0, 0, 0, 0xfc, 0xf3, 0x6c, 0xbe, 0, 0x60, 0, 0, 0xb9, 6,
-	                    0, 0, 0, 0xf3, 0x6e, 0xf4));
+	         CODE_BYTES(0xbf, 0, 0x60, 0, 0, 0xb9, 6, 0, 0, 0, 0xba, 0x99, 0, 0, 0, 0xfc, 0xf3, 0x6c, 0xbe, 0, 0x60, 0,
+	                    0, 0xb9, 6, 0, 0, 0, 0xf3, 0x6e, 0xf4));
 	for (int i = 0; i < 6; i++) {
 		OK(vcore_vcpu_run(vcpu, LONG, &exit));
 		ck_assert_uint_eq(exit.reason, VCORE_EXIT_PIO);
@@ -386,10 +386,12 @@ START_TEST(unhandled_string_io)
 }
 END_TEST
 
-/* The program leaves an unanswered access alone and sends the vcpu elsewhere: nothing of the old instruction follows it. */
+/* The program leaves an unanswered access alone and sends the vcpu elsewhere: nothing of the old instruction follows
+ * it. */
 START_TEST(unanswered_and_moved)
 {
-	struct vcore_regs regs = {.size = sizeof regs, .rip = 0x2000, .rax = 0x1111, .rbx = 0x2222, .rsp = 0x8000, .rflags = 2};
+	struct vcore_regs regs = {
+	    .size = sizeof regs, .rip = 0x2000, .rax = 0x1111, .rbx = 0x2222, .rsp = 0x8000, .rflags = 2};
 	vcore_vm *vm = api_vm(_i, 1);
 
 	/* mov eax, [MMIO]; in eax, 0x33 */
@@ -440,8 +442,8 @@ START_TEST(hypercalls)
 	OK(r);
 	/* mov eax, 0x4005; mov ebx, 1; mov ecx, 2; mov edx, 3; mov esi, 4; vmcall; hlt; mov eax, 0x5000; vmcall; hlt */
 	api_load(vm, 0, VCORE_MODE_LONG64, CODE,
-	         CODE_BYTES(0xb8, 5, 0x40, 0, 0, 0xbb, 1, 0, 0, 0, 0xb9, 2, 0, 0, 0, 0xba, 3, 0, 0, 0, 0xbe, 4, 0, 0, 0, 0x0f, 0x01,
-	                    0xc1, 0xf4, 0xb8, 0, 0x50, 0, 0, 0x0f, 0x01, 0xc1, 0xf4));
+	         CODE_BYTES(0xb8, 5, 0x40, 0, 0, 0xbb, 1, 0, 0, 0, 0xb9, 2, 0, 0, 0, 0xba, 3, 0, 0, 0, 0xbe, 4, 0, 0, 0,
+	                    0x0f, 0x01, 0xc1, 0xf4, 0xb8, 0, 0x50, 0, 0, 0x0f, 0x01, 0xc1, 0xf4));
 	api_run(vm, VCORE_EXIT_HALT);
 	ck_assert_uint_eq(api_rax(vm), 0x4005 + 10);
 	ck_assert_uint_eq(d.last_offset, 5);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Running, in both threading modes: kick, time-out, pause, resume, stop, wait, reset, from wherever the headers allow. */
+/* Running, in both threading modes: kick, time-out, pause, resume, stop, wait, reset, from wherever the headers allow.
+ */
 #include "api.h"
 
 #include <poll.h>
