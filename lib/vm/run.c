@@ -160,7 +160,6 @@ static void thread_ends(struct vcore_vcpu *v)
 	v->parked = true;
 	if (--vm->threads_in == 0 && vm->ending) {
 		vm->state = VCORE_VM_EXITED;
-		vm->ends++;
 		signalled = write(vm->exit_fd, &one, sizeof one) == sizeof one;
 	}
 	pthread_cond_broadcast(&vm->changed);
@@ -271,14 +270,17 @@ static void forget_exit(struct vcore_vm *vm)
 	bool cleared;
 
 	pthread_mutex_lock(&vm->lock);
+	/* who waited for this end is given it before it is forgotten */
+	if (vm->state != VCORE_VM_CREATED)
+		vm->state = VCORE_VM_EXITED;
+	pthread_cond_broadcast(&vm->changed);
+	while (vm->waiters)
+		pthread_cond_wait(&vm->changed, &vm->lock);
 	vm->state = VCORE_VM_CREATED;
 	vm->ending = false;
 	vm->hold = false;
 	/* the eventfd may be empty already */
 	cleared = read(vm->exit_fd, &count, sizeof count) >= 0 || errno == EAGAIN;
-	/* nobody waits for an end that cannot come */
-	vm->ends++;
-	pthread_cond_broadcast(&vm->changed);
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
 		atomic_store(&vm->vcpus[i].owner, VC_OWNER_CLAIM);
 	pthread_mutex_unlock(&vm->lock);
@@ -360,7 +362,6 @@ static void deadline_in(int64_t timeout_ns, struct timespec *ts)
 int vcore_vm_wait(vcore_vm *vm, int64_t timeout_ns, struct vcore_exit *exit)
 {
 	struct timespec until;
-	uint64_t ends;
 	int r = 0;
 
 	if (!vm || (exit && exit->size < sizeof exit->size))
@@ -370,19 +371,19 @@ int vcore_vm_wait(vcore_vm *vm, int64_t timeout_ns, struct vcore_exit *exit)
 	if (timeout_ns >= 0)
 		deadline_in(timeout_ns, &until);
 	pthread_mutex_lock(&vm->lock);
-	ends = vm->ends;
+	vm->waiters++;
 	if (vm->state == VCORE_VM_CREATED)
 		r = vc_fail(EINVAL, "vcore_vm_wait: the vm was never started");
-	/* a reset may come before a waiter wakes up: `final` is still that of the end it waited for */
-	while (!r && vm->state != VCORE_VM_EXITED && vm->ends == ends) {
+	while (!r && vm->state != VCORE_VM_EXITED) {
 		if (timeout_ns < 0)
 			pthread_cond_wait(&vm->changed, &vm->lock);
-		else if (pthread_cond_timedwait(&vm->changed, &vm->lock, &until) == ETIMEDOUT && vm->state != VCORE_VM_EXITED &&
-		         vm->ends == ends)
+		else if (pthread_cond_timedwait(&vm->changed, &vm->lock, &until) == ETIMEDOUT && vm->state != VCORE_VM_EXITED)
 			r = vc_fail(ETIMEDOUT, "vcore_vm_wait: the vm still runs after %lld ns", (long long)timeout_ns);
 	}
 	if (!r && exit)
 		vc_struct_out(exit, &vm->final, sizeof vm->final);
+	if (--vm->waiters == 0)
+		pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);
 	return r;
 }

@@ -101,7 +101,7 @@ struct vcore_vm {
 	bool ending;         /* a final exit is recorded in `final` */
 	uint32_t threads_in; /* vcpu threads not parked and not ended */
 	struct vcore_exit final;
-	uint64_t ends; /* final exits so far, for waiters that a reset overtakes */
+	uint32_t waiters; /* in vcore_vm_wait(), not to be overtaken by a reset */
 	int exit_fd;   /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
 

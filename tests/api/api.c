@@ -86,8 +86,8 @@ struct vcore_exit api_run_vcpu(vcore_vcpu *vcpu, enum vcore_exit_reason expected
 	struct vcore_exit exit = {.size = sizeof exit};
 
 	OK(vcore_vcpu_run(vcpu, LONG, &exit));
-	ck_assert_msg(exit.reason == expected, "exit %s (%s) at %#llx, expected %s", vcore_exit_name(exit.reason), exit.message,
-	              (unsigned long long)exit.address, vcore_exit_name(expected));
+	ck_assert_msg(exit.reason == expected, "exit %s (%s) at %#llx, expected %s", vcore_exit_name(exit.reason),
+	              exit.message, (unsigned long long)exit.address, vcore_exit_name(expected));
 	return exit;
 }
 

@@ -24,18 +24,18 @@ uint32_t api_backend(int index);
 const char *api_backend_word(int index);
 
 /* The call succeeds. */
-#define OK(call)                                                                                  \
-	do {                                                                                          \
-		int64_t ok_result_ = (call);                                                              \
+#define OK(call)                                                                                             \
+	do {                                                                                                     \
+		int64_t ok_result_ = (call);                                                                         \
 		ck_assert_msg(ok_result_ >= 0, "%s: %lld, %s", #call, (long long)ok_result_, vcore_error_message()); \
 	} while (0)
 
 /* The call is refused with this errno, and the sentence contains the text. */
-#define REFUSED(call, error, text)                                                                               \
-	do {                                                                                                         \
-		int64_t refused_result_ = (call);                                                                        \
-		ck_assert_msg(refused_result_ == -(error), "%s: %lld (%s), expected %d", #call, (long long)refused_result_, \
-		              vcore_error_message(), -(error));                                                          \
+#define REFUSED(call, error, text)                                                                                     \
+	do {                                                                                                               \
+		int64_t refused_result_ = (call);                                                                              \
+		ck_assert_msg(refused_result_ == -(error), "%s: %lld (%s), expected %d", #call, (long long)refused_result_,    \
+		              vcore_error_message(), -(error));                                                                \
 		ck_assert_msg(strstr(vcore_error_message(), text), "\"%s\" does not say \"%s\"", vcore_error_message(), text); \
 	} while (0)
 

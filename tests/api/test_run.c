@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Running, in both threading modes: kick, time-out, pause, resume, stop, wait, reset, from wherever the headers allow. */
+/* Running, in both threading modes: kick, time-out, pause, resume, stop, wait, reset, from wherever the headers allow.
+ */
 #include "api.h"
 
 #include <poll.h>
@@ -162,25 +163,30 @@ static void kick_in_callback(struct api_device *d, struct vcore_io *io)
 	vcore_vcpu_kick(io->vcpu);
 }
 
-/* The access is complete when the run returns, and is not made again. */
+/* The access is complete when the run returns, and is not made again. How soon after it the kick is seen is the
+ * backend's. */
 START_TEST(kick_from_a_callback)
 {
 	struct api_device d = {.value = 7, .hook = kick_in_callback};
+	struct vcore_exit exit = {.size = sizeof exit};
 	vcore_vm *vm = api_vm(_i, 1);
+	int kicks = 0;
 
 	OK(vcore_io_add(vm, VCORE_BUS_MMIO, 0x10000000, 0x1000, &api_device_ops, &d, NULL));
 	/* mov eax, [0x10000000]; mov ebx, eax; mov [0x10000004], eax; hlt */
 	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE,
 	         CODE_BYTES(0xa1, 0, 0, 0, 0x10, 0x89, 0xc3, 0xa3, 4, 0, 0, 0x10, 0xf4));
-	api_run(vm, VCORE_EXIT_KICKED);
+	do {
+		OK(vcore_vcpu_run(vcore_vm_vcpu(vm, 0), LONG, &exit));
+		kicks += exit.reason == VCORE_EXIT_KICKED;
+		/* between instructions: what was read is in its register */
+		ck_assert_uint_eq(api_rax(vm), 7);
+		ck_assert(api_rip(vm) == CODE + 5 || api_rip(vm) > CODE + 11 || !d.writes);
+	} while (exit.reason == VCORE_EXIT_KICKED && kicks < 5);
+	ck_assert_uint_eq(exit.reason, VCORE_EXIT_HALT);
+	ck_assert(kicks == 1 || kicks == 2);
 	ck_assert_uint_eq(d.reads, 1);
-	ck_assert_uint_eq(api_rax(vm), 7);
-	ck_assert_uint_eq(api_rip(vm), CODE + 5);
-	api_run(vm, VCORE_EXIT_KICKED);
 	ck_assert_uint_eq(d.writes, 1);
-	ck_assert_uint_eq(api_rip(vm), CODE + 12);
-	api_run(vm, VCORE_EXIT_HALT);
-	ck_assert_uint_eq(d.reads + d.writes, 2);
 	vcore_vm_unref(vm);
 }
 END_TEST
@@ -582,7 +588,7 @@ START_TEST(reset_does_not_swallow_an_end)
 	struct runner r[3];
 	pthread_t threads[3];
 
-	for (int round = 0; round < 20; round++) {
+	for (int round = 0; round < 8; round++) {
 		memset(r, 0, sizeof r);
 		load_counting(vm, 1);
 		OK(vcore_vm_start(vm));
@@ -592,14 +598,15 @@ START_TEST(reset_does_not_swallow_an_end)
 		}
 		for (int i = 0; i < 3; i++)
 			api_until(&r[i].inside, 1);
-		api_pause_ms(2);
+		api_pause_ms(20);
 		OK(vcore_vm_stop(vm));
 		OK(vcore_vm_wait(vm, LONG, NULL));
 		OK(vcore_vm_reset(vm));
 		OK(vcore_vm_start(vm));
 		for (int i = 0; i < 3; i++) {
 			pthread_join(threads[i], NULL);
-			ck_assert(r[i].result == 0 && r[i].exit.reason == VCORE_EXIT_STOPPED);
+			ck_assert_int_eq(r[i].result, 0);
+			ck_assert_uint_eq(r[i].exit.reason, VCORE_EXIT_STOPPED);
 		}
 		OK(vcore_vm_stop(vm));
 		OK(vcore_vm_wait(vm, LONG, NULL));
