@@ -101,6 +101,16 @@ static inline uint64_t emu_vec_linear(struct emu_vcpu *c, const struct emu_insn 
 
 	return vc_likely(c->flat >> i->seg & 1) ? offset : emu_seg_linear(c, i->seg, offset, size, access);
 }
+/*
+ * #AC for operands of up to 8 bytes, and for the 10 of the x87; longer vectors are not checked (SDM vol. 2, tables 2-18 to 2-23; vol. 3, table 6-7).
+ */
+static inline void emu_vec_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned size)
+{
+	if (size <= 8)
+		emu_check_alignment(c, linear, size);
+	else if (size == 10)
+		emu_check_alignment(c, linear, 8);
+}
 /* The bytes at linear: in place, or a copy in scratch. Good until the next access. */
 static inline void *emu_vec_load(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
@@ -108,6 +118,7 @@ static inline void *emu_vec_load(struct emu_vcpu *c, uint64_t linear, unsigned s
 
 	if (vc_likely(e->read == emu_tag(c, linear + size - 1)))
 		return (void *)(linear + e->addend);
+	emu_vec_check_alignment(c, linear, size);
 	emu_ld_bytes(c, linear, c->vec->scratch, size);
 	return c->vec->scratch;
 }
