@@ -93,13 +93,19 @@ static inline emu_vec_stub emu_stub_of(struct emu_vcpu *c, const struct emu_insn
 }
 
 /* ---- operands ---- */
+/* In the segment of i. SS is never taken for flat: only here it is known that a bad address is #SS, not #GP. */
+static inline uint64_t emu_vec_segment_linear(struct emu_vcpu *c, const struct emu_insn *i, uint64_t offset,
+                                              unsigned size, enum vcore_access access)
+{
+	if (vc_likely(c->flat >> i->seg & 1) && i->seg != VC_SS)
+		return offset;
+	return emu_seg_linear(c, i->seg, offset, size, access);
+}
 /* Linear address of the memory operand. */
 static inline uint64_t emu_vec_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned size,
                                       enum vcore_access access)
 {
-	uint64_t offset = emu_effective_address(c, i);
-
-	return vc_likely(c->flat >> i->seg & 1) ? offset : emu_seg_linear(c, i->seg, offset, size, access);
+	return emu_vec_segment_linear(c, i, emu_effective_address(c, i), size, access);
 }
 /*
  * #AC for operands of up to 8 bytes, and for the 10 of the x87; longer vectors are not checked (SDM vol. 2, tables 2-18 to 2-23; vol. 3, table 6-7).

@@ -44,7 +44,7 @@ static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *i, uint64_t
 		offset = (uint32_t)offset;
 	else if (i->addrsize == 2)
 		offset = (uint16_t)offset;
-	return c->flat >> i->seg & 1 ? offset : emu_seg_linear(c, i->seg, offset, size, access);
+	return emu_vec_segment_linear(c, i, offset, size, access);
 }
 
 /* Neither gathers nor masked moves check alignment. */
