@@ -108,14 +108,12 @@ static inline uint64_t emu_vec_linear(struct emu_vcpu *c, const struct emu_insn 
 	return emu_vec_segment_linear(c, i, emu_effective_address(c, i), size, access);
 }
 /*
- * #AC for operands of up to 8 bytes, and for the 10 of the x87; longer vectors are not checked (SDM vol. 2, tables 2-18 to 2-23; vol. 3, table 6-7).
+ * SDM vol. 3, table 6-7. For vectors #AC may or may not come (vol. 2, MOVUPS); here as AMD's processors have it: by size, and for 32 bytes by 16. The 10
+ * bytes of the x87 are aligned to 8.
  */
 static inline void emu_vec_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
-	if (size <= 8)
-		emu_check_alignment(c, linear, size);
-	else if (size == 10)
-		emu_check_alignment(c, linear, 8);
+	emu_check_alignment(c, linear, size == 10 ? 8 : size < 16 ? size : 16);
 }
 /* The bytes at linear: in place, or a copy in scratch. Good until the next access. */
 static inline void *emu_vec_load(struct emu_vcpu *c, uint64_t linear, unsigned size)
