@@ -32,7 +32,6 @@ static void raw_terminal(struct console *c)
 		return;
 	raw = saved;
 	cfmakeraw(&raw);
-	raw.c_oflag |= OPOST; /* our own messages keep their line ends */
 	must_restore = 1;
 	atexit(restore_terminal);
 	tcsetattr(STDIN_FILENO, TCSANOW, &raw);

@@ -19,7 +19,8 @@ static void print_log(void *ctx, enum vcore_log_level level, const char *message
 {
 	static const char *const names[] = {"", "error", "warning", "info", "debug", "trace"};
 
-	fprintf(stderr, "microvm: %s: %s\n", names[level], message);
+	/* a terminal in raw mode does not add the carriage return itself */
+	fprintf(stderr, "microvm: %s: %s%s\n", names[level], message, isatty(STDERR_FILENO) ? "\r" : "");
 }
 
 static int fail(const char *what)

@@ -131,7 +131,7 @@ struct vc_backend {
 	int (*hypercalls)(struct vc_bvm *vm, bool on);
 	/* The guest clock was stopped, started or set: put the TSC right. */
 	void (*clock_changed)(struct vc_bvm *vm);
-	/* In-kernel interrupt controllers to power-on state. */
+	/* What is in no vcpu's state to power-on: in-kernel interrupt controllers, waiting interrupts, accesses not answered. */
 	int (*reset)(struct vc_bvm *vm);
 };
 
@@ -150,7 +150,7 @@ int vc_translate(struct vc_mem *mem, const struct vc_cpu_state *state, uint64_t 
 
 /*
  * Execute one instruction of `state` with the emu interpreter, for an instruction that another backend gave up on. Memory and device accesses
- * go through vm; state is updated. 0; -EFAULT/-ENOSYS with a sentence when it cannot be done either.
+ * go through vm; state is updated. Called inside the gate, which callbacks step out of. 0; -EFAULT/-ENOSYS with a sentence when it cannot be done either.
  */
 int vc_emu_step(struct vc_bvcpu *vcpu, struct vc_cpu_state *state);
 

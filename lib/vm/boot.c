@@ -293,7 +293,7 @@ static int load(struct vcore_vm *vm, const struct vcore_boot_options *o, struct 
 	vc_cpu_state_reset(state, true);
 	r = vc_load(&vm->mem, o->image, in, state);
 	if (r >= 0)
-		r = vc_vcpu_set_state(&vm->vcpus[0], state);
+		r = vc_vcpu_put_state(&vm->vcpus[0], state);
 	free(state);
 	return r;
 }
@@ -377,20 +377,20 @@ int vc_boot_again(struct vcore_vm *vm)
 int vcore_boot(vcore_vm *vm, const struct vcore_boot_options *options)
 {
 	struct vcore_boot_options o;
-	unsigned cookie;
 	int r;
 
 	if (!vm || vc_struct_in(&o, sizeof o, options) < 0)
 		return vc_fail(EINVAL, "vcore_boot: a vm and options with their size set are needed");
 	if (o.image > VCORE_IMAGE_FLAT)
 		return vc_fail(EINVAL, "vcore_boot: image is %u: expected 0 to %u", o.image, VCORE_IMAGE_FLAT);
-	/* refuse a running vm before its memory is written */
-	r = vc_vcpu_lock(&vm->vcpus[0], true, &cookie);
+	r = vc_vm_claim(vm, "vcore_boot");
 	if (r < 0)
 		return r;
-	vc_vcpu_unlock(&vm->vcpus[0], cookie);
 	r = boot(vm, &o);
-	return r < 0 ? r : remember(vm, &o);
+	if (r >= 0)
+		r = remember(vm, &o);
+	vc_vm_release(vm);
+	return r;
 }
 
 int vcore_boot_linux(vcore_vm *vm, const char *kernel, const char *initrd, const char *cmdline)

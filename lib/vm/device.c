@@ -3,6 +3,7 @@
 #include "device/device.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "vm/vm.h"
 
@@ -80,6 +81,66 @@ static bool inside_region(struct vcore_vm *vm, const struct vc_dev *dev, enum vc
 	return found;
 }
 
+/* Tell the backend of a range, once. */
+static int add_zone(struct vcore_vm *vm, const struct vc_zone *model)
+{
+	struct vc_zone *zone = malloc(sizeof *zone);
+	int r = 0;
+
+	if (!zone)
+		return vc_fail(ENOMEM, "vcore_io_coalesce: no memory");
+	*zone = *model;
+	pthread_mutex_lock(&vm->doorbells);
+	for (const struct vc_zone *z = vm->zones; z; z = z->next)
+		if (z->dev == zone->dev && z->bus == zone->bus && z->start == zone->start && z->length == zone->length)
+			r = 1;
+	if (!r)
+		r = vm->bvm.ops->coalesce(&vm->bvm, zone->bus, zone->start, zone->length, true);
+	if (!r) {
+		zone->next = vm->zones;
+		vm->zones = zone;
+		zone = NULL;
+	}
+	pthread_mutex_unlock(&vm->doorbells);
+	free(zone);
+	return r < 0 ? r : 0;
+}
+
+/* The backend forgets the ranges of a device that goes, or its address would swallow writes; what waits is delivered.
+ */
+static void forget_zones(struct vcore_vm *vm, const struct vc_dev *dev)
+{
+	bool any = false;
+
+	pthread_mutex_lock(&vm->doorbells);
+	for (struct vc_zone **p = &vm->zones; *p;) {
+		struct vc_zone *zone = *p;
+
+		if (zone->dev != dev) {
+			p = &zone->next;
+			continue;
+		}
+		vm->bvm.ops->coalesce(&vm->bvm, zone->bus, zone->start, zone->length, false);
+		*p = zone->next;
+		free(zone);
+		any = true;
+	}
+	pthread_mutex_unlock(&vm->doorbells);
+	/* not from inside a callback, which may hold a lock of the program's that the device's write wants */
+	if (any && vm->bvm.ops->flush_coalesced && !vc_vm_is_own_thread(vm))
+		vm->bvm.ops->flush_coalesced(&vm->bvm);
+}
+
+void vc_vm_free_zones(struct vcore_vm *vm)
+{
+	while (vm->zones) {
+		struct vc_zone *zone = vm->zones;
+
+		vm->zones = zone->next;
+		free(zone);
+	}
+}
+
 int vcore_io_coalesce(vcore_device *device, enum vcore_bus bus, uint64_t start, uint64_t length)
 {
 	struct vcore_vm *vm;
@@ -90,7 +151,7 @@ int vcore_io_coalesce(vcore_device *device, enum vcore_bus bus, uint64_t start, 
 	if (!inside_region(vm, dev_of(device), bus, start, length))
 		return vc_fail(EINVAL, "vcore_io_coalesce: [%#llx, +%#llx) is not inside a region of the device",
 		               (unsigned long long)start, (unsigned long long)length);
-	return vm->bvm.ops->coalesce ? vm->bvm.ops->coalesce(&vm->bvm, bus, start, length, true) : 0;
+	return vm->bvm.ops->coalesce ? add_zone(vm, &(struct vc_zone){NULL, dev_of(device), bus, start, length}) : 0;
 }
 
 static int unknown_type(const char *type)
@@ -140,6 +201,7 @@ int vcore_device_remove(vcore_device *device)
 	if (dev_of(device)->fixed)
 		return vc_fail(ENOTSUP, "device %s is a part of the machine type and cannot be removed", dev_of(device)->type);
 	vm = dev_of(device)->owner;
+	forget_zones(vm, dev_of(device));
 	return vc_dev_remove(&vm->buses, NULL, dev_of(device));
 }
 

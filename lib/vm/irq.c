@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Interrupts and the descriptors that carry them. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -43,6 +44,22 @@ int vcore_msi_send(vcore_vm *vm, uint64_t address, uint32_t data)
 /* ---- ioeventfd: always in the bus, so that an access the interpreter makes finds it; in the kernel too where it can
  * ---- */
 
+/* Writing to, or waiting for, anything else would do harm. A host without /proc is believed. */
+static int check_eventfd(int fd, const char *what)
+{
+	char path[32], target[32];
+	ssize_t n;
+
+	if (fcntl(fd, F_GETFD) < 0)
+		return vc_fail_errno(errno, "%s: descriptor %d", what, fd);
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof target - 1);
+	if (n < 0)
+		return 0;
+	target[n] = '\0';
+	return strcmp(target, "anon_inode:[eventfd]") ? vc_fail(EINVAL, "%s: descriptor %d is no eventfd", what, fd) : 0;
+}
+
 static int check_ioeventfd(enum vcore_bus bus, uint64_t address, uint32_t width)
 {
 	if (bus > VCORE_BUS_MMIO)
@@ -70,10 +87,16 @@ int vcore_ioeventfd_add(vcore_vm *vm, enum vcore_bus bus, uint64_t address, uint
 	if (match && !width)
 		return vc_fail(EINVAL, "vcore_ioeventfd_add: a value to match needs a width");
 	r = check_ioeventfd(bus, address, width);
-	if (r < 0 || (r = vc_ioeventfd_add(&vm->buses, NULL, &e)) < 0)
+	if (r < 0 || (r = check_eventfd(fd, "vcore_ioeventfd_add")) < 0)
 		return r;
-	if (vm->bvm.ops->ioeventfd && (r = vm->bvm.ops->ioeventfd(&vm->bvm, &e, true)) < 0)
-		vc_ioeventfd_remove(&vm->buses, NULL, &e);
+	pthread_mutex_lock(&vm->doorbells);
+	r = vc_ioeventfd_add(&vm->buses, NULL, &e);
+	if (r >= 0 && vm->bvm.ops->ioeventfd) {
+		r = vm->bvm.ops->ioeventfd(&vm->bvm, &e, true);
+		if (r < 0)
+			vc_ioeventfd_remove(&vm->buses, NULL, &e);
+	}
+	pthread_mutex_unlock(&vm->doorbells);
 	return r;
 }
 
@@ -86,8 +109,11 @@ int vcore_ioeventfd_remove(vcore_vm *vm, enum vcore_bus bus, uint64_t address, u
 	                         .has_match = match != NULL,
 	                         .fd = -1};
 
+	int r;
+
 	if (!vm)
 		return vc_fail(EINVAL, "vcore_ioeventfd_remove: no vm given");
+	pthread_mutex_lock(&vm->doorbells);
 	/* the kernel wants the descriptor again: the one the bus keeps refers to the same eventfd */
 	pthread_mutex_lock(&vm->buses.lock);
 	for (uint32_t i = 0; i < vm->buses.ioeventfd_count; i++) {
@@ -100,7 +126,9 @@ int vcore_ioeventfd_remove(vcore_vm *vm, enum vcore_bus bus, uint64_t address, u
 	pthread_mutex_unlock(&vm->buses.lock);
 	if (e.fd >= 0 && vm->bvm.ops->ioeventfd)
 		vm->bvm.ops->ioeventfd(&vm->bvm, &e, false);
-	return vc_ioeventfd_remove(&vm->buses, NULL, &e);
+	r = vc_ioeventfd_remove(&vm->buses, NULL, &e);
+	pthread_mutex_unlock(&vm->doorbells);
+	return r;
 }
 
 /* ---- irqfd ---- */
@@ -131,7 +159,9 @@ static int irqfd_connect(struct vc_irqfd *f)
 {
 	struct vcore_vm *vm = f->vm;
 
-	if (vm->bvm.ops->irqfd && vm->bvm.irqchip >= VCORE_IRQCHIP_SPLIT)
+	/* a line of SPLIT goes through the library's own IOAPIC and PIC */
+	if (vm->bvm.ops->irqfd &&
+	    (vm->bvm.irqchip == VCORE_IRQCHIP_FULL || (vm->bvm.irqchip == VCORE_IRQCHIP_SPLIT && f->gsi < 0)))
 		return vm->bvm.ops->irqfd(&vm->bvm, f->fd, f->gsi, f->address, f->data, true);
 	return vc_watch_new(vm->loop, f->fd, EPOLLIN, irqfd_ready, f, &f->watch);
 }
@@ -139,10 +169,13 @@ static int irqfd_connect(struct vc_irqfd *f)
 static int irqfd_add(struct vcore_vm *vm, const struct vc_irqfd *model)
 {
 	struct vc_irqfd *f;
-	int r = 0;
+	int r;
 
 	if (!vm->irqs.sink)
 		return vc_fail(ENOTSUP, "irqfd: this vm has no interrupt controllers");
+	r = check_eventfd(model->caller_fd, "irqfd");
+	if (r < 0)
+		return r;
 	f = malloc(sizeof *f);
 	if (!f)
 		return vc_fail(ENOMEM, "no memory for an irqfd");

@@ -53,6 +53,7 @@ static const struct word flag_words[] = {{"huge-2m", VCORE_MEM_HUGE_2M},
                                          {"prealloc", VCORE_MEM_PREALLOC},
                                          {"mergeable", VCORE_MEM_MERGEABLE},
                                          {"locked", VCORE_MEM_LOCKED},
+                                         {"log-dirty", VCORE_MEM_LOG_DIRTY},
                                          {0}};
 static const struct word image_words[] = {{"auto", VCORE_IMAGE_AUTO},
                                           {"bzimage", VCORE_IMAGE_BZIMAGE},
@@ -170,7 +171,7 @@ static int size_value(const char *key, struct json_object *value, uint64_t *out)
 		shift = 10 * (unsigned)(suffix - suffixes + 1);
 		end++;
 	}
-	if (errno || end == text || *end || text[0] == '-' || *out > UINT64_MAX >> shift)
+	if (errno || text[0] < '0' || text[0] > '9' || *end || *out > UINT64_MAX >> shift)
 		return wrong(key, value, "bytes, as a number or like \"512M\"");
 	*out <<= shift;
 	return 0;

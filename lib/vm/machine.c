@@ -52,12 +52,14 @@ static void lapic_eoi(void *ctx, uint8_t vector)
 		vc_ioapic_eoi(vm->ioapic, vector);
 }
 
-/* The PIC's INTR output goes to the first vcpu's LINT0. */
+/* The PIC's INTR output: LINT0 of every LAPIC, and of the first vcpu's where those are in the kernel. */
 static void pic_intr(void *ctx, bool level)
 {
 	struct vcore_vm *vm = ctx;
 
-	if (level && vm->vcpus[0].created)
+	if (vm->lapics)
+		vc_lapics_set_lint(vm->lapics, 0, level);
+	else if (level && vm->vcpus[0].created)
 		vc_bvcpu_request(&vm->vcpus[0].b, VC_REQ_IRQ);
 }
 

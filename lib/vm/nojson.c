@@ -4,5 +4,7 @@
 
 int vcore_vm_new_from_json(const char *text, vcore_vm **vm)
 {
+	if (vm)
+		*vm = NULL;
 	return vc_fail(ENOTSUP, "this build of libvirtcore has no JSON descriptions (json-c was switched off)");
 }

@@ -2,22 +2,51 @@
 /* Running a vm: the library's vcpu threads, pause, resume, stop, wait, reset; and one vcpu on the program's thread. */
 #include "vm/vm.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
-bool vc_vm_is_own_thread(struct vcore_vm *vm)
+/* The vcpu that the calling thread executes, in a callback; NULL: none. */
+static struct vcore_vcpu *own_vcpu(struct vcore_vm *vm)
 {
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
 		if (atomic_load(&vm->vcpus[i].executing) && pthread_equal(atomic_load(&vm->vcpus[i].runner), pthread_self()))
-			return true;
-	return false;
+			return &vm->vcpus[i];
+	return NULL;
+}
+
+bool vc_vm_is_own_thread(struct vcore_vm *vm)
+{
+	return own_vcpu(vm) != NULL;
+}
+
+static int no_vm(const char *function)
+{
+	return vc_fail(EINVAL, "%s: no vm given", function);
 }
 
 static void request_all(struct vcore_vm *vm, uint32_t bits)
 {
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
 		vc_bvcpu_request(&vm->vcpus[i].b, bits);
+}
+
+/* ---- guest time ---- */
+
+static void clock_changed(struct vcore_vm *vm)
+{
+	vc_loop_clock_changed(vm->loop);
+	if (vm->bvm.ops->clock_changed)
+		vm->bvm.ops->clock_changed(&vm->bvm);
+}
+
+/* Out of PAUSED. Caller holds the lock; the vcpu threads are still parked. */
+static void unpause(struct vcore_vm *vm)
+{
+	vm->state = VCORE_VM_RUNNING;
+	vc_clock_start(&vm->clock);
+	clock_changed(vm);
 }
 
 /* ---- how a vm ends ---- */
@@ -28,6 +57,8 @@ void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
 	if (!vm->ending) {
 		vm->ending = true;
 		vm->final = *exit;
+		if (vm->state == VCORE_VM_PAUSED)
+			unpause(vm);
 		pthread_cond_broadcast(&vm->changed);
 	}
 	pthread_mutex_unlock(&vm->lock);
@@ -37,7 +68,9 @@ void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
 static void end_with(void *ctx, enum vcore_exit_reason reason, uint32_t code)
 {
 	struct vcore_exit exit = {.size = sizeof exit, .reason = reason, .code = code};
+	struct vcore_vcpu *v = own_vcpu(ctx);
 
+	exit.vcpu = v ? v->b.index : 0;
 	vc_vm_end(ctx, &exit);
 }
 
@@ -70,15 +103,6 @@ const struct vc_machine_ops vc_vm_machine_ops = {
     .debug_exit = machine_debug_exit,
     .panic = machine_panic,
 };
-
-/* ---- guest time ---- */
-
-static void clock_changed(struct vcore_vm *vm)
-{
-	vc_loop_clock_changed(vm->loop);
-	if (vm->bvm.ops->clock_changed)
-		vm->bvm.ops->clock_changed(&vm->bvm);
-}
 
 /* ---- one stay in the backend ---- */
 
@@ -128,20 +152,21 @@ static bool may_run(struct vcore_vcpu *v)
 
 static void thread_ends(struct vcore_vcpu *v)
 {
+	static const uint64_t one = 1;
 	struct vcore_vm *vm = v->vm;
+	bool signalled = true;
 
 	pthread_mutex_lock(&vm->lock);
 	v->parked = true;
 	if (--vm->threads_in == 0 && vm->ending) {
-		uint64_t one = 1;
-
 		vm->state = VCORE_VM_EXITED;
-		/* the counter of a fresh eventfd takes it, so this cannot fail */
-		if (write(vm->exit_fd, &one, sizeof one) < 0)
-			vc_log(&vm->log, VCORE_LOG_ERROR, "vcore_vm_fd(): signalling failed");
+		vm->ends++;
+		signalled = write(vm->exit_fd, &one, sizeof one) == sizeof one;
 	}
 	pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);
+	if (!signalled)
+		vc_log(&vm->log, VCORE_LOG_ERROR, "vcore_vm_fd(): signalling failed");
 }
 
 static void *vcpu_thread(void *arg)
@@ -163,6 +188,7 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
+/* Called by the last user of the vm, or with the vm claimed. */
 static void join_threads(struct vcore_vm *vm)
 {
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++) {
@@ -172,7 +198,6 @@ static void join_threads(struct vcore_vm *vm)
 			continue;
 		pthread_join(v->thread, NULL);
 		v->has_thread = false;
-		atomic_store(&v->owner, VC_OWNER_NONE);
 	}
 }
 
@@ -182,77 +207,147 @@ void vc_vm_join(struct vcore_vm *vm)
 	join_threads(vm);
 }
 
-/* Claim all vcpus for threads. */
-static int claim_all(struct vcore_vm *vm)
-{
-	for (uint32_t i = 0; i < vm->bvm.vcpus; i++) {
-		uint32_t none = VC_OWNER_NONE;
+/* ---- who may use the vcpus ---- */
 
-		if (atomic_compare_exchange_strong(&vm->vcpus[i].owner, &none, VC_OWNER_THREAD))
+/* Give a vcpu that nobody runs a new owner; waits for a state function. */
+static bool take_over(struct vcore_vcpu *v, enum vc_owner owner, uint32_t *found)
+{
+	uint32_t none = VC_OWNER_NONE;
+	bool taken;
+
+	pthread_mutex_lock(&v->state_lock);
+	taken = atomic_compare_exchange_strong(&v->owner, &none, owner);
+	pthread_mutex_unlock(&v->state_lock);
+	*found = none;
+	return taken;
+}
+
+/* All vcpus get that owner, or none does. */
+static bool take_all(struct vcore_vm *vm, enum vc_owner owner)
+{
+	uint32_t found;
+
+	for (uint32_t i = 0; i < vm->bvm.vcpus; i++) {
+		if (take_over(&vm->vcpus[i], owner, &found))
 			continue;
 		while (i-- > 0)
 			atomic_store(&vm->vcpus[i].owner, VC_OWNER_NONE);
-		return vc_fail(EBUSY, "vcore_vm_start: a vcpu is in use by the program");
+		return false;
 	}
-	return 0;
+	return true;
 }
 
-/* Back to CREATED after all threads are gone. */
+int vc_vm_claim(struct vcore_vm *vm, const char *who)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	if (vm->state == VCORE_VM_RUNNING)
+		r = vc_fail(EBUSY, "%s: the vm runs: pause it, or stop it and wait", who);
+	else if (vm->claimed)
+		r = vc_fail(EBUSY, "%s: the vm is being started, booted or reset already", who);
+	else if (vm->state == VCORE_VM_CREATED && !take_all(vm, VC_OWNER_CLAIM))
+		r = vc_fail(EBUSY, "%s: a vcpu is in use by the program", who);
+	else
+		vm->claimed = true;
+	pthread_mutex_unlock(&vm->lock);
+	return r;
+}
+
+void vc_vm_release(struct vcore_vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->claimed = false;
+	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+		if (atomic_load(&vm->vcpus[i].owner) == VC_OWNER_CLAIM)
+			atomic_store(&vm->vcpus[i].owner, VC_OWNER_NONE);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+/* Back to CREATED after all threads are gone, in a claimed vm. */
 static void forget_exit(struct vcore_vm *vm)
 {
 	uint64_t count;
+	bool cleared;
 
 	pthread_mutex_lock(&vm->lock);
 	vm->state = VCORE_VM_CREATED;
 	vm->ending = false;
 	vm->hold = false;
-	/* empties the eventfd, which may be empty already */
-	if (read(vm->exit_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-		vc_log(&vm->log, VCORE_LOG_ERROR, "vcore_vm_fd(): clearing failed");
+	/* the eventfd may be empty already */
+	cleared = read(vm->exit_fd, &count, sizeof count) >= 0 || errno == EAGAIN;
+	/* nobody waits for an end that cannot come */
+	vm->ends++;
+	pthread_cond_broadcast(&vm->changed);
+	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+		atomic_store(&vm->vcpus[i].owner, VC_OWNER_CLAIM);
 	pthread_mutex_unlock(&vm->lock);
+	if (!cleared)
+		vc_log(&vm->log, VCORE_LOG_ERROR, "vcore_vm_fd(): clearing failed");
 }
 
-int vcore_vm_start(vcore_vm *vm)
-{
-	int r;
+/* ---- starting ---- */
 
-	pthread_mutex_lock(&vm->lock);
-	if (vm->state != VCORE_VM_CREATED) {
-		pthread_mutex_unlock(&vm->lock);
-		return vm->state == VCORE_VM_EXITED
-		           ? vc_fail(EBUSY, "vcore_vm_start: the vm has exited: vcore_vm_reset() it first")
-		           : vc_fail(EBUSY, "vcore_vm_start: the vm runs already");
-	}
-	r = claim_all(vm);
-	if (r < 0) {
-		pthread_mutex_unlock(&vm->lock);
-		return r;
-	}
-	vm->state = VCORE_VM_RUNNING;
-	vm->hold = true; /* until every thread exists */
-	vm->threads_in = vm->bvm.vcpus;
-	for (uint32_t i = 0; i < vm->bvm.vcpus; i++) {
+/* A thread for each vcpu, that takes none of the program's signals. Caller holds the lock. 0 or a positive errno. */
+static int make_threads(struct vcore_vm *vm)
+{
+	sigset_t all, old;
+	int r = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	for (uint32_t i = 0; !r && i < vm->bvm.vcpus; i++) {
 		struct vcore_vcpu *v = &vm->vcpus[i];
 
 		v->parked = false;
 		r = pthread_create(&v->thread, NULL, vcpu_thread, v);
-		if (r) {
-			vm->threads_in -= vm->bvm.vcpus - i;
-			break;
-		}
-		v->has_thread = true;
+		v->has_thread = !r;
+		vm->threads_in += !r;
 	}
-	vm->hold = false;
-	pthread_cond_broadcast(&vm->changed);
-	pthread_mutex_unlock(&vm->lock);
-	if (!r)
-		return 0;
-	vc_vm_join(vm);
-	forget_exit(vm);
-	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
-		atomic_store(&vm->vcpus[i].owner, VC_OWNER_NONE);
-	return vc_fail_errno(EAGAIN, "vcore_vm_start: no thread for a vcpu");
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
 }
+
+static int check_startable(struct vcore_vm *vm)
+{
+	if (vm->state == VCORE_VM_EXITED)
+		return vc_fail(EBUSY, "vcore_vm_start: the vm has exited: vcore_vm_reset() it first");
+	if (vm->state != VCORE_VM_CREATED)
+		return vc_fail(EBUSY, "vcore_vm_start: the vm runs already");
+	if (vm->claimed || !take_all(vm, VC_OWNER_THREAD))
+		return vc_fail(EBUSY, "vcore_vm_start: a vcpu is in use by the program");
+	return 0;
+}
+
+int vcore_vm_start(vcore_vm *vm)
+{
+	int r, error = 0;
+
+	if (!vm)
+		return no_vm("vcore_vm_start");
+	pthread_mutex_lock(&vm->lock);
+	r = check_startable(vm);
+	if (r >= 0) {
+		vm->state = VCORE_VM_RUNNING;
+		vm->threads_in = 0;
+		/* the lock is held: no thread gets past may_run() before all exist */
+		error = make_threads(vm);
+		/* those that exist end without having executed anything */
+		if (error && !vm->ending)
+			vm->final = (struct vcore_exit){.size = sizeof vm->final, .reason = VCORE_EXIT_STOPPED};
+		vm->ending |= error != 0;
+		vm->claimed = error != 0;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	if (r < 0 || !error)
+		return r;
+	join_threads(vm);
+	forget_exit(vm);
+	vc_vm_release(vm);
+	return vc_fail_errno(EAGAIN, "vcore_vm_start: no thread for a vcpu (error %d)", error);
+}
+
+/* ---- waiting, pausing, stopping ---- */
 
 static void deadline_in(int64_t timeout_ns, struct timespec *ts)
 {
@@ -265,21 +360,25 @@ static void deadline_in(int64_t timeout_ns, struct timespec *ts)
 int vcore_vm_wait(vcore_vm *vm, int64_t timeout_ns, struct vcore_exit *exit)
 {
 	struct timespec until;
+	uint64_t ends;
 	int r = 0;
 
-	if (exit && exit->size < sizeof exit->size)
-		return vc_fail(EINVAL, "vcore_vm_wait: exit.size is not set");
+	if (!vm || (exit && exit->size < sizeof exit->size))
+		return vc_fail(EINVAL, "vcore_vm_wait: a vm, and an exit with its size set or NULL, are needed");
 	if (vc_vm_is_own_thread(vm) || vc_loop_is_self(vm->loop))
 		return vc_fail(EDEADLK, "vcore_vm_wait: called from one of the vm's own threads");
 	if (timeout_ns >= 0)
 		deadline_in(timeout_ns, &until);
 	pthread_mutex_lock(&vm->lock);
+	ends = vm->ends;
 	if (vm->state == VCORE_VM_CREATED)
 		r = vc_fail(EINVAL, "vcore_vm_wait: the vm was never started");
-	while (!r && vm->state != VCORE_VM_EXITED) {
+	/* a reset may come before a waiter wakes up: `final` is still that of the end it waited for */
+	while (!r && vm->state != VCORE_VM_EXITED && vm->ends == ends) {
 		if (timeout_ns < 0)
 			pthread_cond_wait(&vm->changed, &vm->lock);
-		else if (pthread_cond_timedwait(&vm->changed, &vm->lock, &until) == ETIMEDOUT && vm->state != VCORE_VM_EXITED)
+		else if (pthread_cond_timedwait(&vm->changed, &vm->lock, &until) == ETIMEDOUT && vm->state != VCORE_VM_EXITED &&
+		         vm->ends == ends)
 			r = vc_fail(ETIMEDOUT, "vcore_vm_wait: the vm still runs after %lld ns", (long long)timeout_ns);
 	}
 	if (!r && exit)
@@ -290,24 +389,26 @@ int vcore_vm_wait(vcore_vm *vm, int64_t timeout_ns, struct vcore_exit *exit)
 
 int vcore_vm_pause(vcore_vm *vm)
 {
+	bool started, running;
+
+	if (!vm)
+		return no_vm("vcore_vm_pause");
 	if (vc_vm_is_own_thread(vm))
 		return vc_fail(EDEADLK, "vcore_vm_pause: called from a vcpu's own callback");
 	pthread_mutex_lock(&vm->lock);
-	if (vm->state == VCORE_VM_CREATED) {
-		pthread_mutex_unlock(&vm->lock);
-		return vc_fail(EINVAL, "vcore_vm_pause: the vm was never started");
-	}
-	if (vm->state != VCORE_VM_RUNNING) {
-		pthread_mutex_unlock(&vm->lock);
-		return 0;
-	}
-	vm->hold = true;
+	started = vm->state != VCORE_VM_CREATED;
+	running = vm->state == VCORE_VM_RUNNING;
+	vm->hold |= running;
 	pthread_mutex_unlock(&vm->lock);
+	if (!started)
+		return vc_fail(EINVAL, "vcore_vm_pause: the vm was never started");
+	if (!running)
+		return 0;
 	request_all(vm, VC_REQ_PAUSE);
 	pthread_mutex_lock(&vm->lock);
 	while (vm->hold && vm->threads_in > 0)
 		pthread_cond_wait(&vm->changed, &vm->lock);
-	if (vm->hold && vm->state == VCORE_VM_RUNNING) {
+	if (vm->hold && vm->state == VCORE_VM_RUNNING && !vm->ending) {
 		vm->state = VCORE_VM_PAUSED;
 		vc_clock_stop(&vm->clock);
 		clock_changed(vm);
@@ -320,15 +421,17 @@ int vcore_vm_resume(vcore_vm *vm)
 {
 	int r = 0;
 
+	if (!vm)
+		return no_vm("vcore_vm_resume");
 	pthread_mutex_lock(&vm->lock);
-	if (vm->state == VCORE_VM_PAUSED) {
-		vm->state = VCORE_VM_RUNNING;
-		vm->hold = false;
-		vc_clock_start(&vm->clock);
-		clock_changed(vm);
-		pthread_cond_broadcast(&vm->changed);
-	} else {
+	if (vm->state != VCORE_VM_PAUSED) {
 		r = vc_fail(EINVAL, "vcore_vm_resume: the vm is not paused");
+	} else if (vm->claimed) {
+		r = vc_fail(EBUSY, "vcore_vm_resume: the vm is being booted or reset");
+	} else {
+		vm->hold = false;
+		unpause(vm);
+		pthread_cond_broadcast(&vm->changed);
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return r;
@@ -336,15 +439,12 @@ int vcore_vm_resume(vcore_vm *vm)
 
 int vcore_vm_stop(vcore_vm *vm)
 {
-	bool started, paused;
+	bool started;
 
+	if (!vm)
+		return no_vm("vcore_vm_stop");
 	pthread_mutex_lock(&vm->lock);
 	started = vm->state != VCORE_VM_CREATED;
-	paused = vm->state == VCORE_VM_PAUSED;
-	if (paused) {
-		vc_clock_start(&vm->clock);
-		clock_changed(vm);
-	}
 	pthread_mutex_unlock(&vm->lock);
 	if (!started)
 		return vc_fail(EINVAL, "vcore_vm_stop: the vm was never started");
@@ -352,36 +452,48 @@ int vcore_vm_stop(vcore_vm *vm)
 	return 0;
 }
 
-int vcore_vm_reset(vcore_vm *vm)
+static int reset_parts(struct vcore_vm *vm)
 {
-	enum vcore_vm_state state;
 	int r;
 
-	pthread_mutex_lock(&vm->lock);
-	state = vm->state;
-	pthread_mutex_unlock(&vm->lock);
-	if (state == VCORE_VM_RUNNING)
-		return vc_fail(EBUSY, "vcore_vm_reset: the vm runs: pause it, or stop it and wait");
-	if (state != VCORE_VM_PAUSED) {
-		join_threads(vm);
-		forget_exit(vm);
-	}
 	vc_buses_reset(&vm->buses);
 	r = vc_vcpus_reset(vm);
 	if (r >= 0 && vm->bvm.ops->reset)
 		r = vm->bvm.ops->reset(&vm->bvm);
-	if (r >= 0)
-		r = vc_boot_again(vm);
+	return r < 0 ? r : vc_boot_again(vm);
+}
+
+int vcore_vm_reset(vcore_vm *vm)
+{
+	bool paused;
+	int r;
+
+	if (!vm)
+		return no_vm("vcore_vm_reset");
+	r = vc_vm_claim(vm, "vcore_vm_reset");
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&vm->lock);
+	paused = vm->state == VCORE_VM_PAUSED;
+	pthread_mutex_unlock(&vm->lock);
+	if (!paused) {
+		join_threads(vm);
+		forget_exit(vm);
+	}
+	r = reset_parts(vm);
+	vc_vm_release(vm);
 	return r;
 }
 
 int vcore_vm_fd(vcore_vm *vm)
 {
-	return vm->exit_fd;
+	return vm ? vm->exit_fd : no_vm("vcore_vm_fd");
 }
 
 int vcore_vm_loop_fd(vcore_vm *vm)
 {
+	if (!vm)
+		return no_vm("vcore_vm_loop_fd");
 	if (vm->loop_mode != VCORE_LOOP_PROGRAM)
 		return vc_fail(EINVAL, "vcore_vm_loop_fd: the library's own thread drives this vm's event loop");
 	return vc_loop_fd(vm->loop);
@@ -389,6 +501,8 @@ int vcore_vm_loop_fd(vcore_vm *vm)
 
 int vcore_vm_loop_run(vcore_vm *vm, int64_t timeout_ns)
 {
+	if (!vm)
+		return no_vm("vcore_vm_loop_run");
 	if (vm->loop_mode != VCORE_LOOP_PROGRAM)
 		return vc_fail(EINVAL, "vcore_vm_loop_run: the library's own thread drives this vm's event loop");
 	return vc_loop_run(vm->loop, timeout_ns);
@@ -410,7 +524,6 @@ static int arm_timeout(struct vcore_vcpu *v, int64_t timeout_ns, struct vc_timer
 	int r = 0;
 
 	*timer = NULL;
-	atomic_fetch_and(&v->b.requests, ~(uint32_t)VC_REQ_TIMEOUT);
 	if (timeout_ns < 0)
 		return 0;
 	if (timeout_ns == 0) {
@@ -443,18 +556,25 @@ static bool take_final(struct vcore_vcpu *v, struct vcore_exit *exit)
 	return taken;
 }
 
+static int busy_running(const struct vcore_vcpu *v, uint32_t owner)
+{
+	return vc_fail(EBUSY, "vcore_vcpu_run: vcpu %u is %s", v->b.index,
+	               owner == VC_OWNER_THREAD  ? "run by the library (the vm was started)"
+	               : owner == VC_OWNER_CLAIM ? "being booted or reset"
+	                                         : "run by another thread");
+}
+
 int vcore_vcpu_run(vcore_vcpu *v, int64_t timeout_ns, struct vcore_exit *out)
 {
 	struct vcore_exit exit;
 	struct vc_timer *timer;
-	uint32_t none = VC_OWNER_NONE;
+	uint32_t owner;
 	int r;
 
 	if (!v || vc_struct_in(&exit, sizeof exit, out) < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_run: a vcpu and an exit with its size set are needed");
-	if (!atomic_compare_exchange_strong(&v->owner, &none, VC_OWNER_PROGRAM))
-		return vc_fail(EBUSY, "vcore_vcpu_run: vcpu %u is run by %s", v->b.index,
-		               none == VC_OWNER_THREAD ? "the library (the vm was started)" : "another thread");
+	if (!take_over(v, VC_OWNER_PROGRAM, &owner))
+		return busy_running(v, owner);
 	r = arm_timeout(v, timeout_ns, &timer);
 	while (r >= 0 && !take_final(v, &exit)) {
 		execute(v, &exit);
@@ -462,6 +582,8 @@ int vcore_vcpu_run(vcore_vcpu *v, int64_t timeout_ns, struct vcore_exit *out)
 			break;
 	}
 	vc_timer_free(timer);
+	/* one that came too late must not end a later run */
+	atomic_fetch_and(&v->b.requests, ~(uint32_t)VC_REQ_TIMEOUT);
 	atomic_store(&v->owner, VC_OWNER_NONE);
 	if (r < 0)
 		return r;
@@ -472,5 +594,9 @@ int vcore_vcpu_run(vcore_vcpu *v, int64_t timeout_ns, struct vcore_exit *out)
 
 void vcore_vcpu_kick(vcore_vcpu *v)
 {
-	vc_bvcpu_request(&v->b, VC_REQ_KICK);
+	int saved = errno; /* of whatever a signal handler interrupted */
+
+	if (v)
+		vc_bvcpu_request(&v->b, VC_REQ_KICK);
+	errno = saved;
 }

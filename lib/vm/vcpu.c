@@ -24,6 +24,7 @@ int vc_vcpu_init(struct vcore_vm *vm, uint32_t index)
 	if (r < 0)
 		return r;
 	vc_gate_add(&vm->gate, &v->b.pass, kick_out_of_gate, &v->b);
+	pthread_mutex_init(&v->state_lock, NULL);
 	v->created = true;
 	return 0;
 }
@@ -34,6 +35,7 @@ void vc_vcpu_fini(struct vcore_vcpu *v)
 		return;
 	vc_gate_remove(&v->vm->gate, &v->b.pass);
 	v->vm->bvm.ops->vcpu_destroy(&v->b);
+	pthread_mutex_destroy(&v->state_lock);
 	v->created = false;
 }
 
@@ -48,7 +50,8 @@ int vc_vcpus_reset(struct vcore_vm *vm)
 		struct vcore_vcpu *v = &vm->vcpus[i];
 
 		vc_cpu_state_reset(state, i == 0);
-		atomic_store(&v->b.requests, 0);
+		/* a kick is the program's and not the guest's: it waits for the next run */
+		atomic_fetch_and(&v->b.requests, (uint32_t)VC_REQ_KICK);
 		if (v->b.lapic)
 			vc_lapic_reset(v->b.lapic, false);
 		r = vm->bvm.ops->set_state(&v->b, state);
@@ -77,70 +80,87 @@ vcore_vm *vcore_vcpu_vm(vcore_vcpu *v)
 
 /* ---- who may look ---- */
 
-enum cookie { COOKIE_CLAIMED, COOKIE_VM_LOCK, COOKIE_CALLBACK };
+enum cookie { COOKIE_STATE_LOCK, COOKIE_VM_LOCK, COOKIE_CALLBACK };
+
+/* A vcpu that one of the library's threads owns: only while that is parked. Returns with vm->lock held when true. */
+static bool lock_parked(struct vcore_vcpu *v)
+{
+	struct vcore_vm *vm = v->vm;
+
+	pthread_mutex_lock(&vm->lock);
+	if (atomic_load(&v->owner) == VC_OWNER_THREAD && v->parked && !vm->claimed)
+		return true;
+	pthread_mutex_unlock(&vm->lock);
+	return false;
+}
 
 int vc_vcpu_lock(struct vcore_vcpu *v, bool change, unsigned *cookie)
 {
-	uint32_t none = VC_OWNER_NONE;
+	uint32_t owner;
 
-	*cookie = COOKIE_CLAIMED;
+	*cookie = COOKIE_CALLBACK;
 	if (!v)
 		return vc_fail(EINVAL, "no vcpu given");
-	if (atomic_compare_exchange_strong(&v->owner, &none, VC_OWNER_API))
-		return 0;
 	if (atomic_load(&v->executing) && pthread_equal(atomic_load(&v->runner), pthread_self())) {
 		*cookie = COOKIE_CALLBACK;
 		return change ? vc_fail(EBUSY, "vcpu %u: its state cannot be changed inside a callback", v->b.index) : 0;
 	}
-	if (none == VC_OWNER_THREAD) {
-		pthread_mutex_lock(&v->vm->lock);
-		if (v->parked) {
-			*cookie = COOKIE_VM_LOCK;
-			return 0;
-		}
-		pthread_mutex_unlock(&v->vm->lock);
+	pthread_mutex_lock(&v->state_lock);
+	owner = atomic_load(&v->owner);
+	if (owner == VC_OWNER_NONE) {
+		*cookie = COOKIE_STATE_LOCK;
+		return 0;
 	}
-	return vc_fail(EBUSY, "vcpu %u is executing: pause the vm first", v->b.index);
+	pthread_mutex_unlock(&v->state_lock);
+	if (owner == VC_OWNER_THREAD && lock_parked(v)) {
+		*cookie = COOKIE_VM_LOCK;
+		return 0;
+	}
+	return owner == VC_OWNER_CLAIM ? vc_fail(EBUSY, "vcpu %u: the vm is being booted or reset", v->b.index)
+	                               : vc_fail(EBUSY, "vcpu %u is executing: pause the vm first", v->b.index);
 }
 
 void vc_vcpu_unlock(struct vcore_vcpu *v, unsigned cookie)
 {
-	if (cookie == COOKIE_CLAIMED)
-		atomic_store(&v->owner, VC_OWNER_NONE);
+	if (cookie == COOKIE_STATE_LOCK)
+		pthread_mutex_unlock(&v->state_lock);
 	else if (cookie == COOKIE_VM_LOCK)
 		pthread_mutex_unlock(&v->vm->lock);
 }
 
-int vc_vcpu_get_state(struct vcore_vcpu *v, struct vc_cpu_state *state)
+int vc_vcpu_put_state(struct vcore_vcpu *v, const struct vc_cpu_state *state)
 {
-	unsigned cookie;
-	int r = vc_vcpu_lock(v, false, &cookie);
-
-	if (r < 0)
-		return r;
-	r = v->vm->bvm.ops->get_state(&v->b, state);
-	vc_vcpu_unlock(v, cookie);
-	return r;
-}
-
-int vc_vcpu_set_state(struct vcore_vcpu *v, const struct vc_cpu_state *state)
-{
-	unsigned cookie;
 	int r = vc_cpu_state_check(state);
 
-	if (r < 0)
-		return r;
-	r = vc_vcpu_lock(v, true, &cookie);
-	if (r < 0)
-		return r;
-	r = v->vm->bvm.ops->set_state(&v->b, state);
+	return r < 0 ? r : v->vm->bvm.ops->set_state(&v->b, state);
+}
+
+/* A copy of the state, for a look or a change: to be given back with end_state(). NULL with *error set. */
+static struct vc_cpu_state *begin_state(struct vcore_vcpu *v, bool change, unsigned *cookie, int *error)
+{
+	struct vc_cpu_state *state = malloc(sizeof *state);
+
+	*error = state ? vc_vcpu_lock(v, change, cookie) : vc_fail(ENOMEM, "no memory for a vcpu's state");
+	if (*error >= 0) {
+		*error = v->vm->bvm.ops->get_state(&v->b, state);
+		if (*error >= 0)
+			return state;
+		vc_vcpu_unlock(v, *cookie);
+	}
+	free(state);
+	return NULL;
+}
+
+static void end_state(struct vcore_vcpu *v, struct vc_cpu_state *state, unsigned cookie)
+{
 	vc_vcpu_unlock(v, cookie);
-	return r;
+	free(state);
 }
 
 /* ---- general registers ---- */
 
-_Static_assert(offsetof(struct vcore_regs, r15) - offsetof(struct vcore_regs, rax) == 15 * 8, "registers are in encoding order");
+_Static_assert(offsetof(struct vcore_regs, r15) - offsetof(struct vcore_regs, rax) == 15 * 8,
+               "registers are in encoding order");
 
 static int check_size(uint32_t size, const char *what)
 {
@@ -210,6 +230,32 @@ int vcore_vcpu_get_regs(vcore_vcpu *v, struct vcore_regs *out)
 	return r;
 }
 
+/* Whether these can be seen without the rest of the state: flags that every mode takes, and a RIP that is canonical. */
+static bool plain(uint64_t rip, uint64_t rflags)
+{
+	return !(rip >> 32) && !(rflags & ~(uint64_t)(VC_FLAGS_ARITH | 2 | VC_FLAG_TF | VC_FLAG_IF | VC_FLAG_DF));
+}
+
+static int check_regs(struct vcore_vcpu *v, uint64_t rip, uint64_t rflags)
+{
+	struct vc_cpu_state *state;
+	int r;
+
+	if (plain(rip, rflags))
+		return 0;
+	state = malloc(sizeof *state);
+	if (!state)
+		return vc_fail(ENOMEM, "no memory for a vcpu's state");
+	r = v->vm->bvm.ops->get_state(&v->b, state);
+	if (r >= 0) {
+		state->rip = rip;
+		state->rflags = rflags;
+		r = vc_cpu_state_check(state);
+	}
+	free(state);
+	return r;
+}
+
 int vcore_vcpu_set_regs(vcore_vcpu *v, const struct vcore_regs *in)
 {
 	struct vcore_regs regs;
@@ -223,7 +269,9 @@ int vcore_vcpu_set_regs(vcore_vcpu *v, const struct vcore_regs *in)
 	if (r < 0)
 		return r;
 	memcpy(gpr, (const uint8_t *)&regs + offsetof(struct vcore_regs, rax), sizeof gpr);
-	r = write_regs(v, gpr, regs.rip, regs.rflags | 2);
+	r = check_regs(v, regs.rip, regs.rflags | 2);
+	if (r >= 0)
+		r = write_regs(v, gpr, regs.rip, regs.rflags | 2);
 	vc_vcpu_unlock(v, cookie);
 	return r;
 }
@@ -295,45 +343,42 @@ int vcore_vcpu_get_sregs(vcore_vcpu *v, struct vcore_sregs *out)
 {
 	struct vcore_sregs sregs = {.size = sizeof sregs};
 	struct vc_cpu_state *state;
+	unsigned cookie;
 	int r;
 
 	if (!v || !out || check_size(out->size, "vcore_vcpu_get_sregs: sregs") < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_get_sregs: a vcpu and sregs with their size set are needed");
-	state = malloc(sizeof *state);
+	state = begin_state(v, false, &cookie, &r);
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	if (r >= 0) {
-		sregs_from_state(&sregs, state);
-		vc_struct_out(out, &sregs, sizeof sregs);
-	}
-	free(state);
-	return r;
+		return r;
+	sregs_from_state(&sregs, state);
+	vc_struct_out(out, &sregs, sizeof sregs);
+	end_state(v, state, cookie);
+	return 0;
 }
 
 int vcore_vcpu_set_sregs(vcore_vcpu *v, const struct vcore_sregs *in)
 {
 	struct vcore_sregs sregs;
 	struct vc_cpu_state *state;
+	unsigned cookie;
 	int r;
 
 	if (!v || vc_struct_in(&sregs, sizeof sregs, in) < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_set_sregs: a vcpu and sregs with their size set are needed");
-	state = malloc(sizeof *state);
+	state = begin_state(v, true, &cookie, &r);
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	if (r >= 0) {
-		sregs_to_state(state, &sregs);
-		r = vc_vcpu_set_state(v, state);
-	}
-	free(state);
+		return r;
+	sregs_to_state(state, &sregs);
+	r = vc_vcpu_put_state(v, state);
+	end_state(v, state, cookie);
 	return r;
 }
 
 int vcore_vcpu_set_mode(vcore_vcpu *v, enum vcore_mode mode, uint64_t page_tables)
 {
 	struct vc_cpu_state *state;
+	unsigned cookie;
 	int r;
 
 	if (!v)
@@ -343,11 +388,10 @@ int vcore_vcpu_set_mode(vcore_vcpu *v, enum vcore_mode mode, uint64_t page_table
 	if (mode == VCORE_MODE_LONG64 && !VC_IS_ALIGNED(page_tables, VC_PAGE_SIZE))
 		return vc_fail(EINVAL, "vcore_vcpu_set_mode: page tables at %#llx: expected a multiple of 4096",
 		               (unsigned long long)page_tables);
-	state = malloc(sizeof *state);
+	state = begin_state(v, true, &cookie, &r);
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	if (r >= 0 && mode == VCORE_MODE_LONG64)
+		return r;
+	if (mode == VCORE_MODE_LONG64)
 		r = vc_write_identity_tables(&v->vm->mem, page_tables);
 	if (r >= 0) {
 		if (mode == VCORE_MODE_REAL)
@@ -356,9 +400,9 @@ int vcore_vcpu_set_mode(vcore_vcpu *v, enum vcore_mode mode, uint64_t page_table
 			vc_cpu_state_flat32(state);
 		else
 			vc_cpu_state_long64(state, page_tables);
-		r = vc_vcpu_set_state(v, state);
+		r = vc_vcpu_put_state(v, state);
 	}
-	free(state);
+	end_state(v, state, cookie);
 	return r;
 }
 
@@ -369,29 +413,27 @@ int vcore_vcpu_set_mode(vcore_vcpu *v, enum vcore_mode mode, uint64_t page_table
 int vcore_vcpu_get_xsave(vcore_vcpu *v, void *area, size_t length)
 {
 	struct vc_cpu_state *state;
+	unsigned cookie;
+	size_t copy;
 	int r;
 
 	if (!v || !area || length < 576)
 		return vc_fail(EINVAL, "vcore_vcpu_get_xsave: length is %zu: expected at least 576", length);
-	state = malloc(sizeof *state);
+	state = begin_state(v, false, &cookie, &r);
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	if (r >= 0) {
-		size_t copy = length < sizeof state->xsave.bytes ? length : sizeof state->xsave.bytes;
-
-		memcpy(area, state->xsave.bytes, copy);
-		memset((uint8_t *)area + copy, 0, length - copy);
-		r = XSAVE_STANDARD;
-	}
-	free(state);
-	return r;
+		return r;
+	copy = length < sizeof state->xsave.bytes ? length : sizeof state->xsave.bytes;
+	memcpy(area, state->xsave.bytes, copy);
+	memset((uint8_t *)area + copy, 0, length - copy);
+	end_state(v, state, cookie);
+	return XSAVE_STANDARD;
 }
 
 int vcore_vcpu_set_xsave(vcore_vcpu *v, const void *area, size_t length)
 {
 	struct vc_cpu_state *state;
 	uint64_t present;
+	unsigned cookie;
 	int r;
 
 	if (!v || !area || length < 576)
@@ -402,16 +444,13 @@ int vcore_vcpu_set_xsave(vcore_vcpu *v, const void *area, size_t length)
 		return vc_fail(EINVAL,
 		               "vcore_vcpu_set_xsave: XSTATE_BV is %#llx: expected x87, SSE, AVX that lie within %zu bytes",
 		               (unsigned long long)present, length);
-	state = malloc(sizeof *state);
+	state = begin_state(v, true, &cookie, &r);
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	if (r >= 0) {
-		memset(&state->xsave, 0, sizeof state->xsave);
-		memcpy(state->xsave.bytes, area, length < XSAVE_STANDARD ? length : XSAVE_STANDARD);
-		r = vc_vcpu_set_state(v, state);
-	}
-	free(state);
+		return r;
+	memset(&state->xsave, 0, sizeof state->xsave);
+	memcpy(state->xsave.bytes, area, length < XSAVE_STANDARD ? length : XSAVE_STANDARD);
+	r = vc_vcpu_put_state(v, state);
+	end_state(v, state, cookie);
 	return r < 0 ? r : XSAVE_STANDARD;
 }
 
@@ -427,7 +466,7 @@ int vcore_vcpu_get_msr(vcore_vcpu *v, uint32_t index, uint64_t *value)
 		return r;
 	r = v->vm->bvm.ops->get_msr(&v->b, index, value);
 	vc_vcpu_unlock(v, cookie);
-	return r < 0 ? vc_fail(-r, "vcpu %u has no MSR %#x", v->b.index, index) : 0;
+	return r < 0 ? vc_fail(ENOENT, "vcpu %u has no MSR %#x", v->b.index, index) : 0;
 }
 
 int vcore_vcpu_set_msr(vcore_vcpu *v, uint32_t index, uint64_t value)
@@ -448,18 +487,17 @@ int vcore_vcpu_set_msr(vcore_vcpu *v, uint32_t index, uint64_t value)
 int vcore_vcpu_cpuid(vcore_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	struct vc_cpu_state *state;
+	unsigned cookie;
 	int r;
 
 	if (!v || !out)
 		return vc_fail(EINVAL, "vcore_vcpu_cpuid: a vcpu and a place for the answer are needed");
-	state = malloc(sizeof *state);
+	state = begin_state(v, false, &cookie, &r);
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	if (r >= 0)
-		vc_cpuid_query(&v->b.cpuid, state->cr4, state->xcr0, state->apic_base, leaf, subleaf, out);
-	free(state);
-	return r;
+		return r;
+	vc_cpuid_query(&v->b.cpuid, state->cr4, state->xcr0, state->apic_base, leaf, subleaf, out);
+	end_state(v, state, cookie);
+	return 0;
 }
 
 /* ---- interrupts and debugging ---- */
@@ -512,9 +550,7 @@ static int translate(struct vcore_vcpu *v, const struct vc_cpu_state *state, uin
 	uint32_t code = 0;
 	int r;
 
-	vc_mem_rdlock(&v->vm->mem);
 	r = vc_translate(&v->vm->mem, state, gva, access, user, v->b.cpuid.phys_bits, gpa, &code);
-	vc_mem_unlock(&v->vm->mem);
 	return r < 0
 	           ? vc_fail(EFAULT, "guest-virtual address %#llx is not mapped for this access: page-fault error code %#x",
 	                     (unsigned long long)gva, code)
@@ -524,31 +560,29 @@ static int translate(struct vcore_vcpu *v, const struct vc_cpu_state *state, uin
 int vcore_vcpu_translate(vcore_vcpu *v, uint64_t gva, enum vcore_access access, uint64_t *gpa)
 {
 	struct vc_cpu_state *state;
+	unsigned cookie;
 	int r;
 
 	if (!v || !gpa || (unsigned)access > VCORE_ACCESS_FETCH)
 		return vc_fail(EINVAL,
 		               "vcore_vcpu_translate: a vcpu, an access of 0 to 2 and a place for the address are needed");
-	state = malloc(sizeof *state);
+	state = begin_state(v, false, &cookie, &r);
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	if (r >= 0)
-		r = translate(v, state, gva, access, VC_SEG_DPL(state->seg[VC_SS].attr) == 3, gpa);
-	free(state);
+		return r;
+	r = translate(v, state, gva, access, VC_SEG_DPL(state->seg[VC_SS].attr) == 3, gpa);
+	end_state(v, state, cookie);
 	return r;
 }
 
 static int copy_virtual(struct vcore_vcpu *v, uint64_t gva, uint8_t *buffer, size_t length, bool write)
 {
-	struct vc_cpu_state *state = malloc(sizeof *state);
+	unsigned cookie;
 	int r;
+	struct vc_cpu_state *state = begin_state(v, false, &cookie, &r);
 
 	if (!state)
-		return vc_fail(ENOMEM, "no memory for a vcpu's state");
-	r = vc_vcpu_get_state(v, state);
-	/* privilege does not count, so a supervisor's access to a user page does not either */
-	state->cr4 &= ~(uint64_t)VC_CR4_SMAP;
+		return r;
+	state->cr4 &= ~(uint64_t)VC_CR4_SMAP; /* privilege does not count */
 	while (r >= 0 && length > 0) {
 		uint64_t gpa, piece = VC_PAGE_SIZE - (gva & ~VC_PAGE_MASK);
 
@@ -561,7 +595,7 @@ static int copy_virtual(struct vcore_vcpu *v, uint64_t gva, uint8_t *buffer, siz
 		buffer += piece;
 		length -= piece;
 	}
-	free(state);
+	end_state(v, state, cookie);
 	return r;
 }
 

@@ -6,6 +6,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define TSC_KHZ_MAX 100000000u /* 100 GHz */
+
 /* What has been made, in order: a failing vcore_vm_new() takes down just that. */
 enum part { PART_GATE, PART_LOOP, PART_MEM, PART_BUSES, PART_BACKEND, PART_SYNC };
 
@@ -23,6 +25,9 @@ static int check_options(const struct vcore_options *o)
 		return vc_fail(ENOTSUP, "this build of libvirtcore has no engine jit");
 	if (o->unhandled > VCORE_UNHANDLED_IGNORE)
 		return vc_fail(EINVAL, "options.unhandled is %u: expected 0 to %u", o->unhandled, VCORE_UNHANDLED_IGNORE);
+	if (o->tsc_khz > TSC_KHZ_MAX)
+		return vc_fail(EINVAL, "options.tsc_khz is %llu: expected at most %u", (unsigned long long)o->tsc_khz,
+		               TSC_KHZ_MAX);
 	if (o->loop > VCORE_LOOP_PROGRAM)
 		return vc_fail(EINVAL, "options.loop is %u: expected 0 or 1", o->loop);
 	if (o->log_level > VCORE_LOG_TRACE)
@@ -81,6 +86,17 @@ static int make_cpuid(struct vcore_vm *vm, const struct vcore_options *o, const 
 	return r;
 }
 
+/* No slot lies where the guest CPU has no address lines. */
+static int limit_memory(struct vcore_vm *vm, uint64_t limit)
+{
+	if (limit < vm->mem.gpa_limit)
+		vm->mem.gpa_limit = limit;
+	if (vm->ram_high && VC_GIB(4) + vm->ram_high > vm->mem.gpa_limit)
+		return vc_fail(EINVAL, "options.memory is %#llx: the CPU addresses no more than %#llx bytes",
+		               (unsigned long long)(vm->ram_low + vm->ram_high), (unsigned long long)vm->mem.gpa_limit);
+	return 0;
+}
+
 static int make_vcpus(struct vcore_vm *vm, const struct vcore_options *o)
 {
 	struct vc_cpuid *cpuid = malloc(sizeof *cpuid);
@@ -89,6 +105,8 @@ static int make_vcpus(struct vcore_vm *vm, const struct vcore_options *o)
 	if (!cpuid)
 		return vc_fail(ENOMEM, "no memory for the CPUID table");
 	r = make_cpuid(vm, o, vm->bvm.ops, cpuid);
+	if (r >= 0)
+		r = limit_memory(vm, 1ull << cpuid->phys_bits);
 	for (uint32_t i = 0; r >= 0 && i < vm->bvm.vcpus; i++) {
 		vm->vcpus[i].b.cpuid = *cpuid;
 		vc_cpuid_set_apic_id(&vm->vcpus[i].b.cpuid, i, vm->bvm.vcpus);
@@ -146,6 +164,7 @@ static int make_sync(struct vcore_vm *vm)
 	if (vm->exit_fd < 0)
 		return vc_fail_errno(errno, "eventfd for vcore_vm_fd()");
 	pthread_mutex_init(&vm->lock, NULL);
+	pthread_mutex_init(&vm->doorbells, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&vm->changed, &attr);
@@ -180,8 +199,9 @@ static void destroy(struct vcore_vm *vm)
 {
 	if (vm->parts_ready[PART_SYNC])
 		vc_vm_free_irqfds(vm);
+	vc_vm_free_zones(vm);
 	vc_loop_free(vm->timeouts);
-	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+	for (uint32_t i = 0; vm->vcpus && i < vm->bvm.vcpus; i++)
 		vc_vcpu_fini(&vm->vcpus[i]);
 	if (vm->parts_ready[PART_BUSES])
 		vc_buses_fini(&vm->buses);
@@ -196,6 +216,7 @@ static void destroy(struct vcore_vm *vm)
 		vc_gate_fini(&vm->gate);
 	if (vm->parts_ready[PART_SYNC]) {
 		pthread_cond_destroy(&vm->changed);
+		pthread_mutex_destroy(&vm->doorbells);
 		pthread_mutex_destroy(&vm->lock);
 		close(vm->exit_fd);
 	}
@@ -252,7 +273,9 @@ int vcore_vm_set_log(vcore_vm *vm, vcore_log_fn fn, void *ctx, enum vcore_log_le
 {
 	enum vcore_vm_state state;
 
-	if (!vm || (unsigned)level > VCORE_LOG_TRACE)
+	if (!vm)
+		return vc_fail(EINVAL, "vcore_vm_set_log: no vm given");
+	if ((unsigned)level > VCORE_LOG_TRACE)
 		return vc_fail(EINVAL, "vcore_vm_set_log: level is %d: expected 0 to %d", level, VCORE_LOG_TRACE);
 	pthread_mutex_lock(&vm->lock);
 	state = vm->state;
@@ -264,7 +287,8 @@ int vcore_vm_set_log(vcore_vm *vm, vcore_log_fn fn, void *ctx, enum vcore_log_le
 
 vcore_vm *vcore_vm_ref(vcore_vm *vm)
 {
-	atomic_fetch_add(&vm->refs, 1);
+	if (vm)
+		atomic_fetch_add(&vm->refs, 1);
 	return vm;
 }
 

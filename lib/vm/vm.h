@@ -13,10 +13,10 @@
 
 #define VC_MAX_VCPUS 255
 
-/* Who may touch a vcpu now. */
+/* Who runs a vcpu now. */
 enum vc_owner {
-	VC_OWNER_NONE = 0,
-	VC_OWNER_API = 1,     /* a state function */
+	VC_OWNER_NONE = 0,    /* nobody: a state function may take `state_lock` and use it */
+	VC_OWNER_CLAIM = 1,   /* nobody may: vc_vm_claim() */
 	VC_OWNER_PROGRAM = 2, /* vcore_vcpu_run() */
 	VC_OWNER_THREAD = 3,  /* vcore_vm_start(): the library's thread */
 };
@@ -24,12 +24,13 @@ enum vc_owner {
 struct vcore_vcpu {
 	struct vc_bvcpu b;
 	struct vcore_vm *vm;
+	pthread_mutex_t state_lock; /* held by state functions, and to take over a vcpu that nobody owns. After vm->lock */
 	_Atomic uint32_t owner;     /* enum vc_owner */
 	_Atomic(pthread_t) runner;  /* valid while `executing` */
 	_Atomic uint32_t executing; /* inside backend->run(), callbacks included */
 	bool parked;                /* THREAD: not inside backend->run(); under vm->lock */
 	bool has_thread;            /* under vm->lock */
-	bool created;               /* vcpu_create succeeded */
+	bool created;               /* vcpu_create succeeded; state_lock exists */
 	pthread_t thread;
 };
 
@@ -42,6 +43,14 @@ struct vc_irqfd {
 	int gsi;           /* -1: MSI */
 	uint64_t address;
 	uint32_t data;
+};
+
+/* A range whose writes are coalesced. */
+struct vc_zone {
+	struct vc_zone *next;
+	struct vc_dev *dev;
+	enum vcore_bus bus;
+	uint64_t start, length;
 };
 
 /* What a machine type is made of. */
@@ -81,14 +90,19 @@ struct vcore_vm {
 	/* paths of the last vcore_boot() from files, for reset; under lock */
 	struct vc_boot_record *boot;
 
+	pthread_mutex_t doorbells; /* protects zones; serializes changes of ioeventfds. Before the gate */
+	struct vc_zone *zones;
+
 	pthread_mutex_t lock; /* protects all below, and vcpus' parked and has_thread */
 	pthread_cond_t changed;
 	enum vcore_vm_state state;
+	bool claimed;        /* vc_vm_claim(): nothing may start or change its vcpus */
 	bool hold;           /* vcpu threads must park */
 	bool ending;         /* a final exit is recorded in `final` */
 	uint32_t threads_in; /* vcpu threads not parked and not ended */
 	struct vcore_exit final;
-	int exit_fd; /* eventfd, readable once EXITED */
+	uint64_t ends; /* final exits so far, for waiters that a reset overtakes */
+	int exit_fd;   /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
 
 	/* for timeouts of vcore_vcpu_run(): made at first use, under lock */
@@ -113,6 +127,12 @@ void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit);
 /* Stop and join the library's vcpu threads. */
 void vc_vm_join(struct vcore_vm *vm);
 extern const struct vc_machine_ops vc_vm_machine_ops;
+/*
+ * Keep a vm that does not run as it is: no vcpu is started, run or changed by others until vc_vm_release(). -EBUSY. The
+ * claimer itself uses the backend directly.
+ */
+int vc_vm_claim(struct vcore_vm *vm, const char *who);
+void vc_vm_release(struct vcore_vm *vm);
 /* True on one of the vm's vcpu threads or inside vcore_vcpu_run(). */
 bool vc_vm_is_own_thread(struct vcore_vm *vm);
 
@@ -122,10 +142,13 @@ void vc_vcpu_fini(struct vcore_vcpu *vcpu);
 /* Claim the vcpu for reading or changing its state. 0, -EBUSY, -EINVAL; then vc_vcpu_unlock(). */
 int vc_vcpu_lock(struct vcore_vcpu *vcpu, bool change, unsigned *cookie);
 void vc_vcpu_unlock(struct vcore_vcpu *vcpu, unsigned cookie);
-int vc_vcpu_get_state(struct vcore_vcpu *vcpu, struct vc_cpu_state *state);
-int vc_vcpu_set_state(struct vcore_vcpu *vcpu, const struct vc_cpu_state *state);
-/* All vcpus to power-on state. */
+/* Of a claimed vm: checks the state first. */
+int vc_vcpu_put_state(struct vcore_vcpu *vcpu, const struct vc_cpu_state *state);
+/* All vcpus of a claimed vm to power-on state. */
 int vc_vcpus_reset(struct vcore_vm *vm);
+
+/* device.c */
+void vc_vm_free_zones(struct vcore_vm *vm);
 
 /* irq.c */
 void vc_vm_free_irqfds(struct vcore_vm *vm);

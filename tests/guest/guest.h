@@ -3,12 +3,23 @@
  * For tiny guests in assembly. Each is a flat image that is entered in real mode at GUEST_BASE with CS = 0 and nothing else set up; it says what it
  * finds by PASS or FAIL n, where n is the number of the check that failed. Text goes to port 0xe9.
  */
+#ifndef GUEST_H
+#define GUEST_H
+
 #define GUEST_BASE 0x8000
 #define STACK_TOP 0x7ff0
 #define PAGE_TABLES 0x100000 /* PML4, PDPT, 4 PDs: 4 GiB one to one in 2 MiB pages, user-accessible; PD 0 at +0x2000 */
 #define IDT_BASE 0x180000
 #define PORT_EXIT 0xf4
 #define PORT_TEXT 0xe9
+
+/* One byte a port: what the guest may want to know of the world it runs in. */
+#define PORT_WORLD 0xf8
+#define WORLD_VCPUS 0
+#define WORLD_IS_TCG 1      /* kvm on a CPU that is QEMU's TCG: some faults are left out there */
+#define WORLD_IS_EMULATED 2 /* kvm whose ring 0 is the host kernel's instruction emulator */
+#define WORLD_PORTS 3
+#define PORT_LINE 0xfc /* write: drives a GSI; bits 4:0 which, bit 7 the level */
 
 #define SEL_CODE64 0x08
 #define SEL_DATA 0x10
@@ -33,6 +44,19 @@
 	outb %al, $PORT_EXIT
 98:	hlt
 	jmp 98b
+.endm
+/* Leaves out what the CPU of QEMU's TCG gets wrong. AL is clobbered. */
+.macro SKIP_ON_TCG label
+	inb $(PORT_WORLD + WORLD_IS_TCG), %al
+	testb %al, %al
+	jnz \label
+.endm
+
+/* Fails unless the condition holds. */
+.macro REQUIRE condition, number
+	j\condition 95f
+	FAIL \number
+95:
 .endm
 
 /* From real mode at GUEST_BASE to flat 32-bit protected mode; interrupts off. */
@@ -147,4 +171,5 @@ idt_pointer:
 tss:
 	.fill 0x68, 1, 0
 .endm
+#endif
 #endif

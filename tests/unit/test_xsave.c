@@ -65,7 +65,7 @@ static void compare(const char *name, const uint8_t *bytes, unsigned length, boo
 {
 	static uint8_t before[MEMORY_SIZE], natively[MEMORY_SIZE];
 
-	for (unsigned n = 0; n < 400; n++) {
+	for (unsigned n = 0; n < 120; n++) {
 		some_state();
 		random_bytes(before, sizeof before);
 		good_header(before + AREA, compacted);
@@ -108,7 +108,7 @@ START_TEST(test_round_trip)
 		const uint8_t *save, *restore;
 	} pairs[] = {{i_xsave, i_xrstor}, {i_xsaveopt, i_xrstor}, {i_xsavec, i_xrstor}, {i_xsaves, i_xrstors}};
 
-	for (unsigned n = 0; n < 400; n++) {
+	for (unsigned n = 0; n < 120; n++) {
 		some_state();
 		cpu->s.gpr[VC_RAX] = 7;
 		cpu->s.xsave.fip = rnd();

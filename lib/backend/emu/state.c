@@ -140,6 +140,19 @@ int emu_backend_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
 	return 0;
 }
 
+int emu_backend_reset(struct vc_bvm *vm)
+{
+	for (uint32_t i = 0; i < vm->vcpus; i++) {
+		struct emu_vcpu *c = emu_of(vm->vcpu[i]);
+
+		emu_bus_forget(c);
+		c->sys->db_pending = 0;
+		atomic_store(&c->sys->kicked, 0);
+		atomic_store(&c->sys->injected, -1);
+	}
+	return 0;
+}
+
 int emu_backend_interrupt(struct vc_bvcpu *v, uint8_t vector)
 {
 	int32_t none = -1;
@@ -164,14 +177,12 @@ int vc_emu_step(struct vc_bvcpu *vcpu, struct vc_cpu_state *state)
 		return r;
 	c->exit = &exit;
 	c->sys->never_leave = true;
-	vc_gate_enter(&vcpu->pass);
 	emu_set_state(c, state);
 	emu_vec_enter(c);
 	c->stepping = true;
 	stop = interp_run(c);
 	if (stop == EMU_STOP_EXCEPTION)
 		alive = emu_deliver_exception(c);
-	vc_gate_leave(&vcpu->pass);
 	if (alive)
 		emu_get_state(c, state);
 	else

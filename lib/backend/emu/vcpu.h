@@ -27,9 +27,11 @@ struct emu_done_access {
 };
 #define EMU_DONE_MAX 512u
 
+#define EMU_MARKERS 64u
 /* bvm->priv */
 struct emu_vm {
-	_Atomic uint32_t markers; /* vcpus that wait for write tags to be dropped, see emu_code_mark() */
+	/* by a hash of the page: vcpus that wait for write tags to be dropped, see emu_code_mark() */
+	_Atomic uint32_t markers[EMU_MARKERS];
 };
 
 struct emu_sys {
@@ -92,6 +94,7 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit);
 void emu_backend_notify(struct vc_bvcpu *v);
 int emu_backend_get_state(struct vc_bvcpu *v, struct vc_cpu_state *state);
 int emu_backend_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state);
+int emu_backend_reset(struct vc_bvm *vm);
 int emu_backend_set_debug(struct vc_bvcpu *v, const struct vcore_debug *debug);
 int emu_backend_interrupt(struct vc_bvcpu *v, uint8_t vector);
 void emu_backend_probe(struct vcore_backend_info *info);

@@ -168,4 +168,5 @@ const struct vc_backend vc_backend_emu = {
     .set_debug = emu_backend_set_debug,
     .interrupt = emu_backend_interrupt,
     .clock_changed = clock_changed,
+    .reset = emu_backend_reset,
 };

@@ -89,6 +89,7 @@ static bool serve_access(struct vc_bvcpu *v, struct vcore_exit *exit)
 			memcpy(data, &io.data, io.width);
 	}
 	k->io_open = false;
+	k->unfinished = true;
 	return true;
 }
 
@@ -105,6 +106,14 @@ bool kvm_resume_access(struct vc_bvcpu *v, struct vcore_exit *exit)
 	struct vcore_io io;
 	uint8_t *data;
 
+#ifdef KVM_EXIT_XEN
+	if (k->call_asked) {
+		k->run->xen.u.hcall.result = exit->data;
+		k->io_open = k->call_asked = false;
+		k->unfinished = true;
+		return true;
+	}
+#endif
 	if (k->io_asked) {
 		current_access(v, &io, &data);
 		if (!io.is_write)
@@ -190,8 +199,11 @@ static bool exit_debug(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
 	const struct kvm_debug_exit_arch *d = &kvm_of(v)->run->debug.arch;
 
+	struct kvm_regs regs;
+
 	exit->reason = VCORE_EXIT_DEBUG;
-	exit->address = d->pc;
+	/* KVM's own is linear: with the base of CS */
+	exit->address = kvm_ioctl_p(kvm_of(v)->fd, KVM_GET_REGS, &regs) < 0 ? d->pc : regs.rip;
 	exit->exception = d->exception;
 	exit->dr6 = d->dr6;
 	return false;
@@ -235,8 +247,17 @@ static bool exit_hypercall(struct vc_bvcpu *v, struct vcore_exit *exit)
 	io.args[2] = regs.rdx;
 	io.args[3] = regs.rsi;
 	io.data = KVM_HYPERCALL_ENOSYS;
-	run->xen.u.hcall.result = vc_bus_dispatch(v->vm->env.buses, &v->pass, &io) ? io.data : KVM_HYPERCALL_ENOSYS;
-	return true;
+	if (vc_bus_dispatch(v->vm->env.buses, &v->pass, &io) || v->vm->unhandled != VCORE_UNHANDLED_EXIT) {
+		run->xen.u.hcall.result = io.data;
+		kvm_of(v)->unfinished = true;
+		return true;
+	}
+	exit->reason = VCORE_EXIT_HYPERCALL;
+	exit->address = io.address;
+	exit->width = 8;
+	memcpy(exit->args, io.args, sizeof exit->args);
+	kvm_of(v)->io_open = kvm_of(v)->call_asked = true;
+	return false;
 }
 #endif
 

@@ -119,12 +119,14 @@ void kvm_ioapic_changed(void *bvm, unsigned pin)
 	struct kvm_vm *k = kvm_vm_of(vm);
 	struct kvm_route *route = &k->pins[pin];
 	bool level;
+	int r;
 
 	pthread_mutex_lock(&k->lock);
 	route->used = vc_ioapic_pin_msi(vm->ioapic, pin, &route->address, &route->data, &level);
-	if (set_routing(vm) < 0)
-		vc_log(vm->env.log, VCORE_LOG_WARN, "%s", vcore_error_message());
+	r = set_routing(vm);
 	pthread_mutex_unlock(&k->lock);
+	if (r < 0)
+		vc_log(vm->env.log, VCORE_LOG_WARN, "%s", vcore_error_message());
 }
 
 /* ---- irqfd ---- */

@@ -56,6 +56,8 @@ struct kvm_vcpu {
 	uint32_t io_done;      /* elements dispatched */
 	bool io_open;          /* run->exit_reason's access is not complete */
 	bool io_asked;         /* ... and the program was asked for the element at io_done */
+	bool call_asked;       /* the program was asked for the answer to a hypercall */
+	bool unfinished;       /* the next KVM_RUN first ends the instruction that the last exit was for */
 	_Atomic int interrupt; /* vector waiting for injection (irqchip NONE); -1 */
 	struct vcore_debug debug;
 	struct kvm_lapic_state lapic; /* power-on state; FULL and SPLIT */
@@ -117,6 +119,9 @@ int kvm_hypercalls(struct vc_bvm *vm, bool on);
 int kvm_run(struct vc_bvcpu *v, struct vcore_exit *exit);
 void kvm_notify(struct vc_bvcpu *v);
 void kvm_flush_coalesced(struct vc_bvm *vm);
+
+/* End the instruction that waits for the program's answer, without one: the program has other plans for the vcpu. */
+void kvm_abandon_access(struct vc_bvcpu *v);
 
 /* exit.c: false when the program must see *exit */
 bool kvm_handle_exit(struct vc_bvcpu *v, struct vcore_exit *exit);

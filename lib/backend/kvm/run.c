@@ -62,7 +62,7 @@ static void signals_begin(struct kvm_vcpu *k, sigset_t *old)
 	pthread_sigmask(SIG_BLOCK, &block, old);
 	inside = *old;
 	sigdelset(&inside, KICK_SIGNAL);
-	if (k->mask_set && !memcmp(&inside, &k->mask, sizeof inside))
+	if (k->mask_set && !memcmp(&inside, &k->mask, KERNEL_SIGSET_BYTES))
 		return;
 	memcpy(mask.bits, &inside, KERNEL_SIGSET_BYTES);
 	k->mask_set = kvm_ioctl_p(k->fd, KVM_SET_SIGNAL_MASK, &mask) == 0;
@@ -124,14 +124,29 @@ static int startup_requests(struct vc_bvcpu *v)
 	return result;
 }
 
+/* irqchip USER: one that is not masked ends a halt, which the kernel does not know of. */
+static int nmi(struct vc_bvcpu *v)
+{
+	struct kvm_vcpu *k = kvm_of(v);
+	struct kvm_vcpu_events events = {0};
+
+	if (kvm_ioctl(k->fd, KVM_NMI, 0) < 0)
+		return vc_fail_errno(errno, "KVM_NMI");
+	if (k->mp_state == VC_MP_HALTED && kvm_ioctl_p(k->fd, KVM_GET_VCPU_EVENTS, &events) == 0 && !events.nmi.masked)
+		k->mp_state = VC_MP_RUNNABLE;
+	return 0;
+}
+
 static int serve_requests(struct vc_bvcpu *v)
 {
+	int r;
+
 	if (take_requests(v, VC_REQ_GATE)) {
 		vc_gate_leave(&v->pass);
 		vc_gate_enter(&v->pass);
 	}
-	if (take_requests(v, VC_REQ_NMI) && kvm_ioctl(kvm_of(v)->fd, KVM_NMI, 0) < 0)
-		return vc_fail_errno(errno, "KVM_NMI");
+	if (take_requests(v, VC_REQ_NMI) && (r = nmi(v)) < 0)
+		return r;
 	take_requests(v, VC_REQ_SMI | VC_REQ_TLB); /* no SMM here; the TLB is the CPU's */
 	return atomic_load(&v->requests) & (VC_REQ_INIT | VC_REQ_SIPI) ? startup_requests(v) : 0;
 }
@@ -278,6 +293,7 @@ static int enter_guest(struct vc_bvcpu *v)
 	struct kvm_vcpu *k = kvm_of(v);
 	int r;
 
+	k->unfinished = false;
 	r = ioctl(k->fd, KVM_RUN, 0);
 	atomic_store_explicit(&v->exits, atomic_load_explicit(&v->exits, memory_order_relaxed) + 1, memory_order_relaxed);
 	if (r >= 0)
@@ -298,7 +314,10 @@ static int loop(struct vc_bvcpu *v, struct vcore_exit *exit)
 	for (;;) {
 		__atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		if (vc_unlikely(atomic_load(&v->requests))) {
-			if (ends_run(v, exit))
+			/* never in the middle of an instruction: the state would be that of before it, its accesses done */
+			if (k->unfinished)
+				__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+			else if (ends_run(v, exit))
 				return 0;
 			r = serve_requests(v);
 			if (r < 0)
@@ -323,6 +342,18 @@ static int loop(struct vc_bvcpu *v, struct vcore_exit *exit)
 		if (r && !kvm_handle_exit(v, exit))
 			return 0;
 	}
+}
+
+void kvm_abandon_access(struct vc_bvcpu *v)
+{
+	enum { TURNS = 64 }; /* the pieces of one access are fewer */
+	struct kvm_vcpu *k = kvm_of(v);
+
+	k->io_open = k->io_asked = k->call_asked = false;
+	__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	for (int i = 0; i < TURNS; i++)
+		if (ioctl(k->fd, KVM_RUN, 0) < 0)
+			break;
 }
 
 int kvm_run(struct vc_bvcpu *v, struct vcore_exit *exit)

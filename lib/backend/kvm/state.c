@@ -215,8 +215,13 @@ int kvm_get_regs(struct vc_bvcpu *v, uint64_t gpr[16], uint64_t *rip, uint64_t *
 
 int kvm_set_regs(struct vc_bvcpu *v, const uint64_t gpr[16], uint64_t rip, uint64_t rflags)
 {
+	struct kvm_run *run = kvm_of(v)->run;
 	struct kvm_regs k;
 
+	if (kvm_of(v)->io_open && kvm_ioctl_p(kvm_of(v)->fd, KVM_GET_REGS, &k) == 0 && k.rip != rip)
+		kvm_abandon_access(v);
+	/* what the last exit said of interrupts is no longer so */
+	run->ready_for_interrupt_injection = run->if_flag = 0;
 	gpr_to_kvm(&k, gpr, rip, rflags);
 	return kvm_ioctl_p(kvm_of(v)->fd, KVM_SET_REGS, &k) < 0 ? vc_fail_errno(errno, "KVM_SET_REGS of vcpu %u", v->index)
 	                                                        : 0;
@@ -445,8 +450,13 @@ int kvm_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
 {
 	struct vc_cpu_state *s = (struct vc_cpu_state *)(uintptr_t)state; /* only read */
 	struct kvm_sregs sregs;
-	int r = set_xsave(v, s);
+	struct kvm_regs regs;
+	int r;
 
+	/* before anything is set, for it ends an instruction */
+	if (kvm_of(v)->io_open && kvm_ioctl_p(kvm_of(v)->fd, KVM_GET_REGS, &regs) == 0 && regs.rip != s->rip)
+		kvm_abandon_access(v);
+	r = set_xsave(v, s);
 	if (r < 0)
 		return r;
 	sregs_to_kvm(&sregs, s);

@@ -269,6 +269,8 @@ int kvm_reset(struct vc_bvm *vm)
 {
 	struct kvm_vm *k = kvm_vm_of(vm);
 
+	for (uint32_t i = 0; i < vm->vcpus; i++)
+		atomic_store(&kvm_of(vm->vcpu[i])->interrupt, -1);
 	for (uint32_t i = 0; vm->irqchip == VCORE_IRQCHIP_FULL && i < VC_ARRAY_SIZE(k->chips); i++)
 		if (kvm_ioctl_p(k->vm_fd, KVM_SET_IRQCHIP, &k->chips[i]) < 0)
 			return vc_fail_errno(errno, "KVM_SET_IRQCHIP %u", i);

@@ -22,11 +22,12 @@
 int interp_cache_new(struct interp *it)
 {
 	it->arena =
-	    mmap(NULL, INTERP_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	    mmap(NULL, INTERP_ARENA_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (it->arena == MAP_FAILED) {
 		it->arena = NULL;
-		return vc_fail_errno(errno, "cannot allocate %u bytes for decoded code", INTERP_ARENA_BYTES);
+		return vc_fail_errno(errno, "cannot allocate %u bytes for decoded code", INTERP_ARENA_MAX);
 	}
+	it->limit = INTERP_ARENA_FIRST;
 	it->alone = calloc(1, sizeof *it->alone + 3 * sizeof(struct interp_op));
 	if (!it->alone)
 		return vc_fail(ENOMEM, "no memory for the interpreter");
@@ -38,7 +39,7 @@ int interp_cache_new(struct interp *it)
 void interp_cache_free(struct interp *it)
 {
 	if (it->arena)
-		munmap(it->arena, INTERP_ARENA_BYTES);
+		munmap(it->arena, INTERP_ARENA_MAX);
 	free(it->alone);
 }
 
@@ -53,10 +54,13 @@ void interp_mode(struct emu_vcpu *c)
 	                (uint32_t)c->flat << 8;
 }
 
-static void flush(struct interp *it)
+static void flush(struct emu_vcpu *c)
 {
+	struct interp *it = c->interp;
+
 	memset(it->hash, 0, sizeof it->hash);
 	it->used = 0;
+	it->flushed_at = c->icount;
 	it->flushes++;
 	it->want_flush = false;
 }
@@ -154,11 +158,20 @@ static void end_op(struct interp_op *op, unsigned offset, bool near)
 	*op = (struct interp_op){.head = {.offset = (uint16_t)offset}, .fn = near ? interp_end_near : interp_end_far};
 }
 
-/* Room for a block; older ones are given up when there is none. */
-static struct interp_block *allocate(struct interp *it)
+/*
+ * Room for a block. A full arena is given up, or made larger when that happens so often that code is decoded more than it is executed: a
+ * guest that uses little code keeps to little memory.
+ */
+static struct interp_block *allocate(struct emu_vcpu *c)
 {
-	if (INTERP_ARENA_BYTES - it->used < MAX_SIZE)
-		flush(it);
+	struct interp *it = c->interp;
+
+	if (it->limit - it->used < MAX_SIZE) {
+		if (c->icount - it->flushed_at < INTERP_ARENA_PATIENCE && it->limit < INTERP_ARENA_MAX)
+			it->limit *= 2;
+		else
+			flush(c);
+	}
 	return (struct interp_block *)(void *)(it->arena + it->used);
 }
 
@@ -221,7 +234,7 @@ static struct interp_block *make(struct emu_vcpu *c, const struct code *code)
 	generation = emu_code_mark(c, code->page, code->gpa, d.bytes);
 	if (memcmp(d.code, code->host, d.bytes))
 		return NULL;
-	b = allocate(it);
+	b = allocate(c);
 	*b = (struct interp_block){
 	    .gpa = code->gpa,
 	    .key = c->interp_key,
@@ -231,7 +244,6 @@ static struct interp_block *make(struct emu_vcpu *c, const struct code *code)
 	    .insns = (uint8_t)d.count,
 	};
 	end = lower(c, b, &d);
-	atomic_fetch_add_explicit(&c->bvcpu->blocks, 1, memory_order_relaxed);
 	b->raw = (uint32_t)(end - (uint8_t *)b);
 	memcpy(end, d.code, d.bytes);
 	commit(c, b, end + d.bytes);
@@ -253,7 +265,7 @@ static struct interp_block *make_crossing(struct emu_vcpu *c, const struct code 
 
 	if (status == EMU_DECODE_MORE || n.len <= code->available || !second.page)
 		return NULL;
-	b = allocate(it);
+	b = allocate(c);
 	*b = (struct interp_block){
 	    .gpa = code->gpa, .key = c->interp_key, .page = code->page, .bytes = (uint16_t)code->available, .insns = 1};
 	b->generation = emu_code_mark(c, code->page, code->gpa, code->available);
@@ -347,7 +359,7 @@ struct interp_block *interp_find(struct emu_vcpu *c)
 	struct code code;
 
 	if (vc_unlikely(it->want_flush))
-		flush(it);
+		flush(c);
 	fetch(c, &code);
 	if (!code.page)
 		return NULL;

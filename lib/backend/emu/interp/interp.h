@@ -90,13 +90,18 @@ struct interp_cross {
 };
 
 #define INTERP_MAX_INSNS   62
-#define INTERP_HASH_BITS   13
-#define INTERP_ARENA_BYTES (2u << 20)
+#define INTERP_HASH_BITS   14
+/* The arena of blocks: what it begins with, and what it may grow to when it is full again within so many instructions. */
+#define INTERP_ARENA_FIRST    (2u << 20)
+#define INTERP_ARENA_MAX      (32u << 20)
+#define INTERP_ARENA_PATIENCE 20000000u
 
 struct interp {
 	struct interp_block *hash[1u << INTERP_HASH_BITS];
 	uint8_t *arena;
 	size_t used;
+	size_t limit;        /* of used, for the time being */
+	uint64_t flushed_at; /* icount at the last flush */
 	uint32_t flushes;
 	bool want_flush;
 	bool linear_is_rip; /* CS is flat: blocks may be linked, and found by rip */

@@ -6,7 +6,8 @@
  * store to it takes the slow path. That makes decoded blocks stale (generation) when it hits a marked chunk. No store
  * may slip through between marking and reading the bytes:
  *   - a store through a write tag: the marker waits until every vcpu has dropped its tags. A filler sets
- * EMU_PAGE_WRITABLE, then reads the mask; a marker sets the mask, then reads the flag. One of them sees the other.
+ * its bit in vc_page_info.flags, then reads the mask; a marker sets the mask, then reads the flags. One of them sees
+ * the other.
  *   - a store in the slow path: it stores, then reads the mask; the marker sets the mask, then reads the bytes.
  */
 #include <sched.h>
@@ -106,20 +107,25 @@ static void pause_a_little(unsigned round)
 		sched_yield();
 }
 
-/* Have every vcpu drop its write tags, and wait until it has done so or is outside the gate, where it drops them before
- * it comes in. */
-static void drop_write_everywhere(struct emu_vcpu *c, uint64_t gpa)
+/* A vcpu's bit in vc_page_info.flags; vcpus beyond 32 share bits. */
+uint32_t emu_writer_bit(const struct vc_bvcpu *v)
+{
+	return 1u << (v->index & 31);
+}
+
+/* Have the vcpus of these bits drop their write tags, and wait until each has done so or is outside the gate, where it
+ * drops them before it comes in. */
+static void drop_write_of(struct emu_vcpu *c, uint32_t writers)
 {
 	struct vc_bvm *vm = c->bvm;
 
-	drop_write(c, gpa);
 	for (unsigned i = 0; i < vm->vcpus; i++)
-		if (vm->vcpu[i] && vm->vcpu[i] != c->bvcpu)
+		if (vm->vcpu[i] && vm->vcpu[i] != c->bvcpu && (writers & emu_writer_bit(vm->vcpu[i])))
 			atomic_fetch_or(&vm->vcpu[i]->requests, EMU_REQ_DROP_WRITES);
 	for (unsigned i = 0; i < vm->vcpus; i++) {
 		struct vc_bvcpu *other = vm->vcpu[i];
 
-		if (!other || other == c->bvcpu)
+		if (!other || other == c->bvcpu || !(writers & emu_writer_bit(other)))
 			continue;
 		for (unsigned round = 0;
 		     (atomic_load(&other->requests) & EMU_REQ_DROP_WRITES) && atomic_load(&other->pass.inside); round++) {
@@ -132,16 +138,19 @@ static void drop_write_everywhere(struct emu_vcpu *c, uint64_t gpa)
 uint32_t emu_code_mark(struct emu_vcpu *c, struct vc_page_info *page, uint64_t gpa, unsigned len)
 {
 	struct emu_vm *vm = c->bvm->priv;
+	_Atomic uint32_t *markers = &vm->markers[gpa / VC_PAGE_SIZE % EMU_MARKERS];
 	/* First, so that whoever clears the marks after this makes the block stale. */
-	uint32_t generation = atomic_load(&page->generation);
+	uint32_t generation = atomic_load(&page->generation), writers;
 
 	atomic_fetch_or(&page->code_mask, emu_chunks(gpa, len));
-	/* `markers` first: another marker that finds the flag clear must not go on before the tags are dropped. */
-	if (atomic_load(&page->flags) & EMU_PAGE_WRITABLE || atomic_load(&vm->markers)) {
-		atomic_fetch_add(&vm->markers, 1);
-		atomic_fetch_and(&page->flags, ~EMU_PAGE_WRITABLE);
-		drop_write_everywhere(c, gpa & VC_PAGE_MASK);
-		atomic_fetch_sub(&vm->markers, 1);
-	}
+	if (!atomic_load(&page->flags) && !atomic_load(markers))
+		return generation;
+	/* `markers` first: another marker that finds the flags clear must not go on before the tags are dropped, and waits
+	 * for everybody. */
+	writers = atomic_fetch_add(markers, 1) ? UINT32_MAX : 0;
+	writers |= atomic_exchange(&page->flags, 0);
+	drop_write(c, gpa & VC_PAGE_MASK);
+	drop_write_of(c, writers);
+	atomic_fetch_sub(markers, 1);
 	return generation;
 }

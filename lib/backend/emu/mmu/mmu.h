@@ -154,8 +154,8 @@ static inline struct vc_page_info *emu_page_info(const struct vc_slot *slot, uin
 {
 	return slot->pages ? &slot->pages[(gpa - slot->gpa) >> 12] : NULL;
 }
-/* vc_page_info.flags: some vcpu may hold a write tag. */
-#define EMU_PAGE_WRITABLE 1u
+/* vc_page_info.flags: the vcpus that may hold a write tag; a vcpu's bit. */
+uint32_t emu_writer_bit(const struct vc_bvcpu *v);
 /* Bits of the 64-byte chunks that [gpa, gpa+len) touches; it lies in one page. */
 uint64_t emu_chunks(uint64_t gpa, unsigned len);
 /* [gpa, gpa+len) of the page was stored to: blocks decoded from there become stale. Any thread. */

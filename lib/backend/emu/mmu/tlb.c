@@ -398,15 +398,15 @@ static bool watched(const struct emu_mmu *m, uint64_t linear)
 }
 
 /*
- * Whether stores may go to the page without being looked at. The flag is set before the mask is read, and a marker of
- * code does it the other way round: one of them sees the other (see emu_code_mark).
+ * Whether stores may go to the page without being looked at. The vcpu's bit in the flags is set before the mask is
+ * read, and a marker of code does it the other way round: one of them sees the other (see emu_code_mark).
  */
-static bool may_write_freely(struct vc_page_info *info)
+static bool may_write_freely(const struct emu_vcpu *c, struct vc_page_info *info)
 {
 	if (!info)
 		return true;
-	if (!(atomic_load(&info->flags) & EMU_PAGE_WRITABLE))
-		atomic_fetch_or(&info->flags, EMU_PAGE_WRITABLE);
+	if (!(atomic_load(&info->flags) & emu_writer_bit(c->bvcpu)))
+		atomic_fetch_or(&info->flags, emu_writer_bit(c->bvcpu));
 	return atomic_load(&info->code_mask) == 0;
 }
 
@@ -427,7 +427,7 @@ static void fill_first_level(struct emu_vcpu *c, uint64_t linear, uint64_t tag, 
 		return;
 	/* A write tag hides later stores from the dirty log: give it to writers only, and mark the page now. */
 	logged = atomic_load_explicit(&slot->dirty, memory_order_acquire);
-	if ((logged && !write) || !may_write_freely(page->info))
+	if ((logged && !write) || !may_write_freely(c, page->info))
 		return;
 	if (logged)
 		vc_mem_mark_dirty(slot, page->gpa, VC_PAGE_SIZE);
