@@ -21,15 +21,16 @@ enum {
 };
 
 /*
- * IA32_ARCH_CAPABILITIES: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO,
- * PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO. Nothing of the guest is executed ahead under its own rights, so its kernel need not defend itself.
+ * IA32_ARCH_CAPABILITIES: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
+ * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO. Nothing of the guest is executed ahead
+ * under its own rights, so its kernel need not defend itself.
  */
 #define ARCH_CAPABILITIES_VALUE 0x400000000d10e17bull
 #define SPEC_CTRL_BITS          7u /* IBRS, STIBP, SSBD: there is nothing to restrain */
 #define PRED_CMD_IBPB           1u
-#define MTRR_CAP_VALUE 0x508u /* 8 variable ranges, fixed ranges, write combining */
-#define MTRR_TYPES     0x73u  /* UC, WC, WT, WP, WB: bit n: type n is one */
-#define PAT_TYPES      0xf3u  /* and UC- */
+#define MTRR_CAP_VALUE          0x508u /* 8 variable ranges, fixed ranges, write combining */
+#define MTRR_TYPES              0x73u  /* UC, WC, WT, WP, WB: bit n: type n is one */
+#define PAT_TYPES               0xf3u  /* and UC- */
 
 enum kind {
 	PLAIN,     /* a field; `mask`: bits that may be set */
