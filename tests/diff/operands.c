@@ -70,7 +70,8 @@ static uint64_t choose_target(struct placing *p, unsigned align, unsigned room)
 		return DIFF_READONLY + diff_below(p->rng, 4096);
 	case 6:
 		if (far_away && diff_chance(p->rng, 30))
-			return 0x0000800000000000 + diff_below(p->rng, 4096) + ((uint64_t)diff_below(p->rng, 2) << 62);
+			/* aligned, as #GP for alignment or #SS may come first */
+			return 0x0000800000000000 + VC_ALIGN_DOWN(diff_below(p->rng, 4096), align) + ((uint64_t)diff_below(p->rng, 2) << 62);
 		return WINDOW_END - align;
 	default:
 		return DIFF_WINDOW + VC_ALIGN_DOWN(offset, align);
@@ -305,8 +306,12 @@ static bool place_stack(struct placing *p)
 	case EMU_IRET:
 		t = choose_far(p);
 		poke_far(p, stack, size, t);
-		if (insn->op == EMU_RETF)
+		if (insn->op == EMU_RETF) {
+			/* AMD reads the outer stack before it looks at the selector: no far away one */
+			if (insn->desc->imm == EMU_IMM_16)
+				patch(p, p->e->imm_at, 2, diff_below(p->rng, 64));
 			break;
+		}
 		value = choose_flags(p);
 		poke(p->c, stack + 2 * size, &value, size);
 		value = DIFF_WINDOW + 512;
@@ -397,8 +402,11 @@ static bool place_register(struct placing *p)
 	case EMU_JCXZ:
 		return pin(p->c, VC_RCX, diff_chance(p->rng, 60) ? diff_below(p->rng, 3) : diff_edge(p->rng));
 	case EMU_VEC:
-		if (insn->map == 1 && insn->opcode == 0xf7 && insn->desc->vec.roles & EMU_V_SPECIAL) /* MASKMOVQ, MASKMOVDQU */
+		if (insn->map == 1 && insn->opcode == 0xf7 && insn->desc->vec.roles & EMU_V_SPECIAL) { /* MASKMOVQ, MASKMOVDQU */
+			/* bytes have no alignment; AMD has #AC for the whole operand */
+			p->c->in.rflags &= ~(uint64_t)VC_FLAG_AC;
 			return pin(p->c, VC_RDI, DIFF_WINDOW + 128 + diff_below(p->rng, 512) - segment_base(insn));
+		}
 		return true;
 	default:
 		return true;

@@ -559,7 +559,7 @@ START_TEST(bases)
 	ck_assert_uint_eq(m->c->s.seg[VC_GS].base, 0xffff800000001000);
 	*gpr(m, VC_RDX) = 0x1000000;
 	ck_raised(RUN(m, 0x0f, 0x30), VC_GP, 0); /* not canonical */
-	*gpr(m, VC_RDX) = 0x8000; /* but for 57 bits, even while only 48 are in use */
+	*gpr(m, VC_RDX) = 0x8000;                /* but for 57 bits, even while only 48 are in use */
 	ck_ran(RUN(m, 0x0f, 0x30));
 	vc_feature_put(&m->vcpu.cpuid.features, VC_F_LA57, false);
 	ck_raised(RUN(m, 0x0f, 0x30), VC_GP, 0);

@@ -95,10 +95,12 @@ static void enter(struct emu_vcpu *c)
 	emu_inside_again(c);
 }
 
-static bool take(struct emu_vcpu *c, uint32_t bit)
+/* Those of the bits that are set; they are not any more. */
+static uint32_t take(struct emu_vcpu *c, uint32_t bits)
 {
-	return (atomic_load_explicit(c->requests, memory_order_relaxed) & bit) &&
-	       (atomic_fetch_and(c->requests, ~bit) & bit);
+	if (!(atomic_load_explicit(c->requests, memory_order_relaxed) & bits))
+		return 0;
+	return atomic_fetch_and(c->requests, ~bits) & bits;
 }
 
 /* SDM vol. 3, 9.4.1 and 8.4.2: the bootstrap processor starts over, the others wait for a SIPI. */
@@ -124,6 +126,8 @@ static void take_sipi(struct emu_vcpu *c)
 
 static enum go serve_requests(struct emu_vcpu *c)
 {
+	uint32_t startup;
+
 	if (!atomic_load_explicit(c->requests, memory_order_acquire))
 		return GO_ON;
 	emu_inside_again(c);
@@ -139,9 +143,11 @@ static enum go serve_requests(struct emu_vcpu *c)
 	take(c, VC_REQ_SMI); /* no system management mode: as if it did nothing */
 	if (take(c, VC_REQ_NMI))
 		c->s.nmi_pending = 1;
-	if (take(c, VC_REQ_INIT))
+	/* In one look: a SIPI that came behind an INIT must not be taken before it. */
+	startup = take(c, VC_REQ_INIT | VC_REQ_SIPI);
+	if (startup & VC_REQ_INIT)
 		take_init(c);
-	if (take(c, VC_REQ_SIPI))
+	if (startup & VC_REQ_SIPI)
 		take_sipi(c);
 	if (c->sys->restarting)
 		return GO_ON;

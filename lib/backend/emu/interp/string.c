@@ -216,6 +216,7 @@ static void scan_one(const struct string *s)
 static void input_one(const struct string *s)
 {
 	uint64_t to = destination(s, VCORE_ACCESS_WRITE);
+	emu_check_alignment(s->c, to, s->size);
 	emu_probe(s->c, to, s->size, true);
 	interp_store(s->c, to, s->size, emu_io_in(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size));
 	step(s, VC_RDI, 1);

@@ -227,6 +227,7 @@ static inline void store_operand(struct emu_vcpu *c, const struct emu_insn *i, s
 		run_stub(c, i, o);
 		return;
 	}
+	emu_vec_check_alignment(c, linear, size);
 	emu_probe(c, linear, size, true);
 	o->rm = c->vec->scratch;
 	run(c, i, o);
@@ -295,8 +296,10 @@ static enum emu_next any_files(struct emu_vcpu *c, const struct emu_insn *i)
 		o.rm = register_operand(c, vec->rm_file, i->rm);
 	} else if (vec->roles & EMU_V_RM_W) {
 		linear = memory_operand(c, i, size, VCORE_ACCESS_WRITE);
-		if (vec->roles & EMU_V_MMX_X87)
+		if (vec->roles & EMU_V_MMX_X87) {
+			emu_vec_check_alignment(c, linear, size);
 			emu_probe(c, linear, size, true);
+		}
 	} else {
 		o.rm = emu_vec_load(c, memory_operand(c, i, size, VCORE_ACCESS_READ), size);
 	}

@@ -93,13 +93,27 @@ static inline emu_vec_stub emu_stub_of(struct emu_vcpu *c, const struct emu_insn
 }
 
 /* ---- operands ---- */
+/* In the segment of i. SS is never taken for flat: only here it is known that a bad address is #SS, not #GP. */
+static inline uint64_t emu_vec_segment_linear(struct emu_vcpu *c, const struct emu_insn *i, uint64_t offset,
+                                              unsigned size, enum vcore_access access)
+{
+	if (vc_likely(c->flat >> i->seg & 1) && i->seg != VC_SS)
+		return offset;
+	return emu_seg_linear(c, i->seg, offset, size, access);
+}
 /* Linear address of the memory operand. */
 static inline uint64_t emu_vec_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned size,
                                       enum vcore_access access)
 {
-	uint64_t offset = emu_effective_address(c, i);
-
-	return vc_likely(c->flat >> i->seg & 1) ? offset : emu_seg_linear(c, i->seg, offset, size, access);
+	return emu_vec_segment_linear(c, i, emu_effective_address(c, i), size, access);
+}
+/*
+ * SDM vol. 3, table 6-7. For vectors #AC may or may not come (vol. 2, MOVUPS); here as AMD's processors have it: by size, and for 32 bytes by 16. The 10
+ * bytes of the x87 are aligned to 8.
+ */
+static inline void emu_vec_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned size)
+{
+	emu_check_alignment(c, linear, size == 10 ? 8 : size < 16 ? size : 16);
 }
 /* The bytes at linear: in place, or a copy in scratch. Good until the next access. */
 static inline void *emu_vec_load(struct emu_vcpu *c, uint64_t linear, unsigned size)
@@ -108,6 +122,7 @@ static inline void *emu_vec_load(struct emu_vcpu *c, uint64_t linear, unsigned s
 
 	if (vc_likely(e->read == emu_tag(c, linear + size - 1)))
 		return (void *)(linear + e->addend);
+	emu_vec_check_alignment(c, linear, size);
 	emu_ld_bytes(c, linear, c->vec->scratch, size);
 	return c->vec->scratch;
 }

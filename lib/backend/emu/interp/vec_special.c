@@ -44,12 +44,16 @@ static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *i, uint64_t
 		offset = (uint32_t)offset;
 	else if (i->addrsize == 2)
 		offset = (uint16_t)offset;
-	return c->flat >> i->seg & 1 ? offset : emu_seg_linear(c, i->seg, offset, size, access);
+	return emu_vec_segment_linear(c, i, offset, size, access);
 }
 
+/* Neither gathers nor masked moves check alignment. */
 static uint64_t load_element(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
-	return size == 4 ? emu_ld32(c, linear) : emu_ld64(c, linear);
+	uint64_t value = 0;
+
+	emu_ld_bytes(c, linear, &value, size);
+	return value;
 }
 
 /* ---- VMASKMOVPS, VMASKMOVPD, VPMASKMOVD, VPMASKMOVQ: an element that is masked off is not accessed ---- */

@@ -173,6 +173,13 @@ static enum emu_next whole(struct emu_vcpu *c, const struct emu_insn *i)
 
 /* ---- numeric instructions ---- */
 
+/* The operand is checked before the instruction runs, and whether or not an exception then keeps it from being stored. */
+static inline void probe_store(struct emu_vcpu *c, uint64_t linear, unsigned size)
+{
+	emu_vec_check_alignment(c, linear, size);
+	emu_probe(c, linear, size, true);
+}
+
 static inline enum emu_next numeric(struct emu_vcpu *c, const struct emu_insn *i, const unsigned class)
 {
 	struct vc_xsave *x = &c->s.xsave;
@@ -189,7 +196,9 @@ static inline enum emu_next numeric(struct emu_vcpu *c, const struct emu_insn *i
 	emu_x87_check(c);
 	if (has_memory(i)) {
 		linear = emu_vec_linear(c, i, vec->mem, stores ? VCORE_ACCESS_WRITE : VCORE_ACCESS_READ);
-		if (!stores)
+		if (stores)
+			probe_store(c, linear, vec->mem);
+		else
 			memory = emu_vec_load(c, linear, vec->mem);
 	}
 	if (vc_unlikely((~x->fcw & FSW_FLAGS) || !operands_valid(x, i)))
@@ -237,9 +246,12 @@ static enum emu_next load80(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	struct vc_xsave *x = &c->s.xsave;
 	struct st value = {0, 0};
+	uint64_t linear;
 
 	emu_x87_check(c);
-	emu_ld_bytes(c, emu_vec_linear(c, i, 10, VCORE_ACCESS_READ), &value, 10);
+	linear = emu_vec_linear(c, i, 10, VCORE_ACCESS_READ);
+	emu_vec_check_alignment(c, linear, 10);
+	emu_ld_bytes(c, linear, &value, 10);
 	if (vc_unlikely(st_valid(x, 7)))
 		return run_whole(c, i, &value, 0);
 	push(x, &value);
@@ -254,6 +266,7 @@ static enum emu_next store80(struct emu_vcpu *c, const struct emu_insn *i)
 
 	emu_x87_check(c);
 	linear = emu_vec_linear(c, i, 10, VCORE_ACCESS_WRITE);
+	probe_store(c, linear, 10);
 	if (vc_unlikely(!st_valid(x, 0)))
 		return run_whole(c, i, NULL, linear);
 	emu_st_bytes(c, linear, x->st[0], 10);

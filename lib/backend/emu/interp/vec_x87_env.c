@@ -51,6 +51,15 @@ static unsigned environment_size(const struct emu_insn *i)
 	return i->opsize == 2 ? 14 : 28;
 }
 
+/* Its words are aligned by the operand size (SDM vol. 3, table 6-7). */
+static uint64_t environment_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned size, enum vcore_access access)
+{
+	uint64_t linear = emu_vec_linear(c, i, size, access);
+
+	emu_check_alignment(c, linear, i->opsize == 2 ? 2 : 4);
+	return linear;
+}
+
 static void put_environment32(const struct emu_vcpu *c, uint8_t *p)
 {
 	const struct vc_xsave *x = &c->s.xsave;
@@ -167,7 +176,7 @@ static enum emu_next fldenv(struct emu_vcpu *c, const struct emu_insn *i)
 	unsigned size = environment_size(i);
 
 	emu_x87_check(c);
-	emu_ld_bytes(c, emu_vec_linear(c, i, size, VCORE_ACCESS_READ), buffer, size);
+	emu_ld_bytes(c, environment_linear(c, i, size, VCORE_ACCESS_READ), buffer, size);
 	get_environment(c, i, buffer);
 	return EMU_NEXT;
 }
@@ -178,7 +187,7 @@ static enum emu_next frstor(struct emu_vcpu *c, const struct emu_insn *i)
 	unsigned size = environment_size(i);
 
 	emu_x87_check(c);
-	emu_ld_bytes(c, emu_vec_linear(c, i, size + 80, VCORE_ACCESS_READ), buffer, size + 80);
+	emu_ld_bytes(c, environment_linear(c, i, size + 80, VCORE_ACCESS_READ), buffer, size + 80);
 	get_environment(c, i, buffer);
 	for (unsigned n = 0; n < 8; n++)
 		memcpy(c->s.xsave.st[n], buffer + size + 10 * n, 10);
@@ -214,7 +223,7 @@ static enum emu_next fnstenv(struct emu_vcpu *c, const struct emu_insn *i)
 
 	check_present(c);
 	put_environment(c, i, buffer);
-	emu_st_bytes(c, emu_vec_linear(c, i, size, VCORE_ACCESS_WRITE), buffer, size);
+	emu_st_bytes(c, environment_linear(c, i, size, VCORE_ACCESS_WRITE), buffer, size);
 	c->s.xsave.fcw |= FSW_FLAGS;
 	emu_x87_summarize(&c->s.xsave);
 	return EMU_NEXT;
@@ -229,7 +238,7 @@ static enum emu_next fnsave(struct emu_vcpu *c, const struct emu_insn *i)
 	put_environment(c, i, buffer);
 	for (unsigned n = 0; n < 8; n++)
 		memcpy(buffer + size + 10 * n, c->s.xsave.st[n], 10);
-	emu_st_bytes(c, emu_vec_linear(c, i, size + 80, VCORE_ACCESS_WRITE), buffer, size + 80);
+	emu_st_bytes(c, environment_linear(c, i, size + 80, VCORE_ACCESS_WRITE), buffer, size + 80);
 	emu_x87_init(&c->s.xsave);
 	return EMU_NEXT;
 }

@@ -27,10 +27,19 @@ static void check_canonical(struct emu_vcpu *c, uint64_t linear)
 }
 
 /* #AC is checked at CPL 3 with CR0.AM and RFLAGS.AC (SDM vol. 3, 6.15). */
-static void check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned size)
+void emu_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned alignment)
 {
-	if (c->mmu->slow_data && !(size & (size - 1)) && (linear & (size - 1)))
-		emu_raise_error(c, VC_AC, 0);
+	if (vc_likely(!c->mmu->slow_data || !(linear & (alignment - 1))))
+		return;
+	check_canonical(c, linear);
+	emu_raise_error(c, VC_AC, 0);
+}
+
+/* Integers are aligned to their size. */
+static void check_integer(struct emu_vcpu *c, uint64_t linear, unsigned size)
+{
+	if (!(size & (size - 1)))
+		emu_check_alignment(c, linear, size);
 }
 
 static void translate_or_raise(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by,
@@ -64,8 +73,6 @@ static void resolve(struct emu_vcpu *c, uint64_t linear, unsigned size, bool wri
 	split(c, linear, size, by, s);
 	for (unsigned i = 0; i < s->count; i++)
 		check_canonical(c, s->part[i].linear);
-	if (by == EMU_BY_CPL)
-		check_alignment(c, linear, size);
 	for (unsigned i = 0; i < s->count; i++)
 		translate_or_raise(c, s->part[i].linear, write, by, &s->part[i].page);
 }
@@ -291,12 +298,14 @@ uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
 	uint64_t value = 0;
 
+	check_integer(c, linear, size);
 	load(c, linear, &value, size, EMU_BY_CPL);
 	return value;
 }
 
 void emu_store_slow(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t value)
 {
+	check_integer(c, linear, size);
 	store(c, linear, &value, size, EMU_BY_CPL);
 }
 
@@ -370,6 +379,7 @@ void *emu_rmw_ptr_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
 	struct span s;
 
+	check_integer(c, linear, size);
 	resolve(c, linear, size, true, EMU_BY_CPL, &s);
 	return has_tag(c, linear, size, true) ? (void *)(linear + emu_tlb_at(c, linear)->addend) : NULL;
 }
@@ -421,6 +431,7 @@ uint64_t emu_rmw_slow_begin(struct emu_vcpu *c, uint64_t linear, unsigned size, 
 	uint64_t value = 0;
 	struct span s;
 
+	check_integer(c, linear, size);
 	do {
 		resolve(c, linear, size, true, EMU_BY_CPL, &s);
 		check_own_code(c, &s);

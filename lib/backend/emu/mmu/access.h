@@ -73,7 +73,10 @@ static inline void *emu_rmw_ptr(struct emu_vcpu *c, uint64_t linear, unsigned si
 uint64_t emu_rmw_slow_begin(struct emu_vcpu *c, uint64_t linear, unsigned size, bool locked);
 void emu_rmw_slow_end(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t value, bool locked);
 
-/* Blocks of bytes (vectors, XSAVE, descriptor frames): all pages are checked before the first byte moves. */
+/* #AC unless linear is a multiple of alignment, where alignment is checked at all: CPL 3, CR0.AM, RFLAGS.AC (SDM vol. 3, 6.15). */
+void emu_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned alignment);
+
+/* Blocks of bytes (vectors, XSAVE, descriptor frames): all pages are checked before the first byte moves; alignment is not. */
 void emu_ld_bytes(struct emu_vcpu *c, uint64_t linear, void *buffer, unsigned size);
 void emu_st_bytes(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsigned size);
 /* Raise what a write (or read) of [linear, linear+size) would raise, without effect. */
