@@ -74,6 +74,8 @@ START_TEST(int3)
 	struct vcore_exit exit;
 
 	/* nop; int3; nop; hlt */
+	if (api_is_poor_kvm(_i, "INT3 for the program"))
+		return;
 	make(_i, VCORE_MODE_PROTECTED32, CODE_BYTES(0x90, 0xcc, 0x90, 0xf4));
 	api_tables(vm, 0, false);
 	debug(VCORE_DEBUG_SW_BREAK, 0, 0);
@@ -105,6 +107,8 @@ START_TEST(rip_with_a_segment_base)
 	struct vcore_regs regs = {.size = sizeof regs, .rip = 0x10, .rflags = 2};
 	struct vcore_exit exit;
 
+	if (api_is_poor_kvm(_i, "INT3 for the program"))
+		return;
 	make(_i, VCORE_MODE_REAL, CODE_BYTES(0x90));
 	OK(vcore_memory_write(vm, 0x2010, "\xcc\xf4", 2));
 	OK(vcore_vcpu_get_sregs(vcpu, &s));
@@ -124,6 +128,8 @@ START_TEST(execution_breakpoint)
 	struct vcore_exit exit;
 
 	/* mov ecx, 3; l: nop; dec ecx; jnz l; hlt */
+	if (api_is_poor_kvm(_i, "breakpoints"))
+		return;
 	make(_i, VCORE_MODE_PROTECTED32, CODE_BYTES(0xb9, 3, 0, 0, 0, 0x90, 0x49, 0x75, 0xfc, 0xf4));
 	debug(VCORE_DEBUG_HW_BREAK, CODE + 5, 0x401);
 	for (int i = 0; i < 3; i++) {
@@ -142,6 +148,8 @@ START_TEST(data_breakpoints)
 	struct vcore_exit exit;
 
 	/* mov eax, [0x6000]; mov [0x6004], eax; mov [0x6000], eax; hlt */
+	if (api_is_poor_kvm(_i, "breakpoints"))
+		return;
 	make(_i, VCORE_MODE_PROTECTED32, CODE_BYTES(0xa1, 0, 0x60, 0, 0, 0xa3, 4, 0x60, 0, 0, 0xa3, 0, 0x60, 0, 0, 0xf4));
 	debug(VCORE_DEBUG_HW_BREAK, 0x6000, 0xd0401); /* 4 bytes, writes */
 	exit = api_run(vm, VCORE_EXIT_DEBUG);
