@@ -34,6 +34,17 @@ const char *api_backend_word(int index)
 	return vcore_backend_name(backends[index]);
 }
 
+bool api_is_poor_kvm(int index, const char *what)
+{
+	struct vcore_backend_info info = {.size = sizeof info};
+
+	if (backends[index] != VCORE_BACKEND_KVM || vcore_backend_probe(VCORE_BACKEND_KVM, &info) < 0 ||
+	    info.ring0_is_native)
+		return false;
+	printf("SKIP on kvm: %s (%s)\n", what, info.reason);
+	return true;
+}
+
 vcore_vm *api_vm_with(int backend, const struct vcore_options *model)
 {
 	struct vcore_options o = *model;

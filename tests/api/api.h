@@ -23,6 +23,13 @@ int api_backend_count(void);
 uint32_t api_backend(int index);
 const char *api_backend_word(int index);
 
+/*
+ * Some hosts offer a KVM that emulates guest kernels in software, and not all of it: no 32-bit paging, no breakpoints,
+ * CPUID of its own. True, with a line that says so, when this is such a one; what a test checks of that is then left
+ * out.
+ */
+bool api_is_poor_kvm(int index, const char *what);
+
 /* The call succeeds. */
 #define OK(call)                                                                                             \
 	do {                                                                                                     \
