@@ -34,6 +34,17 @@ const char *api_backend_word(int index)
 	return vcore_backend_name(backends[index]);
 }
 
+bool api_is_poor_kvm(int index, const char *what)
+{
+	struct vcore_backend_info info = {.size = sizeof info};
+
+	if (backends[index] != VCORE_BACKEND_KVM || vcore_backend_probe(VCORE_BACKEND_KVM, &info) < 0 ||
+	    info.ring0_is_native)
+		return false;
+	printf("SKIP on kvm: %s (%s)\n", what, info.reason);
+	return true;
+}
+
 vcore_vm *api_vm_with(int backend, const struct vcore_options *model)
 {
 	struct vcore_options o = *model;
@@ -79,6 +90,52 @@ void api_load(vcore_vm *vm, uint32_t index, enum vcore_mode mode, uint64_t at, c
 	OK(vcore_memory_write(vm, at, code, length));
 	OK(vcore_vcpu_set_mode(vcpu, mode, TABLES));
 	OK(vcore_vcpu_set_regs(vcpu, &regs));
+}
+
+#define GDT      0x2800u
+#define IDT      0x3000u
+#define HANDLERS 0x10000u /* 32 bytes each */
+
+void api_tables(vcore_vm *vm, uint32_t index, bool lapic)
+{
+	static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
+	struct vcore_sregs s = {.size = sizeof s};
+	vcore_vcpu *vcpu = vcore_vm_vcpu(vm, index);
+
+	for (uint32_t v = 0; v < 256; v++) {
+		uint32_t at = HANDLERS + 32 * v, cell = API_COUNTS + 4 * v;
+		/* inc dword [cell]; iret, or mov dword [0xfee000b0], 0; iret */
+		uint8_t code[17] = {0xff, 0x05, 0, 0, 0, 0, 0xc7, 0x05, 0xb0, 0x00, 0xe0, 0xfe, 0, 0, 0, 0, 0xcf};
+		uint64_t gate = (at & 0xffff) | 0x08ull << 16 | 0x8eull << 40 | (uint64_t)(at >> 16) << 48;
+
+		memcpy(code + 2, &cell, 4);
+		if (!lapic || v == 2)
+			code[6] = 0xcf;
+		OK(vcore_memory_write(vm, at, code, sizeof code));
+		OK(vcore_memory_write(vm, IDT + 8 * v, &gate, sizeof gate));
+	}
+	OK(vcore_memory_write(vm, GDT, gdt, sizeof gdt));
+	OK(vcore_vcpu_get_sregs(vcpu, &s));
+	s.gdtr = (struct vcore_table){.base = GDT, .limit = sizeof gdt - 1};
+	s.idtr = (struct vcore_table){.base = IDT, .limit = 256 * 8 - 1};
+	s.cs.selector = 8;
+	s.ds.selector = s.es.selector = s.ss.selector = s.fs.selector = s.gs.selector = 16;
+	OK(vcore_vcpu_set_sregs(vcpu, &s));
+}
+
+uint32_t api_count(vcore_vm *vm, unsigned vector)
+{
+	uint32_t count = 0;
+
+	OK(vcore_memory_read(vm, API_COUNTS + 4 * vector, &count, sizeof count));
+	return count;
+}
+
+void api_until_count(vcore_vm *vm, unsigned vector, uint32_t count)
+{
+	for (int i = 0; i < 10000 && api_count(vm, vector) < count; i++)
+		api_pause_ms(1);
+	ck_assert_uint_ge(api_count(vm, vector), count);
 }
 
 struct vcore_exit api_run_vcpu(vcore_vcpu *vcpu, enum vcore_exit_reason expected)

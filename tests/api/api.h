@@ -23,6 +23,13 @@ int api_backend_count(void);
 uint32_t api_backend(int index);
 const char *api_backend_word(int index);
 
+/*
+ * Some hosts offer a KVM that emulates guest kernels in software, and not all of it: no 32-bit paging, no breakpoints,
+ * CPUID of its own. True, with a line that says so, when this is such a one; what a test checks of that is then left
+ * out.
+ */
+bool api_is_poor_kvm(int index, const char *what);
+
 /* The call succeeds. */
 #define OK(call)                                                                                             \
 	do {                                                                                                     \
@@ -48,6 +55,15 @@ vcore_vm *api_vm_with(int backend, const struct vcore_options *model);
 vcore_vm *api_microvm(int backend, uint32_t irqchip, uint32_t vcpus);
 /* Put code at an address and the vcpu there, in a flat mode with all other registers zero but RSP. */
 void api_load(vcore_vm *vm, uint32_t vcpu, enum vcore_mode mode, uint64_t at, const uint8_t *code, size_t length);
+/*
+ * Give a vcpu in PROTECTED32 a GDT (0x08 code, 0x10 data) and an IDT whose handlers count their vector at
+ * API_COUNTS + 4 * vector; with a local APIC they send it an EOI.
+ */
+#define API_COUNTS 0x5000u
+void api_tables(vcore_vm *vm, uint32_t vcpu, bool lapic);
+uint32_t api_count(vcore_vm *vm, unsigned vector);
+/* Wait until a vector was counted that often. */
+void api_until_count(vcore_vm *vm, unsigned vector, uint32_t count);
 /* Run vcpu 0, which must end in time and for that reason. Returns the exit. */
 struct vcore_exit api_run(vcore_vm *vm, enum vcore_exit_reason expected);
 struct vcore_exit api_run_vcpu(vcore_vcpu *vcpu, enum vcore_exit_reason expected);

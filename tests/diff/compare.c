@@ -88,6 +88,10 @@ static void fpu(struct comparison *x, const struct diff_record *want_record, con
 	 */
 	if (want_record->vector == 19 && ~get(want + XS_MXCSR, 4) & 0xc00)
 		mxcsr &= ~0x20ull;
+	/* nor does it know at which stage of DPPS and DPPD an unmasked exception ends the instruction */
+	for (unsigned n = 0; want_record->vector == 19 && n < x->c->insns; n++)
+		if (x->c->insn[n].op == EMU_VEC && x->c->insn[n].map == 3 && (x->c->insn[n].opcode & 0xfe) == 0x40)
+			mxcsr &= ~0x3full;
 
 	number(x, "FCW", get(want + XS_FCW, 2), get(got + XS_FCW, 2), 0xffff);
 	number(x, "FSW", get(want + XS_FSW, 2), get(got + XS_FSW, 2), 0xffff);

@@ -70,7 +70,8 @@ static void put_prefixes(struct encoder *c)
 	const struct diff_form *f = c->form;
 	bool memory = f->has_modrm && c->modrm < 0xc0;
 
-	if (diff_chance(c->rng, c->plain ? 0 : 10))
+	/* ARPL that changes nothing does not need a writable segment, on AMD's CPUs at least; the SDM leaves no room for that */
+	if (c->desc->op != EMU_ARPL && diff_chance(c->rng, c->plain ? 0 : 10))
 		put(c, segments[diff_below(c->rng, sizeof segments)]);
 	c->small = !c->plain && diff_chance(c->rng, 8);
 	if (c->small)

@@ -110,7 +110,7 @@ static int set_up_cpu(struct diff_guest *g)
 
 struct diff_guest *diff_guest_open(uint32_t backend)
 {
-	struct vcore_options options = {.size = sizeof options, .backend = backend, .cpu = backend == VCORE_BACKEND_EMU ? "max" : "host", .unhandled = VCORE_UNHANDLED_EXIT};
+	struct vcore_options options = {.size = sizeof options, .backend = backend, .cpu = backend == VCORE_BACKEND_EMU ? "max,-la57" : "host", .unhandled = VCORE_UNHANDLED_EXIT};
 	struct diff_guest *g = calloc(1, sizeof *g);
 	uint16_t no_io_map = 0xffff;
 

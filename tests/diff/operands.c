@@ -389,10 +389,15 @@ static bool place_register(struct placing *p)
 		return place_division(p);
 	case EMU_XLAT:
 		return pin(p->c, VC_RBX, choose_target(p, 1, 512) - segment_base(insn));
+	case EMU_FXSAVE:
+	case EMU_FXRSTOR: /* misaligned, #AC may come instead of #GP (SDM vol. 2, FXSAVE) */
+		p->c->in.rflags &= ~(uint64_t)VC_FLAG_AC;
+		return true;
 	case EMU_XSAVE:
 	case EMU_XSAVEOPT:
 	case EMU_XSAVEC:
 	case EMU_XRSTOR:
+		p->c->in.rflags &= ~(uint64_t)VC_FLAG_AC;
 		return pin(p->c, VC_RAX, diff_below(p->rng, 8) | (diff_chance(p->rng, 20) ? diff_random(p->rng) << 32 : 0)) && pin(p->c, VC_RDX, 0);
 	case EMU_CMPXCHG:
 		return !reg_form || !diff_chance(p->rng, 50) || pin(p->c, VC_RAX, p->c->in.gpr[insn->rm]);
@@ -405,7 +410,8 @@ static bool place_register(struct placing *p)
 		if (insn->map == 1 && insn->opcode == 0xf7 && insn->desc->vec.roles & EMU_V_SPECIAL) { /* MASKMOVQ, MASKMOVDQU */
 			/* bytes have no alignment; AMD has #AC for the whole operand */
 			p->c->in.rflags &= ~(uint64_t)VC_FLAG_AC;
-			return pin(p->c, VC_RDI, DIFF_WINDOW + 128 + diff_below(p->rng, 512) - segment_base(insn));
+			/* and it enters MMX state even when it faults */
+			return insn->addrsize > 2 && insn->seg != VC_CS && pin(p->c, VC_RDI, DIFF_WINDOW + 128 + diff_below(p->rng, 512) - segment_base(insn));
 		}
 		return true;
 	default:
@@ -482,8 +488,11 @@ bool diff_place(struct diff_rng *rng, struct diff_case *c, struct diff_encoding 
 		return true;
 	align = alignment_of(insn, &room);
 	target = choose_target(&p, align, room);
-	if (insn->desc->feature == VC_F_SHA) /* SDM: #GP unless aligned; Zen 5 does not mind */
+	if (insn->desc->feature == VC_F_SHA) { /* SDM: #GP unless aligned; Zen 5 does not mind */
+		if (insn->addrsize == 2)
+			return false;
 		target &= ~15ull;
+	}
 	if (is_gather(insn)) {
 		place_gather(&p);
 		target = DIFF_WINDOW + 256 + diff_below(rng, 256);

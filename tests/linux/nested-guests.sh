@@ -3,13 +3,14 @@
 # nested-guests.sh DIR RUN-GUEST LIST: every tiny guest of LIST on each kind of backend kvm, inside one boot of nested.sh. DIR as there.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
+run=$(realpath "$2")
 export SMP=2
 exec "$here/nested.sh" "$1" "
 failed=0
 while read -r image vcpus expected marks; do
 	for backend in kvm kvm-split kvm-user; do
 		name=\"\${image##*/} with \$vcpus vcpus on \$backend\"
-		timeout -s KILL 70 '$2' \$backend \$image \$vcpus \$expected \$marks </dev/null
+		timeout -s KILL 70 '$run' \$backend \$image \$vcpus \$expected \$marks </dev/null
 		status=\$?
 		case \$status in
 		0) echo \"ok    \$name\" ;;

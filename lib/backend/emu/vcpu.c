@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backend/emu/mmu/mmu.h"
@@ -12,6 +13,15 @@
 
 /* So many PAUSEs take some microseconds, about what giving way costs when nobody else wants the CPU. */
 #define PAUSES_TO_GIVE_WAY 512u
+/* No more instructions than these to so many PAUSEs: the guest does nothing but spin. */
+#define SPIN_INSTRUCTIONS (16 * PAUSES_TO_GIVE_WAY)
+/*
+ * A guest that still spins after so many times waits for a vcpu whose thread has no CPU. Yielding does not help that
+ * one: the host's scheduler takes the spinners first, who have used so little. They stay away for a while instead, as
+ * long as no request comes.
+ */
+#define YIELDS_TO_WAIT 4u
+#define SPIN_WAIT_NS   100000
 
 /* ---- breakpoints ---- */
 
@@ -319,17 +329,30 @@ void emu_backend_notify(struct vc_bvcpu *v)
 
 void emu_spinning(struct emu_vcpu *c)
 {
-	if (++c->sys->pauses < PAUSES_TO_GIVE_WAY || c->bvm->vcpus == 1)
+	struct emu_sys *sys = c->sys;
+
+	if (++sys->pauses < PAUSES_TO_GIVE_WAY || c->bvm->vcpus == 1)
 		return;
-	c->sys->pauses = 0;
-	c->sys->give_way = c->attention = true;
+	sys->pauses = 0;
+	sys->yields = c->icount - sys->spin_icount <= SPIN_INSTRUCTIONS ? sys->yields + 1 : 0;
+	sys->spin_icount = c->icount;
+	sys->give_way = c->attention = true;
 }
 
 static void give_way(struct emu_vcpu *c)
 {
-	c->sys->give_way = false;
+	static const struct timespec limit = {.tv_nsec = SPIN_WAIT_NS};
+	struct emu_sys *sys = c->sys;
+
+	sys->give_way = false;
 	vc_gate_leave(&c->bvcpu->pass);
-	sched_yield();
+	if (sys->yields < YIELDS_TO_WAIT) {
+		sched_yield();
+	} else {
+		atomic_store(&sys->waiting, 1);
+		syscall(SYS_futex, c->requests, FUTEX_WAIT_PRIVATE, 0, &limit, NULL, 0);
+		atomic_store(&sys->waiting, 0);
+	}
 	enter(c);
 }
 

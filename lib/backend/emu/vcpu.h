@@ -61,8 +61,10 @@ struct emu_sys {
 		uint64_t icount, rip, rcx;
 	} done_by;
 
-	unsigned pauses; /* PAUSE instructions since the thread last gave way */
-	bool give_way;   /* ... enough of them: let another thread run */
+	unsigned pauses;      /* PAUSE instructions since the thread last gave way */
+	bool give_way;        /* ... enough of them: let another thread run */
+	unsigned yields;      /* times in a row, with nothing but spinning in between */
+	uint64_t spin_icount; /* icount at the last of them */
 
 	/* steal time: host clocks when it was last looked at */
 	uint64_t steal_wall, steal_cpu;

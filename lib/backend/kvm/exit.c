@@ -199,13 +199,7 @@ static bool exit_debug(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
 	const struct kvm_debug_exit_arch *d = &kvm_of(v)->run->debug.arch;
 
-	struct kvm_regs regs;
-
-	exit->reason = VCORE_EXIT_DEBUG;
-	/* KVM's own is linear: with the base of CS */
-	exit->address = kvm_ioctl_p(kvm_of(v)->fd, KVM_GET_REGS, &regs) < 0 ? d->pc : regs.rip;
-	exit->exception = d->exception;
-	exit->dr6 = d->dr6;
+	kvm_debug_exit(v, d->exception, d->dr6, exit);
 	return false;
 }
 

@@ -123,6 +123,9 @@ void kvm_flush_coalesced(struct vc_bvm *vm);
 /* End the instruction that waits for the program's answer, without one: the program has other plans for the vcpu. */
 void kvm_abandon_access(struct vc_bvcpu *v);
 
+/* vcpu.c: an exit by the program's own debugging, as its exit reason says it. */
+void kvm_debug_exit(struct vc_bvcpu *v, uint32_t exception, uint64_t dr6, struct vcore_exit *exit);
+
 /* exit.c: false when the program must see *exit */
 bool kvm_handle_exit(struct vc_bvcpu *v, struct vcore_exit *exit);
 /* Take the program's answer of a PIO or MMIO exit and go on with the access. False: the program must see another part

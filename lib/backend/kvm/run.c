@@ -19,6 +19,7 @@
 
 #define KICK_SIGNAL         SIGURG
 #define KERNEL_SIGSET_BYTES 8
+#define DR6_BS              0x4000u /* single step */
 /* the header's KVM_COALESCED_MMIO_MAX counts in the kernel's PAGE_SIZE, which programs do not have */
 #define RING_ENTRIES ((VC_PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
@@ -308,7 +309,7 @@ static int enter_guest(struct vc_bvcpu *v)
 static int loop(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
 	struct kvm_vcpu *k = kvm_of(v);
-	bool library_irqs = v->vm->irqchip != VCORE_IRQCHIP_FULL;
+	bool step, library_irqs = v->vm->irqchip != VCORE_IRQCHIP_FULL;
 	int r;
 
 	for (;;) {
@@ -333,9 +334,17 @@ static int loop(struct vc_bvcpu *v, struct vcore_exit *exit)
 			if (r < 0)
 				return r;
 		}
+		/* KVM steps over a port access without telling: end it, and tell */
+		step = k->unfinished && (k->debug.flags & VCORE_DEBUG_SINGLE_STEP);
+		if (step)
+			__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		r = enter_guest(v);
 		if (r < 0)
 			return r;
+		if (!r && step) {
+			kvm_debug_exit(v, VC_DB, DR6_BS, exit);
+			return 0;
+		}
 		if (library_irqs)
 			sync_cr8_out(v);
 		drain_coalesced(v->vm, &v->pass);

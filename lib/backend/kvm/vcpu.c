@@ -137,3 +137,30 @@ int kvm_interrupt(struct vc_bvcpu *v, uint8_t vector)
 	vc_bvcpu_request(v, VC_REQ_IRQ);
 	return 0;
 }
+
+/* Whether an instruction breakpoint is among those that DR6 names. */
+static bool breaks_before(const struct vcore_debug *debug, uint64_t dr6)
+{
+	for (unsigned i = 0; i < 4; i++)
+		if ((dr6 >> i & 1) && !(debug->dr7 >> (16 + 4 * i) & 3))
+			return true;
+	return false;
+}
+
+void kvm_debug_exit(struct vc_bvcpu *v, uint32_t exception, uint64_t dr6, struct vcore_exit *exit)
+{
+	const struct vcore_debug *debug = &kvm_of(v)->debug;
+	struct kvm_regs regs = {0};
+
+	/* KVM's own address is linear: with the base of CS */
+	kvm_ioctl_p(kvm_of(v)->fd, KVM_GET_REGS, &regs);
+	exit->reason = VCORE_EXIT_DEBUG;
+	exit->address = regs.rip;
+	exit->exception = exception;
+	exit->dr6 = dr6;
+	if (exception != VC_DB || !(debug->flags & VCORE_DEBUG_HW_BREAK) || !breaks_before(debug, dr6))
+		return;
+	/* the next run gets past it (SDM vol. 3, 18.3.1.1) */
+	regs.rflags |= VC_FLAG_RF;
+	kvm_ioctl_p(kvm_of(v)->fd, KVM_SET_REGS, &regs);
+}

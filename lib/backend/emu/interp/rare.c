@@ -32,7 +32,9 @@ static enum emu_next enter(struct emu_vcpu *c, const struct emu_insn *i)
 	}
 	rsp -= i->imm;
 	/* the new top of the stack must be writable (SDM, ENTER) */
-	emu_probe(c, interp_stack_linear(c, rsp, size, VCORE_ACCESS_WRITE), size, true);
+	uint64_t top = interp_stack_linear(c, rsp, size, VCORE_ACCESS_WRITE);
+	emu_check_alignment(c, top, size);
+	emu_probe(c, top, size, true);
 	/* RBP becomes the frame pointer, as wide as the operand, of which only the stack pointer's width counts */
 	interp_set(c, INTERP_GPR(VC_RBP), size * 8, frame & interp_stack_mask(c));
 	interp_set_rsp(c, rsp);

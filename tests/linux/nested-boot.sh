@@ -1,0 +1,15 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# nested-boot.sh DIR MICROVM: boot.sh on backend kvm with 1 and 2 vcpus and each place of the interrupt controllers, inside one boot of nested.sh.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+"$here/boot.sh" "$1" "$2" 0 prepare || exit # kernel and initrd: the inside is read-only
+microvm=$(realpath "$2")
+export SMP=2 MEM=1536
+exec "$here/nested.sh" "$1" "
+failed=0
+for setup in '1 full' '1 split' '2 full' '2 split'; do
+	set -- \$setup
+	'$here/boot.sh' '$1' '$microvm' \$1 kvm-clock --backend kvm --irqchip \$2 || failed=1
+done
+exit \$failed"
