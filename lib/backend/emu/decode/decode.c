@@ -141,7 +141,8 @@ static int take_vex(struct decoder *d, const struct emu_slot **slot)
 	if (insn->prefixes & (EMU_P_66 | EMU_P_REP | EMU_P_REPNE | EMU_P_LOCK | EMU_P_REX))
 		return EMU_DECODE_UD;
 
-	take_byte(d, &first);
+	if (!take_byte(d, &first))
+		return EMU_DECODE_MORE;
 	last = first;
 	if (three && !take_byte(d, &last))
 		return EMU_DECODE_MORE;
