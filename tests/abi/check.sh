@@ -8,7 +8,7 @@ if ! command -v abidiff >/dev/null; then
 	exit 77
 fi
 if [ "$1" = --update ]; then
-	exec abidw --exported-interfaces-only --no-show-locs --no-comp-dir-path --no-corpus-path --suppressions "$here/suppressions" --out-file "$here/libvirtcore.abi" "$2"
+	exec abidw --exported-interfaces-only --no-show-locs --no-comp-dir-path --no-corpus-path --out-file "$here/libvirtcore.abi" "$2"
 fi
 abidiff --no-added-syms --exported-interfaces-only --suppressions "$here/suppressions" "$here/libvirtcore.abi" "$1"
 status=$?
