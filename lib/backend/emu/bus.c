@@ -6,6 +6,7 @@
  * instruction again from its start; the accesses it had completed, the answered one included, are then taken from a
  * record instead of being repeated.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "backend/emu/vcpu.h"
@@ -102,7 +103,7 @@ static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, con
 	} else {
 		exit->reason = VCORE_EXIT_CRASH;
 		exit->crash = VCORE_CRASH_INTERNAL;
-		strcpy(exit->message, "one instruction makes too many accesses that nobody answers");
+		snprintf(exit->message, sizeof exit->message, "one instruction makes too many accesses that nobody answers");
 	}
 	emu_leave(c);
 }

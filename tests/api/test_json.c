@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A vm from a JSON description. */
+#include "api.h"
+
+#include <unistd.h>
+
+static vcore_vm *from(const char *text)
+{
+	vcore_vm *vm = NULL;
+
+	OK(vcore_vm_new_from_json(text, &vm));
+	ck_assert_ptr_nonnull(vm);
+	return vm;
+}
+
+static struct vcore_vm_info info_of(vcore_vm *vm)
+{
+	struct vcore_vm_info info = {.size = sizeof info};
+
+	OK(vcore_vm_get_info(vm, &info));
+	return info;
+}
+
+static bool without_json(void)
+{
+	vcore_vm *vm = (vcore_vm *)&vm;
+	int r = vcore_vm_new_from_json("{}", &vm);
+
+	if (r == -ENOTSUP) {
+		ck_assert_ptr_nonnull(strstr(vcore_error_message(), "json-c"));
+		ck_assert_ptr_null(vm);
+		printf("SKIP: %s\n", vcore_error_message());
+		return true;
+	}
+	OK(r);
+	vcore_vm_unref(vm);
+	return false;
+}
+
+START_TEST(all_keys)
+{
+	struct vcore_vm_info info;
+	uint32_t out[4];
+	vcore_vm *vm;
+
+	if (without_json())
+		return;
+	vm = from(
+	    "{ \"machine\": \"microvm\", \"backend\": \"emu\", \"engine\": \"interp\", \"irqchip\": \"user\", \"cpus\": 3,"
+	    "  \"cpu\": \"x86-64-v2,-popcnt\", \"memory\": \"64M\", \"memory_kind\": \"memfd\","
+	    "  \"memory_flags\": [\"thp\", \"mergeable\", \"prealloc\", \"log-dirty\"], \"unhandled\": \"ignore\","
+	    "  \"tsc_khz\": 2000000, \"legacy\": false,"
+	    "  \"devices\": [{\"type\": \"uart\", \"output\": \"null\"}, {\"type\": \"debug-exit\", \"addr\": \"0x501\"}] "
+	    "}");
+	info = info_of(vm);
+	ck_assert_uint_eq(info.machine, VCORE_MACHINE_MICROVM);
+	ck_assert_uint_eq(info.backend, VCORE_BACKEND_EMU);
+	ck_assert_uint_eq(info.irqchip, VCORE_IRQCHIP_USER);
+	ck_assert_uint_eq(info.vcpus, 3);
+	ck_assert_uint_eq(info.memory, 64u << 20);
+	ck_assert_uint_eq(info.tsc_khz, 2000000);
+	OK(vcore_vcpu_cpuid(vcore_vm_vcpu(vm, 0), 1, 0, out));
+	ck_assert_uint_eq(out[2] >> 23 & 1, 0);
+	REFUSED(vcore_device_add(vm, "debug-exit", "addr=0x501", NULL), EEXIST, "overlaps");
+	vcore_vm_unref(vm);
+}
+END_TEST
+
+START_TEST(defaults_and_numbers)
+{
+	vcore_vm *vm;
+
+	if (without_json())
+		return;
+	vm = from("{\"backend\":\"emu\"}");
+	ck_assert_uint_eq(info_of(vm).machine, VCORE_MACHINE_MICROVM);
+	ck_assert_uint_eq(info_of(vm).memory, 128u << 20);
+	vcore_vm_unref(vm);
+	vm = from("{\"backend\":\"emu\",\"machine\":\"none\",\"memory\":8192,\"unhandled\":\"exit\"}");
+	ck_assert_uint_eq(info_of(vm).memory, 8192);
+	ck_assert_uint_eq(info_of(vm).machine, VCORE_MACHINE_NONE);
+	vcore_vm_unref(vm);
+	vm = from("{\"backend\":\"emu\",\"machine\":\"none\",\"memory\":\"0x2000\"}");
+	ck_assert_uint_eq(info_of(vm).memory, 8192);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
+START_TEST(boots)
+{
+	char path[] = "/tmp/virtcore-json-XXXXXX", text[400];
+	struct vcore_exit exit = {.size = sizeof exit};
+	vcore_vm *vm;
+	int fd;
+
+	if (without_json())
+		return;
+	fd = mkstemp(path);
+	ck_assert_int_eq(write(fd, "\xb0\x2a\xe6\xf4\xf4", 5), 5);
+	close(fd);
+	snprintf(text, sizeof text,
+	         "{\"backend\":\"%s\",\"memory\":\"4M\",\"devices\":[{\"type\":\"debug-exit\"}],"
+	         "\"boot\":{\"kernel\":\"%s\",\"image\":\"flat\",\"address\":\"31K\"}}",
+	         api_backend_word(_i), path);
+	vm = from(text);
+	OK(vcore_vm_start(vm));
+	OK(vcore_vm_wait(vm, LONG, &exit));
+	ck_assert_uint_eq(exit.code, 42);
+	unlink(path);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
+/* The description; what the sentence must name. */
+static const struct {
+	const char *text, *names;
+	int error;
+} wrong[] = {
+    {"", "description", EINVAL},
+    {"{", "byte", EINVAL},
+    {"{} x", "byte", EINVAL},
+    {"[]", "object", EINVAL},
+    {"{\"memori\": 1}", "memori", EINVAL},
+    {"{\"memory\": \"lots\"}", "\"memory\" is \"lots\"", EINVAL},
+    {"{\"memory\": \"512MB\"}", "512MB", EINVAL},
+    {"{\"memory\": \" -4096\"}", "memory", EINVAL},
+    {"{\"memory\": -4096}", "-4096", EINVAL},
+    {"{\"memory\": 5}", "memory is 0x5", EINVAL},
+    {"{\"memory\": null}", "memory", EINVAL},
+    {"{\"memory\": \"99999999999T\"}", "99999999999T", EINVAL},
+    {"{\"cpus\": 256}", "\"cpus\" is 256", EINVAL},
+    {"{\"cpus\": \"two\"}", "two", EINVAL},
+    {"{\"cpus\": 1.5}", "1.5", EINVAL},
+    {"{\"cpus\": 18446744073709551617}", "cpus", EINVAL},
+    {"{\"cpu\": 5}", "\"cpu\" is 5", EINVAL},
+    {"{\"backend\":\"emu\",\"cpu\": \"z80\"}", "z80", EINVAL},
+    {"{\"machine\": \"toaster\"}", "toaster", EINVAL},
+    {"{\"machine\": \"pc\"}", "pc", ENOTSUP},
+    {"{\"backend\": \"xen\"}", "\"auto\", \"kvm\", \"emu\"", EINVAL},
+    {"{\"engine\": 1}", "engine", EINVAL},
+    {"{\"engine\": \"jit\"}", "jit", ENOTSUP},
+    {"{\"irqchip\": true}", "irqchip", EINVAL},
+    {"{\"memory_kind\": \"file\"}", "memory_kind", EINVAL},
+    {"{\"memory_flags\": \"thp\"}", "memory_flags", EINVAL},
+    {"{\"memory_flags\": [\"huge\"]}", "huge-2m", EINVAL},
+    {"{\"unhandled\": \"panic\"}", "unhandled", EINVAL},
+    {"{\"tsc_khz\": 100000001}", "tsc_khz", EINVAL},
+    {"{\"legacy\": 1}", "\"legacy\" is 1", EINVAL},
+    {"{\"backend\":\"emu\",\"devices\": {}}", "devices", EINVAL},
+    {"{\"backend\":\"emu\",\"devices\": [5]}", "devices", EINVAL},
+    {"{\"backend\":\"emu\",\"devices\": [{}]}", "type", EINVAL},
+    {"{\"backend\":\"emu\",\"devices\": [{\"type\": 5}]}", "type", EINVAL},
+    {"{\"backend\":\"emu\",\"devices\": [{\"type\": \"warp\"}]}", "warp", ENOENT},
+    {"{\"backend\":\"emu\",\"devices\": [{\"type\": \"debug-exit\", \"port\": 1}]}", "port", EINVAL},
+    {"{\"backend\":\"emu\",\"devices\": [{\"type\": \"debug-exit\", \"addr\": []}]}", "addr", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": 5}", "boot", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {\"kernal\": \"x\"}}", "kernal", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {\"kernel\": 5}}", "kernel", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {\"image\": \"zip\"}}", "zip", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {\"modules\": \"a\"}}", "modules", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {\"modules\": [1]}}", "modules", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {\"modules\": [\"a\"], \"address\": false}}", "address", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {}}", "no kernel", EINVAL},
+    {"{\"backend\":\"emu\",\"boot\": {\"kernel\": \"/no/such\"}}", "/no/such", ENOENT},
+    {"{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{"
+     "\"a\":1}}}}}}}}}}}}}}}}}",
+     "description", EINVAL},
+};
+
+START_TEST(refusals)
+{
+	vcore_vm *vm = NULL;
+
+	if (without_json())
+		return;
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		vm = (vcore_vm *)&vm;
+		REFUSED(vcore_vm_new_from_json(wrong[i].text, &vm), wrong[i].error, wrong[i].names);
+		ck_assert_ptr_null(vm);
+	}
+	REFUSED(vcore_vm_new_from_json(NULL, &vm), EINVAL, "text");
+	REFUSED(vcore_vm_new_from_json("{}", NULL), EINVAL, "place");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("json");
+	TCase *tcase = tcase_create("json");
+
+	tcase_set_timeout(tcase, 60);
+	tcase_add_test(tcase, all_keys);
+	tcase_add_test(tcase, defaults_and_numbers);
+	EACH(tcase, boots);
+	tcase_add_test(tcase, refusals);
+	suite_add_tcase(suite, tcase);
+	return api_main(suite);
+}
