@@ -41,10 +41,12 @@ static void clock_changed(struct vcore_vm *vm)
 		vm->bvm.ops->clock_changed(&vm->bvm);
 }
 
-/* Out of PAUSED. Caller holds the lock; the vcpu threads are still parked. */
-static void unpause(struct vcore_vm *vm)
+/* The guest's time goes on. Caller holds the lock; nobody runs or changes a vcpu. */
+static void start_time(struct vcore_vm *vm)
 {
-	vm->state = VCORE_VM_RUNNING;
+	if (!vm->time_stands)
+		return;
+	vm->time_stands = false;
 	vc_clock_start(&vm->clock);
 	clock_changed(vm);
 }
@@ -58,7 +60,9 @@ void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
 		vm->ending = true;
 		vm->final = *exit;
 		if (vm->state == VCORE_VM_PAUSED)
-			unpause(vm);
+			vm->state = VCORE_VM_RUNNING;
+		if (!vm->claimed)
+			start_time(vm);
 		pthread_cond_broadcast(&vm->changed);
 	}
 	pthread_mutex_unlock(&vm->lock);
@@ -257,6 +261,8 @@ void vc_vm_release(struct vcore_vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
 	vm->claimed = false;
+	if (vm->state != VCORE_VM_PAUSED)
+		start_time(vm);
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
 		if (atomic_load(&vm->vcpus[i].owner) == VC_OWNER_CLAIM)
 			atomic_store(&vm->vcpus[i].owner, VC_OWNER_NONE);
@@ -411,6 +417,7 @@ int vcore_vm_pause(vcore_vm *vm)
 		pthread_cond_wait(&vm->changed, &vm->lock);
 	if (vm->hold && vm->state == VCORE_VM_RUNNING && !vm->ending) {
 		vm->state = VCORE_VM_PAUSED;
+		vm->time_stands = true;
 		vc_clock_stop(&vm->clock);
 		clock_changed(vm);
 	}
@@ -431,7 +438,8 @@ int vcore_vm_resume(vcore_vm *vm)
 		r = vc_fail(EBUSY, "vcore_vm_resume: the vm is being booted or reset");
 	} else {
 		vm->hold = false;
-		unpause(vm);
+		vm->state = VCORE_VM_RUNNING;
+		start_time(vm);
 		pthread_cond_broadcast(&vm->changed);
 	}
 	pthread_mutex_unlock(&vm->lock);

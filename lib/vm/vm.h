@@ -98,6 +98,7 @@ struct vcore_vm {
 	enum vcore_vm_state state;
 	bool claimed;        /* vc_vm_claim(): nothing may start or change its vcpus */
 	bool hold;           /* vcpu threads must park */
+	bool time_stands;    /* vcore_vm_pause() stopped the guest's clock */
 	bool ending;         /* a final exit is recorded in `final` */
 	uint32_t threads_in; /* vcpu threads not parked and not ended */
 	struct vcore_exit final;

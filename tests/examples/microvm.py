@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""microvm.py MICROVM BACKEND: the command as a user meets it: help, exit statuses, --config, --serial, and a terminal that is
+always given back as it was."""
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+MICROVM, BACKEND = os.path.abspath(sys.argv[1]), sys.argv[2]
+POWEROFF, USAGE, ERROR, CRASH, RESET, STOPPED, TIMEOUT = 0, 64, 70, 100, 102, 104, 124
+failures = []
+
+
+def check(name, good, detail=""):
+    print(("ok    " if good else "FAIL  ") + name + ("" if good else f": {str(detail)[:600]}"), flush=True)
+    if not good:
+        failures.append(name)
+
+
+def run(*arguments, **options):
+    try:
+        return subprocess.run([MICROVM, *arguments], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, **options)
+    except subprocess.TimeoutExpired as e:
+        return subprocess.CompletedProcess(arguments, -1, str(e.stdout), str(e.stderr) + " (does not end)")
+
+
+def expect(name, status, *arguments, out="", err=""):
+    r = run(*arguments)
+    check(name, r.returncode == status and out in r.stdout and err in r.stderr,
+          f"status {r.returncode}, expected {status}; out {r.stdout[-300:]!r}; err {r.stderr[-300:]!r}")
+    return r
+
+
+# Tiny guests for real mode at 0x7c00.
+def out8(port, value):
+    return b"\xb0" + bytes([value]) + b"\xba" + port.to_bytes(2, "little") + b"\xee"
+
+
+def text(message):
+    return b"".join(out8(0x3f8, c) for c in message.encode())
+
+
+HANG = b"\xfa\xf4\xeb\xfd"  # cli; hlt; jmp
+SPIN = b"\xeb\xfe"
+GUESTS = {
+    # SLP_EN with SLP_TYP 5 of \\_S5 to PM1a_CNT, which the FADT has at port 0x604
+    "poweroff": text("bye\r\n") + b"\xb8\x00\x34\xba\x04\x06\xef" + HANG,
+    "reset": out8(0x64, 0xfe) + HANG,
+    # lidt of nothing; protected mode; ud2
+    "crash": b"\x0f\x01\x1e\x00\x7d\x0f\x20\xc0\x0c\x01\x0f\x22\xc0\x0f\x0b" + HANG,
+    "debug-exit": out8(0xf4, 5) + HANG,
+    "spin": text("spinning\r\n") + SPIN,
+    "halt": HANG,
+    # sends back what comes in, plus one: in al, (lsr); test 1; jz; in al, rbr; inc; out
+    "echo": text("ready\r\n") + b"\xba\xfd\x03\xec\xa8\x01\x74\xf8\xba\xf8\x03\xec\xfe\xc0\xee\xeb\xef",
+}
+work = tempfile.TemporaryDirectory()
+
+
+def guest(name):
+    path = os.path.join(work.name, name)
+    with open(path, "wb") as f:
+        f.write(GUESTS[name].ljust(1024, b"\0"))
+    return ["--kernel", path, "--image", "flat", "--address", "0x7c00"]
+
+
+def machine(name, *more):
+    return [*guest(name), "--backend", BACKEND, "--memory", "16M", *more]
+
+
+def without_a_guest():
+    r = expect("--help", 0, "--help", out="usage: microvm")
+    for word in ("--kernel", "--initrd", "--cmdline", "--memory", "--cpus", "--cpu ", "--backend", "--engine", "--machine", "--config",
+                 "--device", "--serial", "--debug-exit", "--timeout", "--stats", "--trace", "Exit status", "Ctrl-A x"):
+        check(f"--help tells of {word}", word in r.stdout)
+    expect("--version", 0, "--version", out="libvirtcore")
+    expect("--cpu help", 0, "--cpu", "help", "--backend", BACKEND, out="x86-64-v3")
+    expect("--device help", 0, "--device", "help", out="debug-exit")
+    expect("no kernel", USAGE, err="--kernel")
+    expect("unknown option", USAGE, "--kernle", "x", err="kernle")
+    expect("a word too many", USAGE, "--kernel", "x", "y", err="\"y\"")
+    expect("bad memory", USAGE, "--kernel", "x", "--memory", "much", err="much")
+    expect("bad cpus", USAGE, "--kernel", "x", "--cpus", "0", err="--cpus 0")
+    expect("bad backend", USAGE, "--kernel", "x", "--backend", "xen", err="auto, kvm, emu")
+    expect("bad timeout", USAGE, "--kernel", "x", "--timeout", "-1", err="--timeout")
+    expect("bad serial", USAGE, *machine("halt"), "--serial", "modem", err="modem")
+    expect("a kernel that is not there", ERROR, "--kernel", "/no/such/kernel", "--backend", BACKEND, err="/no/such/kernel")
+    expect("a kernel that is none", ERROR, "--kernel", "/etc/passwd", "--backend", BACKEND, err="/etc/passwd")
+    expect("an unknown CPU model", ERROR, *machine("halt"), "--cpu", "x86-64-v9", err="x86-64-v9")
+    expect("an unknown device", ERROR, *machine("halt"), "--device", "warp,speed=9", err="warp")
+    expect("a wrong property", ERROR, *machine("halt"), "--device", "debug-exit,prot=9", err="prot")
+    expect("machine pc is not built", ERROR, *machine("halt"), "--machine", "pc", err="pc")
+
+
+def statuses():
+    expect("poweroff", POWEROFF, *machine("poweroff"), out="bye")
+    expect("reset", RESET, *machine("reset"))
+    expect("crash", CRASH, *machine("crash"), err="triple fault")
+    expect("debug-exit", 5 << 1 | 1, *machine("debug-exit"), "--debug-exit")
+    expect("debug-exit on another port", TIMEOUT, *machine("debug-exit"), "--debug-exit=0x501", "--timeout", "0.2")
+    expect("timeout", TIMEOUT, *machine("spin"), "--timeout", "0.3", out="spinning", err="time-out")
+    expect("timeout of a halted guest", TIMEOUT, *machine("halt"), "--timeout", "0.2")
+    expect("--stats", POWEROFF, *machine("poweroff"), "--stats", err="exits")
+    expect("--verbose says which backend", POWEROFF, *guest("poweroff"), "--verbose", "--memory", "16M", err="backend")
+    expect("four cpus", 11, *machine("debug-exit"), "--debug-exit", "--cpus", "4")
+    expect("no legacy parts", 11, *machine("debug-exit"), "--debug-exit", "--no-legacy")
+
+
+def config():
+    kernel = guest("debug-exit")[1]
+    description = {"backend": BACKEND, "memory": "16M", "devices": [{"type": "debug-exit"}],
+                   "boot": {"kernel": kernel, "image": "flat", "address": 0x7c00}}
+    path = os.path.join(work.name, "vm.json")
+    with open(path, "w") as f:
+        json.dump(description, f)
+    r = run("--config", path)
+    if "json-c" in r.stderr:
+        print("SKIP: " + r.stderr.strip())
+        return
+    check("--config", r.returncode == 11, f"{r.returncode} {r.stderr}")
+    r = subprocess.run([MICROVM, "--config", "-"], input=json.dumps(description), capture_output=True, text=True, timeout=60)
+    check("--config -", r.returncode == 11, f"{r.returncode} {r.stderr}")
+    expect("--config with a shape of one's own", USAGE, "--config", path, "--memory", "5M", err="--config")
+    expect("--config that is not there", ERROR, "--config", "/no/such.json", err="/no/such.json")
+    description["cqus"] = 3
+    with open(path, "w") as f:
+        json.dump(description, f)
+    expect("--config with an unknown key", ERROR, "--config", path, err="cqus")
+
+
+def serial():
+    path = os.path.join(work.name, "console")
+    expect("--serial file:", POWEROFF, *machine("poweroff"), "--serial", "file:" + path)
+    with open(path) as f:
+        check("--serial file: has it", f.read() == "bye\n" or open(path, "rb").read() == b"bye\r\n")
+    r = expect("--serial none", POWEROFF, *machine("poweroff"), "--serial", "none")
+    check("--serial none says nothing", r.stdout == "", r.stdout)
+    r = subprocess.run([MICROVM, *machine("echo"), "--timeout", "2"], input="HAL", capture_output=True, text=True, timeout=60)
+    check("standard input reaches the guest", "IBM" in r.stdout and r.returncode == TIMEOUT, f"{r.returncode} {r.stdout[:200]!r} {r.stderr[:200]}")
+    p = subprocess.Popen([MICROVM, *machine("echo"), "--serial", "pty"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    line = p.stderr.readline()
+    check("--serial pty tells its name", "/dev/pts/" in line, line)
+    fd = os.open(line.split()[-1], os.O_RDWR | os.O_NOCTTY)
+    os.write(fd, b"HAL")
+    check("--serial pty carries both ways", b"IBM" in read_until(fd, b"IBM"))
+    os.close(fd)
+    p.send_signal(signal.SIGTERM)
+    check("SIGTERM", p.wait(20) == STOPPED, p.returncode)
+    p.stderr.close()
+
+
+def read_until(fd, wanted, seconds=20):
+    import select
+    got, end = b"", time.monotonic() + seconds
+    while wanted not in got and time.monotonic() < end:
+        if select.select([fd], [], [], 0.1)[0]:
+            try:
+                got += os.read(fd, 4096)
+            except OSError:
+                break
+    return got
+
+
+def on_terminal(name, arguments, act, status):
+    """Runs it on a terminal of its own, whose settings must be the same afterwards."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    p = subprocess.Popen([MICROVM, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    during = act(p, master, slave)
+    try:
+        p.wait(30)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+    check(name, p.returncode == status, f"status {p.returncode}, expected {status}")
+    check(name + ": terminal restored", termios.tcgetattr(slave) == before)
+    if during is not None:
+        check(name + ": terminal was raw", not during[3] & (termios.ICANON | termios.ECHO | termios.ISIG), during)
+    os.close(master)
+    os.close(slave)
+
+
+def terminal():
+    def until_ready(p, master, slave):
+        read_until(master, b"ready")
+        return termios.tcgetattr(slave)
+
+    def quit_by_key(p, master, slave):
+        during = until_ready(p, master, slave)
+        os.write(master, b"H\x01\x01A")
+        check("Ctrl-A Ctrl-A sends Ctrl-A", b"I\x02B" in read_until(master, b"I\x02B"))
+        os.write(master, b"\x03")
+        check("Ctrl-C goes to the guest", b"\x04" in read_until(master, b"\x04"))
+        os.write(master, b"\x01x")
+        return during
+
+    def terminate(number):
+        def act(p, master, slave):
+            during = until_ready(p, master, slave)
+            p.send_signal(number)
+            return during
+        return act
+
+    on_terminal("normal end", machine("poweroff"), lambda p, master, slave: None, POWEROFF)
+    on_terminal("Ctrl-A x", machine("echo"), quit_by_key, STOPPED)
+    on_terminal("SIGTERM on a terminal", machine("echo"), terminate(signal.SIGTERM), STOPPED)
+    on_terminal("SIGINT on a terminal", machine("echo"), terminate(signal.SIGINT), STOPPED)
+    on_terminal("SIGHUP on a terminal", machine("echo"), terminate(signal.SIGHUP), STOPPED)
+    on_terminal("an error on a terminal", machine("echo", "--device", "warp"), lambda p, master, slave: None, ERROR)
+    on_terminal("time-out on a terminal", machine("spin", "--timeout", "0.3"), lambda p, master, slave: None, TIMEOUT)
+
+
+if BACKEND == "kvm":
+    probe = run(*machine("debug-exit"), "--debug-exit")
+    if probe.returncode == ERROR and "/dev/kvm" in probe.stderr:
+        print("SKIP: " + probe.stderr.strip())
+        sys.exit(77)
+without_a_guest()
+statuses()
+config()
+serial()
+terminal()
+print(f"{len(failures)} failed: {failures}" if failures else "all is well")
+sys.exit(bool(failures))
