@@ -88,6 +88,7 @@ struct diff_case {
 	uint64_t index;
 	uint64_t address; /* of the first instruction */
 	bool mode32;
+	bool no32; /* there is no 32-bit code segment */
 	uint8_t bytes[DIFF_MAX_BYTES];
 	unsigned length, insns;
 	struct diff_row *row[DIFF_MAX_INSNS];

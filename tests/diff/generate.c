@@ -226,6 +226,7 @@ void diff_generate(struct diff_generator *g, uint64_t index, struct diff_case *c
 	diff_random(&rng);
 	*c = (struct diff_case){.index = index, .address = DIFF_SLOTS + index % DIFF_CASES * DIFF_SLOT + SLOT_CODE};
 	c->mode32 = g->with32 && diff_chance(&rng, 15);
+	c->no32 = !g->with32;
 	rows = c->mode32 ? &g->rows32 : &g->rows64;
 	diff_random_state(&rng, &c->in);
 	if (c->mode32)

@@ -37,7 +37,7 @@ static int restrict_tables(struct diff_guest *g)
 	} regions[] = {
 		{DIFF_READONLY, PTE_P | PTE_U | PTE_LARGE | PTE_NX}, {DIFF_DATA, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
 		{DIFF_CODE, PTE_P | PTE_W | PTE_U | PTE_LARGE},      {DIFF_OUT, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
-		{DIFF_SYSTEM, PTE_P | PTE_W | PTE_LARGE},
+		{DIFF_SYSTEM, PTE_P | PTE_W | PTE_LARGE},            {DIFF_FINISH, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
 	};
 	uint64_t pdpt, directory;
 
@@ -76,7 +76,7 @@ static int write_descriptors(struct diff_guest *g)
 	if (vcore_memory_write(g->vm, SYS_GDT, gdt, sizeof gdt) < 0 || write64(g, SYS_GDT + SEL_TSS, tss) < 0)
 		return -1;
 	for (unsigned vector = 0; vector < IDT_GATES; vector++)
-		if (write_gate(g, vector, vector == 3 || vector == 4 || vector == VECTOR_FINISH ? 3 : 0) < 0)
+		if (write_gate(g, vector, vector == 3 || vector == 4 ? 3 : 0) < 0)
 			return -1;
 	return write64(g, SYS_TSS + 4, SYS_STACK); /* RSP0; the I/O map's base, 0, lies inside the limit, so fill it */
 }
@@ -167,7 +167,7 @@ int diff_guest_run(struct diff_guest *g, const struct diff_batch *batch, struct 
 		    vcore_memory_read(g->vm, DIFF_VARS, vars, sizeof vars) < 0 || vcore_vcpu_get_regs(g->vcpu, &regs) < 0)
 			return failed("running a batch");
 		at = (vars[0] - DIFF_IN) / DIFF_RECORD;
-		if (exit.reason == VCORE_EXIT_HALT && at == batch->count)
+		if (exit.reason == VCORE_EXIT_MMIO && exit.address == DIFF_FINISH && at == batch->count)
 			break;
 		fprintf(stderr, "derailed: exit %s at RIP %#llx: %s\n", vcore_exit_name(exit.reason), (unsigned long long)regs.rip, exit.message);
 		if (at >= batch->count)

@@ -14,7 +14,8 @@
 #define DIFF_CODE     0x20600000 /* runner, variables, cases and their code */
 #define DIFF_OUT      0x20800000 /* results */
 #define DIFF_SYSTEM   0x20a00000 /* guest only, supervisor only: page tables, descriptor tables, ring-0 stack */
-#define DIFF_END      0x20c00000
+#define DIFF_END      0x20c00000 /* of the guest's memory */
+#define DIFF_FINISH   0x20c00000 /* guest only: no memory, a write there ends the batch */
 
 #define DIFF_WINDOW_SIZE 0x400
 #define DIFF_WINDOW      0x203ffc00
@@ -82,8 +83,7 @@
 #define SYS_IDT    0x20a11000
 #define SYS_TSS    0x20a12000
 #define SYS_STACK  0x20a20000 /* top */
-#define VECTOR_FINISH 32
-#define IDT_GATES     33
+#define IDT_GATES     32
 #define HANDLER_SIZE  16
 
 #define CASE_RFLAGS_DEFAULT 0x202

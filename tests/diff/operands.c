@@ -144,7 +144,9 @@ static uint16_t choose_selector(struct placing *p, uint16_t usual)
 {
 	static const uint16_t others[] = {0, 1, 3, 4, 7, 0x10, 0x13, 0x18, 0x20, SEL_USER32, SEL_DATA, 0x28, 0x30, SEL_USER64, 0xfff8, 0xffff};
 
-	return diff_chance(p->rng, 60) ? usual : others[diff_below(p->rng, VC_ARRAY_SIZE(others))];
+	uint16_t selector = diff_chance(p->rng, 60) ? usual : others[diff_below(p->rng, VC_ARRAY_SIZE(others))];
+
+	return p->c->no32 && (selector & ~3) == (SEL_USER32 & ~3) ? SEL_DATA : selector;
 }
 
 static uint64_t slot_place(const struct placing *p, unsigned place)
@@ -166,7 +168,7 @@ struct far_target {
 /* A code segment, and a place where code of its kind lies. */
 static struct far_target choose_far(struct placing *p)
 {
-	bool other = diff_chance(p->rng, 30);
+	bool other = !p->c->no32 && diff_chance(p->rng, 30);
 	uint16_t usual = p->c->mode32 != other ? SEL_USER32 : SEL_USER64;
 	struct far_target t = {choose_selector(p, usual), 0};
 
@@ -442,10 +444,10 @@ static void place_immediate(struct placing *p)
 	default:
 		if (insn->op != EMU_INT)
 			break;
-		/* not those that mean something to the host's kernel, nor the guest's own */
+		/* not the one that means something to the host's kernel */
 		do
 			vector = diff_chance(p->rng, 30) ? 3 + diff_below(p->rng, 2) : diff_below(p->rng, 256);
-		while (vector == 0x80 || vector == VECTOR_FINISH);
+		while (vector == 0x80);
 		patch(p, p->e->imm_at, 1, vector);
 		break;
 	}
