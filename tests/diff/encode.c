@@ -84,7 +84,7 @@ static void put_prefixes(struct encoder *c)
 	}
 	if (f->vex)
 		return;
-	if (f->pp >= 2 && c->desc->op != EMU_X87 && !(c->desc->attr & EMU_A_F64) && diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
+	if (f->pp >= 2 && c->desc->op != EMU_X87 && c->desc->op != EMU_MOVSX && !(c->desc->attr & EMU_A_F64) && diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
 		put(c, 0x66);
 	if (f->pp)
 		put(c, pp_bytes[f->pp]);

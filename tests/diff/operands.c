@@ -309,9 +309,9 @@ static bool place_stack(struct placing *p)
 		t = choose_far(p);
 		poke_far(p, stack, size, t);
 		if (insn->op == EMU_RETF) {
-			/* AMD reads the outer stack before it looks at the selector: no far away one */
+			/* AMD reads the outer stack before it looks at the selector: let that not fault */
 			if (insn->desc->imm == EMU_IMM_16)
-				patch(p, p->e->imm_at, 2, diff_below(p->rng, 64));
+				patch(p, p->e->imm_at, 2, diff_below(p->rng, 8) * 8);
 			break;
 		}
 		value = choose_flags(p);
