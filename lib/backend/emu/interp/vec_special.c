@@ -90,7 +90,8 @@ static enum emu_next masked_store(struct emu_vcpu *c, const struct emu_insn *i)
 			emu_probe(c, emu_vec_segment_linear(c, i, offset + n * size, size, VCORE_ACCESS_WRITE), size, true);
 	for (unsigned n = 0; n < count; n++)
 		if (masked_in(&mask, n, size))
-			emu_st_bytes(c, emu_vec_segment_linear(c, i, offset + n * size, size, VCORE_ACCESS_WRITE), value.bytes + n * size, size);
+			emu_st_bytes(c, emu_vec_segment_linear(c, i, offset + n * size, size, VCORE_ACCESS_WRITE),
+			             value.bytes + n * size, size);
 	return EMU_NEXT;
 }
 
@@ -112,7 +113,8 @@ static enum emu_next gather(struct emu_vcpu *c, const struct emu_insn *i)
 		if (!masked_in(&mask, n, size))
 			continue;
 		int64_t at = index_size == 8 ? (int64_t)vc_ld64(index.bytes + n * 8) : (int32_t)vc_ld32(index.bytes + n * 4);
-		uint64_t v = load_element(c, emu_vec_segment_linear(c, i, cut(i, base + ((uint64_t)at << i->scale)), size, VCORE_ACCESS_READ), size);
+		uint64_t v = load_element(
+		    c, emu_vec_segment_linear(c, i, cut(i, base + ((uint64_t)at << i->scale)), size, VCORE_ACCESS_READ), size);
 		memcpy(result.bytes + n * size, &v, size);
 		memset(mask.bytes + n * size, 0, size);
 		write_ymm(c, i->reg, &result);
