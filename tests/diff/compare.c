@@ -7,7 +7,8 @@
 #include "core/util.h"
 #include "diff.h"
 
-static const char *const gpr_names[16] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"};
+static const char *const gpr_names[16] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
+                                          "R8",  "R9",  "R10", "R11", "R12", "R13", "R14", "R15"};
 
 struct comparison {
 	const struct diff_case *c;
@@ -124,8 +125,8 @@ bool diff_compare(const struct diff_case *c, const struct diff_record *want, con
 	number(&x, "vector", want->vector, got->vector, 0xffff);
 	number(&x, "landing", want->landing, got->landing, 0xffff);
 	if (want->vector != got->vector && print)
-		printf("    expected: vector %u error %#x CR2 %#" PRIx64 "; got: vector %u error %#x CR2 %#" PRIx64 "\n", want->vector,
-		       want->error, want->cr2, got->vector, got->error, got->cr2);
+		printf("    expected: vector %u error %#x CR2 %#" PRIx64 "; got: vector %u error %#x CR2 %#" PRIx64 "\n",
+		       want->vector, want->error, want->cr2, got->vector, got->error, got->cr2);
 	if (want->vector != NO_VECTOR && got->vector == want->vector) {
 		if (!c->rip_ignored)
 			number(&x, "fault RIP", want->rip, got->rip, ~0ull);
@@ -167,21 +168,24 @@ void diff_print_case(const struct diff_case *c)
 	printf("  before: RFLAGS %#" PRIx64, c->in.rflags);
 	for (unsigned n = 0; n < 16; n++)
 		printf("%s%s %#" PRIx64, n % 4 ? "  " : "\n    ", gpr_names[n], c->in.gpr[n]);
-	printf("\n    FCW %#x FSW %#x FTW %#x MXCSR %#x", (unsigned)get(c->in.xsave + XS_FCW, 2), (unsigned)get(c->in.xsave + XS_FSW, 2), c->in.xsave[XS_FTW],
-	       (unsigned)get(c->in.xsave + XS_MXCSR, 4));
+	printf("\n    FCW %#x FSW %#x FTW %#x MXCSR %#x", (unsigned)get(c->in.xsave + XS_FCW, 2),
+	       (unsigned)get(c->in.xsave + XS_FSW, 2), c->in.xsave[XS_FTW], (unsigned)get(c->in.xsave + XS_MXCSR, 4));
 	for (unsigned n = 0; n < c->insns; n++) {
 		const struct emu_insn *insn = &c->insn[n];
 		const uint8_t regs[3] = {insn->reg, insn->rm, insn->reg2};
 
 		if (insn->op == EMU_X87) {
 			for (unsigned i = 0; i < 8; i++)
-				printf("%sST%u %04" PRIx64 " %016" PRIx64, i % 4 ? "  " : "\n    ", i, get(c->in.xsave + XS_ST + i * 16 + 8, 2), get(c->in.xsave + XS_ST + i * 16, 8));
+				printf("%sST%u %04" PRIx64 " %016" PRIx64, i % 4 ? "  " : "\n    ", i,
+				       get(c->in.xsave + XS_ST + i * 16 + 8, 2), get(c->in.xsave + XS_ST + i * 16, 8));
 			break;
 		}
 		for (unsigned i = 0; insn->op == EMU_VEC && i < 3; i++) {
-			const uint8_t *low = c->in.xsave + XS_XMM + (regs[i] & 15) * 16, *high = c->in.xsave + XS_YMMH + (regs[i] & 15) * 16;
+			const uint8_t *low = c->in.xsave + XS_XMM + (regs[i] & 15) * 16,
+			              *high = c->in.xsave + XS_YMMH + (regs[i] & 15) * 16;
 
-			printf("\n    YMM%u %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64, regs[i] & 15, get(high + 8, 8), get(high, 8), get(low + 8, 8), get(low, 8));
+			printf("\n    YMM%u %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64, regs[i] & 15,
+			       get(high + 8, 8), get(high, 8), get(low + 8, 8), get(low, 8));
 		}
 	}
 	if (c->in.gpr[VC_RSP] >= DIFF_WINDOW && c->in.gpr[VC_RSP] <= DIFF_WINDOW + DIFF_WINDOW_SIZE - 40) {
@@ -194,7 +198,8 @@ void diff_print_case(const struct diff_case *c)
 	if (c->target >= DIFF_WINDOW && c->target < DIFF_WINDOW + DIFF_WINDOW_SIZE - 32) {
 		const uint8_t *memory = c->in.window + (c->target - DIFF_WINDOW);
 
-		printf("\n    [%#" PRIx64 "] %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64, c->target, get(memory + 24, 8), get(memory + 16, 8), get(memory + 8, 8), get(memory, 8));
+		printf("\n    [%#" PRIx64 "] %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64, c->target,
+		       get(memory + 24, 8), get(memory + 16, 8), get(memory + 8, 8), get(memory, 8));
 	}
 	printf("\n");
 }

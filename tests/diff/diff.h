@@ -42,11 +42,25 @@ struct diff_record {
 };
 _Static_assert(sizeof(struct diff_record) == DIFF_RECORD, "a record");
 _Static_assert(offsetof(struct diff_record, xsave) == REC_XSAVE && offsetof(struct diff_record, window) == REC_WINDOW &&
-                   offsetof(struct diff_record, vector) == REC_VECTOR && offsetof(struct diff_record, gs_base) == REC_GSBASE,
+                   offsetof(struct diff_record, vector) == REC_VECTOR &&
+                   offsetof(struct diff_record, gs_base) == REC_GSBASE,
                "runner.S");
 
 /* Offsets in the XSAVE area: SDM vol. 1 tables 10-2 and 13-1. */
-enum { XS_FCW = 0, XS_FSW = 2, XS_FTW = 4, XS_FOP = 6, XS_FIP = 8, XS_FDP = 16, XS_MXCSR = 24, XS_MXCSR_MASK = 28, XS_ST = 32, XS_XMM = 160, XS_BV = 512, XS_YMMH = 576 };
+enum {
+	XS_FCW = 0,
+	XS_FSW = 2,
+	XS_FTW = 4,
+	XS_FOP = 6,
+	XS_FIP = 8,
+	XS_FDP = 16,
+	XS_MXCSR = 24,
+	XS_MXCSR_MASK = 28,
+	XS_ST = 32,
+	XS_XMM = 160,
+	XS_BV = 512,
+	XS_YMMH = 576
+};
 
 /* ---- rows of the decoder's tables, and their encodings ---- */
 
@@ -70,14 +84,15 @@ struct diff_rows {
 	struct diff_row *rows;
 	unsigned count, capacity;
 	unsigned runnable[4096], runnable_count;
-	unsigned simple[4096], simple_count; /* those that sequences are made of */
+	unsigned simple[4096], simple_count;       /* those that sequences are made of */
 	unsigned preferred[1024], preferred_count; /* those that exist in this mode only */
-	uint8_t mode;                        /* enum emu_mode */
+	uint8_t mode;                              /* enum emu_mode */
 	const struct vc_feature_set *features;
 };
 
 /* All rows that decode in a mode with these features; those that `other` lacks are preferred. */
-void diff_rows_find(struct diff_rows *rows, uint8_t mode, const struct vc_feature_set *features, const struct diff_rows *other);
+void diff_rows_find(struct diff_rows *rows, uint8_t mode, const struct vc_feature_set *features,
+                    const struct diff_rows *other);
 void diff_rows_free(struct diff_rows *rows);
 
 /* ---- cases ---- */
@@ -88,21 +103,22 @@ struct diff_case {
 	uint64_t index;
 	uint64_t address; /* of the first instruction */
 	bool mode32;
+	bool no32; /* there is no 32-bit code segment */
 	uint8_t bytes[DIFF_MAX_BYTES];
 	unsigned length, insns;
 	struct diff_row *row[DIFF_MAX_INSNS];
 	struct emu_insn insn[DIFF_MAX_INSNS];
-	uint64_t target;         /* of the first instruction's memory operand; 0: none */
-	uint64_t pinned;         /* general registers that must keep their values: addresses, counts */
+	uint64_t target; /* of the first instruction's memory operand; 0: none */
+	uint64_t pinned; /* general registers that must keep their values: addresses, counts */
 	/* what is not compared */
 	uint64_t flags_ignored;
 	uint32_t gprs_ignored;
 	uint64_t cr2_ignored; /* bits */
 	bool rip_ignored;
-	bool far;             /* may end in code of the other size */
+	bool far; /* may end in code of the other size */
 	struct {
 		uint16_t from, to;
-	} bytes_ignored[4];      /* of the window */
+	} bytes_ignored[4]; /* of the window */
 	unsigned ignored;
 	struct diff_record in;
 };
@@ -124,9 +140,11 @@ struct diff_encoding {
 	unsigned imm_at;             /* behind everything else */
 	bool must_fault;             /* encoded to be #UD */
 };
-bool diff_place(struct diff_rng *rng, struct diff_case *c, struct diff_encoding *e, const struct emu_insn *insn, uint64_t address);
+bool diff_place(struct diff_rng *rng, struct diff_case *c, struct diff_encoding *e, const struct emu_insn *insn,
+                uint64_t address);
 /* encode.c */
-bool diff_encode(struct diff_rng *rng, const struct diff_rows *rows, const struct diff_row *row, bool plain, struct diff_encoding *e);
+bool diff_encode(struct diff_rng *rng, const struct diff_rows *rows, const struct diff_row *row, bool plain,
+                 struct diff_encoding *e);
 /* state.c: a random state with edge cases. */
 void diff_random_state(struct diff_rng *rng, struct diff_record *in);
 uint64_t diff_edge(struct diff_rng *rng);
@@ -159,7 +177,7 @@ void diff_print_case(const struct diff_case *c);
 
 /* runner.S */
 extern const uint8_t diff_runner[], diff_runner_end[], diff_runner_next[], diff_runner_epilogue[], diff_runner_return[],
-	diff_runner_finish[], diff_runner_handlers[];
-#define RUNNER_ADDRESS(label) (DIFF_RUNNER + (uint64_t)((label) - diff_runner))
+    diff_runner_finish[], diff_runner_handlers[];
+#define RUNNER_ADDRESS(label) (DIFF_RUNNER + (uint64_t)((label)-diff_runner))
 
 #endif

@@ -11,8 +11,8 @@ struct encoder {
 	const struct emu_opdesc *desc;
 	struct diff_encoding *e;
 	bool long_mode;
-	bool plain;   /* memory only by an absolute or RIP-relative address, no index either */
-	bool small;   /* 67 */
+	bool plain; /* memory only by an absolute or RIP-relative address, no index either */
+	bool small; /* 67 */
 	uint8_t modrm;
 };
 
@@ -70,7 +70,8 @@ static void put_prefixes(struct encoder *c)
 	const struct diff_form *f = c->form;
 	bool memory = f->has_modrm && c->modrm < 0xc0;
 
-	/* ARPL that changes nothing does not need a writable segment, on AMD's CPUs at least; the SDM leaves no room for that */
+	/* ARPL that changes nothing does not need a writable segment, on AMD's CPUs at least; the SDM leaves no room for
+	 * that */
 	if (c->desc->op != EMU_ARPL && diff_chance(c->rng, c->plain ? 0 : 10))
 		put(c, segments[diff_below(c->rng, sizeof segments)]);
 	c->small = !c->plain && diff_chance(c->rng, 8);
@@ -84,7 +85,8 @@ static void put_prefixes(struct encoder *c)
 	}
 	if (f->vex)
 		return;
-	if (f->pp >= 2 && c->desc->op != EMU_X87 && !(c->desc->attr & EMU_A_F64) && diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
+	if (f->pp >= 2 && c->desc->op != EMU_X87 && c->desc->op != EMU_MOVSX && !(c->desc->attr & EMU_A_F64) &&
+	    diff_chance(c->rng, c->desc->op == EMU_VEC ? 2 : 25))
 		put(c, 0x66);
 	if (f->pp)
 		put(c, pp_bytes[f->pp]);
@@ -93,7 +95,8 @@ static void put_prefixes(struct encoder *c)
 static void put_vex(struct encoder *c)
 {
 	const struct diff_form *f = c->form;
-	unsigned rxb = c->long_mode ? diff_below(c->rng, 8) | (c->plain ? 2 : 0) : 7, vvvv = diff_below(c->rng, c->long_mode ? 16 : 8);
+	unsigned rxb = c->long_mode ? diff_below(c->rng, 8) | (c->plain ? 2 : 0) : 7,
+	         vvvv = diff_below(c->rng, c->long_mode ? 16 : 8);
 
 	if (c->desc->attr & EMU_A_VEX_NOVVVV) {
 		vvvv = 0;
@@ -171,9 +174,15 @@ static bool vendor_specific(const struct encoder *c)
 	return f->w && (c->desc->op == EMU_JMP_FAR_IND || c->desc->op == EMU_CALL_FAR_IND || c->desc->op == EMU_LDS);
 }
 
-bool diff_encode(struct diff_rng *rng, const struct diff_rows *rows, const struct diff_row *row, bool plain, struct diff_encoding *e)
+bool diff_encode(struct diff_rng *rng, const struct diff_rows *rows, const struct diff_row *row, bool plain,
+                 struct diff_encoding *e)
 {
-	struct encoder c = {.rng = rng, .form = pick_form(rng, row), .desc = row->desc, .e = e, .long_mode = rows->mode == EMU_MODE_64, .plain = plain};
+	struct encoder c = {.rng = rng,
+	                    .form = pick_form(rng, row),
+	                    .desc = row->desc,
+	                    .e = e,
+	                    .long_mode = rows->mode == EMU_MODE_64,
+	                    .plain = plain};
 	uint64_t imm = diff_edge(rng), more = diff_random(rng);
 
 	*e = (struct diff_encoding){0};

@@ -19,7 +19,8 @@ static uint64_t rflags_of(unsigned fl)
 
 static void ignore_bytes(struct diff_case *c, uint64_t address, unsigned from, unsigned to)
 {
-	if (address < DIFF_WINDOW || address >= DIFF_WINDOW + DIFF_WINDOW_SIZE || c->ignored == VC_ARRAY_SIZE(c->bytes_ignored))
+	if (address < DIFF_WINDOW || address >= DIFF_WINDOW + DIFF_WINDOW_SIZE ||
+	    c->ignored == VC_ARRAY_SIZE(c->bytes_ignored))
 		return;
 	from += (unsigned)(address - DIFF_WINDOW);
 	to += (unsigned)(address - DIFF_WINDOW);
@@ -179,7 +180,8 @@ static struct diff_row *pick_row(struct diff_rng *rng, struct diff_rows *rows, b
 	}
 }
 
-static bool add_insn(struct diff_rng *rng, const struct diff_rows *rows, struct diff_row *row, struct diff_case *c, bool plain, unsigned *undefined)
+static bool add_insn(struct diff_rng *rng, const struct diff_rows *rows, struct diff_row *row, struct diff_case *c,
+                     bool plain, unsigned *undefined)
 {
 	const struct emu_decode_mode mode = {.mode = rows->mode, .protected_mode = true, .features = rows->features};
 	uint64_t address = c->address + c->length;
@@ -226,6 +228,7 @@ void diff_generate(struct diff_generator *g, uint64_t index, struct diff_case *c
 	diff_random(&rng);
 	*c = (struct diff_case){.index = index, .address = DIFF_SLOTS + index % DIFF_CASES * DIFF_SLOT + SLOT_CODE};
 	c->mode32 = g->with32 && diff_chance(&rng, 15);
+	c->no32 = !g->with32;
 	rows = c->mode32 ? &g->rows32 : &g->rows64;
 	diff_random_state(&rng, &c->in);
 	if (c->mode32)
@@ -264,7 +267,7 @@ void diff_generate(struct diff_generator *g, uint64_t index, struct diff_case *c
 static void put_landing(uint8_t *slot, unsigned at, uint64_t slot_address, bool code32, uint8_t number)
 {
 	const uint32_t landing = VAR_STAGE + REC_LANDING, epilogue = (uint32_t)RUNNER_ADDRESS(diff_runner_epilogue);
-	uint8_t code64[13] = {0xc6, 0x04, 0x25, 0, 0, 0, 0, number, 0xe9};          /* movb $number, landing; jmp epilogue */
+	uint8_t code64[13] = {0xc6, 0x04, 0x25, 0, 0, 0, 0, number, 0xe9}; /* movb $number, landing; jmp epilogue */
 	uint8_t code[14] = {0xc6, 0x05, 0, 0, 0, 0, number, 0xea, 0, 0, 0, 0, SEL_USER64, 0}; /* ... ljmp */
 	uint32_t relative = epilogue - (uint32_t)(slot_address + at + sizeof code64);
 

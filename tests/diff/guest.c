@@ -35,9 +35,12 @@ static int restrict_tables(struct diff_guest *g)
 	static const struct {
 		uint64_t address, flags;
 	} regions[] = {
-		{DIFF_READONLY, PTE_P | PTE_U | PTE_LARGE | PTE_NX}, {DIFF_DATA, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
-		{DIFF_CODE, PTE_P | PTE_W | PTE_U | PTE_LARGE},      {DIFF_OUT, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
-		{DIFF_SYSTEM, PTE_P | PTE_W | PTE_LARGE},
+	    {DIFF_READONLY, PTE_P | PTE_U | PTE_LARGE | PTE_NX},
+	    {DIFF_DATA, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
+	    {DIFF_CODE, PTE_P | PTE_W | PTE_U | PTE_LARGE},
+	    {DIFF_OUT, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
+	    {DIFF_SYSTEM, PTE_P | PTE_W | PTE_LARGE},
+	    {DIFF_FINISH, PTE_P | PTE_W | PTE_U | PTE_LARGE | PTE_NX},
 	};
 	uint64_t pdpt, directory;
 
@@ -62,21 +65,30 @@ static int restrict_tables(struct diff_guest *g)
 static int write_gate(struct diff_guest *g, unsigned vector, unsigned dpl)
 {
 	uint64_t handler = RUNNER_ADDRESS(diff_runner_handlers) + vector * HANDLER_SIZE;
-	uint64_t low = (handler & 0xffff) | (uint64_t)SEL_KERNEL_CS << 16 | (uint64_t)(0x8e | dpl << 5) << 40 | (handler >> 16 & 0xffff) << 48;
+	uint64_t low = (handler & 0xffff) | (uint64_t)SEL_KERNEL_CS << 16 | (uint64_t)(0x8e | dpl << 5) << 40 |
+	               (handler >> 16 & 0xffff) << 48;
 
-	return write64(g, SYS_IDT + vector * 16, low) < 0 || write64(g, SYS_IDT + vector * 16 + 8, handler >> 32) < 0 ? -1 : 0;
+	return write64(g, SYS_IDT + vector * 16, low) < 0 || write64(g, SYS_IDT + vector * 16 + 8, handler >> 32) < 0 ? -1
+	                                                                                                              : 0;
 }
 
 static int write_descriptors(struct diff_guest *g)
 {
 	/* the order of 64-bit Linux: 32-bit kernel code, kernel code and data, user 32-bit code, data, 64-bit code */
-	static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff, 0};
+	static const uint64_t gdt[] = {0,
+	                               0x00cf9b000000ffff,
+	                               0x00af9b000000ffff,
+	                               0x00cf93000000ffff,
+	                               0x00cffb000000ffff,
+	                               0x00cff3000000ffff,
+	                               0x00affb000000ffff,
+	                               0};
 	uint64_t tss = 0x0000890000000067 | (uint64_t)(SYS_TSS & 0xffffff) << 16 | (uint64_t)(SYS_TSS >> 24) << 56;
 
 	if (vcore_memory_write(g->vm, SYS_GDT, gdt, sizeof gdt) < 0 || write64(g, SYS_GDT + SEL_TSS, tss) < 0)
 		return -1;
 	for (unsigned vector = 0; vector < IDT_GATES; vector++)
-		if (write_gate(g, vector, vector == 3 || vector == 4 || vector == VECTOR_FINISH ? 3 : 0) < 0)
+		if (write_gate(g, vector, vector == 3 || vector == 4 ? 3 : 0) < 0)
 			return -1;
 	return write64(g, SYS_TSS + 4, SYS_STACK); /* RSP0; the I/O map's base, 0, lies inside the limit, so fill it */
 }
@@ -91,8 +103,8 @@ static int set_up_cpu(struct diff_guest *g)
 	struct vcore_sregs *s = &g->sregs;
 
 	s->size = sizeof *s;
-	if (vcore_vcpu_set_mode(g->vcpu, VCORE_MODE_LONG64, SYS_TABLES) < 0 || restrict_tables(g) < 0 || write_descriptors(g) < 0 ||
-	    vcore_vcpu_get_sregs(g->vcpu, s) < 0)
+	if (vcore_vcpu_set_mode(g->vcpu, VCORE_MODE_LONG64, SYS_TABLES) < 0 || restrict_tables(g) < 0 ||
+	    write_descriptors(g) < 0 || vcore_vcpu_get_sregs(g->vcpu, s) < 0)
 		return -1;
 	s->cs = segment(SEL_USER64, 0xa0fb);
 	s->ss = s->ds = s->es = s->fs = s->gs = segment(SEL_DATA, 0xc0f3);
@@ -110,7 +122,10 @@ static int set_up_cpu(struct diff_guest *g)
 
 struct diff_guest *diff_guest_open(uint32_t backend)
 {
-	struct vcore_options options = {.size = sizeof options, .backend = backend, .cpu = backend == VCORE_BACKEND_EMU ? "max,-la57" : "host", .unhandled = VCORE_UNHANDLED_EXIT};
+	struct vcore_options options = {.size = sizeof options,
+	                                .backend = backend,
+	                                .cpu = backend == VCORE_BACKEND_EMU ? "max,-la57" : "host",
+	                                .unhandled = VCORE_UNHANDLED_EXIT};
 	struct diff_guest *g = calloc(1, sizeof *g);
 	uint16_t no_io_map = 0xffff;
 
@@ -141,7 +156,8 @@ void diff_guest_close(struct diff_guest *g)
 /* From the case that VAR_CUR names to the end, or until the guest derails. */
 static int run_on(struct diff_guest *g, struct vcore_exit *exit)
 {
-	struct vcore_regs regs = {.size = sizeof regs, .rip = RUNNER_ADDRESS(diff_runner_next), .rsp = VAR_STACK, .rflags = CASE_RFLAGS_DEFAULT};
+	struct vcore_regs regs = {
+	    .size = sizeof regs, .rip = RUNNER_ADDRESS(diff_runner_next), .rsp = VAR_STACK, .rflags = CASE_RFLAGS_DEFAULT};
 
 	*exit = (struct vcore_exit){.size = sizeof *exit};
 	return vcore_vcpu_set_sregs(g->vcpu, &g->sregs) < 0 || vcore_vcpu_set_regs(g->vcpu, &regs) < 0 ||
@@ -152,7 +168,8 @@ static int run_on(struct diff_guest *g, struct vcore_exit *exit)
 
 int diff_guest_run(struct diff_guest *g, const struct diff_batch *batch, struct diff_record *out)
 {
-	uint64_t vars[4] = {DIFF_IN, DIFF_IN + batch->count * sizeof batch->in[0], DIFF_OUT, RUNNER_ADDRESS(diff_runner_finish)};
+	uint64_t vars[4] = {DIFF_IN, DIFF_IN + batch->count * sizeof batch->in[0], DIFF_OUT,
+	                    RUNNER_ADDRESS(diff_runner_finish)};
 	uint64_t derailed[DIFF_CASES], count = 0;
 	struct vcore_exit exit;
 
@@ -167,9 +184,10 @@ int diff_guest_run(struct diff_guest *g, const struct diff_batch *batch, struct 
 		    vcore_memory_read(g->vm, DIFF_VARS, vars, sizeof vars) < 0 || vcore_vcpu_get_regs(g->vcpu, &regs) < 0)
 			return failed("running a batch");
 		at = (vars[0] - DIFF_IN) / DIFF_RECORD;
-		if (exit.reason == VCORE_EXIT_HALT && at == batch->count)
+		if (exit.reason == VCORE_EXIT_MMIO && exit.address == DIFF_FINISH && at == batch->count)
 			break;
-		fprintf(stderr, "derailed: exit %s at RIP %#llx: %s\n", vcore_exit_name(exit.reason), (unsigned long long)regs.rip, exit.message);
+		fprintf(stderr, "derailed: exit %s at RIP %#llx: %s\n", vcore_exit_name(exit.reason),
+		        (unsigned long long)regs.rip, exit.message);
 		if (at >= batch->count)
 			return -1;
 		derailed[count++] = at;

@@ -14,19 +14,20 @@
 #define DIFF_CODE     0x20600000 /* runner, variables, cases and their code */
 #define DIFF_OUT      0x20800000 /* results */
 #define DIFF_SYSTEM   0x20a00000 /* guest only, supervisor only: page tables, descriptor tables, ring-0 stack */
-#define DIFF_END      0x20c00000
+#define DIFF_END      0x20c00000 /* of the guest's memory */
+#define DIFF_FINISH   0x20c00000 /* guest only: no memory, a write there ends the batch */
 
 #define DIFF_WINDOW_SIZE 0x400
 #define DIFF_WINDOW      0x203ffc00
 
 /* In DIFF_CODE. Variables have pages of their own, away from code. */
-#define DIFF_RUNNER   0x20600000
-#define DIFF_VARS     0x20610000
-#define DIFF_SLOTS    0x20640000
-#define DIFF_IN       0x20680000
-#define DIFF_CASES    512   /* cases a batch */
-#define DIFF_RECORD   2048  /* bytes of an input or output record */
-#define DIFF_SLOT     0xb0  /* bytes of a case's code: not a power of two, so that some instructions cross a page */
+#define DIFF_RUNNER 0x20600000
+#define DIFF_VARS   0x20610000
+#define DIFF_SLOTS  0x20640000
+#define DIFF_IN     0x20680000
+#define DIFF_CASES  512  /* cases a batch */
+#define DIFF_RECORD 2048 /* bytes of an input or output record */
+#define DIFF_SLOT   0xb0 /* bytes of a case's code: not a power of two, so that some instructions cross a page */
 
 #define VAR_CUR     0x20610000 /* the case's input record */
 #define VAR_LAST    0x20610008 /* behind the last one */
@@ -77,14 +78,13 @@
 #define LANDED_OTHER   4
 
 /* In DIFF_SYSTEM. */
-#define SYS_TABLES 0x20a00000
-#define SYS_GDT    0x20a10000
-#define SYS_IDT    0x20a11000
-#define SYS_TSS    0x20a12000
-#define SYS_STACK  0x20a20000 /* top */
-#define VECTOR_FINISH 32
-#define IDT_GATES     33
-#define HANDLER_SIZE  16
+#define SYS_TABLES   0x20a00000
+#define SYS_GDT      0x20a10000
+#define SYS_IDT      0x20a11000
+#define SYS_TSS      0x20a12000
+#define SYS_STACK    0x20a20000 /* top */
+#define IDT_GATES    32
+#define HANDLER_SIZE 16
 
 #define CASE_RFLAGS_DEFAULT 0x202
 

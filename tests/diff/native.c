@@ -18,8 +18,8 @@
  * A case's exception: note it and go on in the epilogue. FS and GS are the case's here, so nothing that uses
  * thread-local storage may be called, and no instrumentation may be compiled in.
  */
-__attribute__((no_sanitize("address", "undefined", "thread"), optimize("no-stack-protector")))
-static void on_signal(int number, siginfo_t *info, void *context)
+__attribute__((no_sanitize("address", "undefined", "thread"), optimize("no-stack-protector"))) static void
+on_signal(int number, siginfo_t *info, void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
 	volatile struct diff_record *stage = (struct diff_record *)(uintptr_t)VAR_STAGE;
@@ -40,7 +40,8 @@ static int map(uint64_t address, size_t length, int protection)
 {
 	void *wanted = (void *)(uintptr_t)address;
 
-	if (mmap(wanted, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0) != wanted ||
+	if (mmap(wanted, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE,
+	         -1, 0) != wanted ||
 	    mprotect(wanted, length, protection) < 0) {
 		fprintf(stderr, "diff-test: mapping %#llx: %s\n", (unsigned long long)address, strerror(errno));
 		return -1;
@@ -70,7 +71,8 @@ int diff_native_open(void)
 		return -1;
 	}
 	if (map(DIFF_READONLY, DIFF_REGION, PROT_READ) < 0 || map(DIFF_DATA, DIFF_REGION, PROT_READ | PROT_WRITE) < 0 ||
-	    map(DIFF_GUARD, DIFF_REGION, PROT_NONE) < 0 || map(DIFF_CODE, DIFF_REGION, PROT_READ | PROT_WRITE | PROT_EXEC) < 0 ||
+	    map(DIFF_GUARD, DIFF_REGION, PROT_NONE) < 0 ||
+	    map(DIFF_CODE, DIFF_REGION, PROT_READ | PROT_WRITE | PROT_EXEC) < 0 ||
 	    map(DIFF_OUT, DIFF_REGION, PROT_READ | PROT_WRITE) < 0)
 		return -1;
 	memcpy((void *)(uintptr_t)DIFF_RUNNER, diff_runner, (size_t)(diff_runner_end - diff_runner));

@@ -71,7 +71,8 @@ static uint64_t choose_target(struct placing *p, unsigned align, unsigned room)
 	case 6:
 		if (far_away && diff_chance(p->rng, 30))
 			/* aligned, as #GP for alignment or #SS may come first */
-			return 0x0000800000000000 + VC_ALIGN_DOWN(diff_below(p->rng, 4096), align) + ((uint64_t)diff_below(p->rng, 2) << 62);
+			return 0x0000800000000000 + VC_ALIGN_DOWN(diff_below(p->rng, 4096), align) +
+			       ((uint64_t)diff_below(p->rng, 2) << 62);
 		return WINDOW_END - align;
 	default:
 		return DIFF_WINDOW + VC_ALIGN_DOWN(offset, align);
@@ -142,9 +143,12 @@ static uint64_t choose_stack(struct placing *p)
 /* Selectors for segment loads; all name the same descriptors natively and in the guest. */
 static uint16_t choose_selector(struct placing *p, uint16_t usual)
 {
-	static const uint16_t others[] = {0, 1, 3, 4, 7, 0x10, 0x13, 0x18, 0x20, SEL_USER32, SEL_DATA, 0x28, 0x30, SEL_USER64, 0xfff8, 0xffff};
+	static const uint16_t others[] = {0,    1,          3,        4,    7,    0x10,       0x13,   0x18,
+	                                  0x20, SEL_USER32, SEL_DATA, 0x28, 0x30, SEL_USER64, 0xfff8, 0xffff};
 
-	return diff_chance(p->rng, 60) ? usual : others[diff_below(p->rng, VC_ARRAY_SIZE(others))];
+	uint16_t selector = diff_chance(p->rng, 60) ? usual : others[diff_below(p->rng, VC_ARRAY_SIZE(others))];
+
+	return p->c->no32 && (selector & ~3) == (SEL_USER32 & ~3) ? SEL_DATA : selector;
 }
 
 static uint64_t slot_place(const struct placing *p, unsigned place)
@@ -166,7 +170,7 @@ struct far_target {
 /* A code segment, and a place where code of its kind lies. */
 static struct far_target choose_far(struct placing *p)
 {
-	bool other = diff_chance(p->rng, 30);
+	bool other = !p->c->no32 && diff_chance(p->rng, 30);
 	uint16_t usual = p->c->mode32 != other ? SEL_USER32 : SEL_USER64;
 	struct far_target t = {choose_selector(p, usual), 0};
 
@@ -180,7 +184,8 @@ static uint64_t choose_flags(struct placing *p)
 	uint64_t flags = 2 | (diff_random(p->rng) & (VC_FLAGS_ARITH | VC_FLAG_DF | VC_FLAG_IF));
 
 	if (diff_chance(p->rng, 10))
-		flags |= diff_random(p->rng) & (VC_FLAG_NT | VC_FLAG_IOPL | VC_FLAG_ID | VC_FLAG_AC | VC_FLAG_RF | VC_FLAG_VIF | VC_FLAG_VIP);
+		flags |= diff_random(p->rng) &
+		         (VC_FLAG_NT | VC_FLAG_IOPL | VC_FLAG_ID | VC_FLAG_AC | VC_FLAG_RF | VC_FLAG_VIF | VC_FLAG_VIP);
 	if (diff_chance(p->rng, 3))
 		flags |= VC_FLAG_TF;
 	return flags;
@@ -266,7 +271,8 @@ static bool place_string(struct placing *p)
 	const struct emu_insn *insn = p->insn;
 	bool edge = diff_chance(p->rng, 15);
 	uint64_t high = insn->addrsize == 4 && !p->c->mode32 && diff_chance(p->rng, 30) ? diff_random(p->rng) << 32 : 0;
-	uint64_t source = DIFF_WINDOW + 256 + diff_below(p->rng, 256), destination = DIFF_WINDOW + 256 + diff_below(p->rng, 256);
+	uint64_t source = DIFF_WINDOW + 256 + diff_below(p->rng, 256),
+	         destination = DIFF_WINDOW + 256 + diff_below(p->rng, 256);
 	uint64_t count = diff_below(p->rng, 9);
 
 	if (diff_chance(p->rng, 60)) { /* aligned, and equal memory for CMPS and SCAS */
@@ -281,7 +287,8 @@ static bool place_string(struct placing *p)
 		destination = diff_chance(p->rng, 30) ? DIFF_READONLY : DIFF_GUARD - diff_below(p->rng, 40);
 	if (insn->addrsize == 4 && !p->c->mode32)
 		count |= high;
-	return pin(p->c, VC_RSI, (source - segment_base(insn)) | high) && pin(p->c, VC_RDI, destination | high) && pin(p->c, VC_RCX, count);
+	return pin(p->c, VC_RSI, (source - segment_base(insn)) | high) && pin(p->c, VC_RDI, destination | high) &&
+	       pin(p->c, VC_RCX, count);
 }
 
 static bool place_stack(struct placing *p)
@@ -307,9 +314,9 @@ static bool place_stack(struct placing *p)
 		t = choose_far(p);
 		poke_far(p, stack, size, t);
 		if (insn->op == EMU_RETF) {
-			/* AMD reads the outer stack before it looks at the selector: no far away one */
+			/* AMD reads the outer stack before it looks at the selector: let that not fault */
 			if (insn->desc->imm == EMU_IMM_16)
-				patch(p, p->e->imm_at, 2, diff_below(p->rng, 64));
+				patch(p, p->e->imm_at, 2, diff_below(p->rng, 8) * 8);
 			break;
 		}
 		value = choose_flags(p);
@@ -347,7 +354,8 @@ static bool place_division(struct placing *p)
 		return true;
 	}
 	if (diff_chance(p->rng, 60))
-		return pin(p->c, VC_RDX, p->insn->op == EMU_IDIV && p->c->in.gpr[VC_RAX] >> (p->insn->opsize * 8 - 1) & 1 ? ~0ull : 0);
+		return pin(p->c, VC_RDX,
+		           p->insn->op == EMU_IDIV && p->c->in.gpr[VC_RAX] >> (p->insn->opsize * 8 - 1) & 1 ? ~0ull : 0);
 	return true;
 }
 
@@ -383,7 +391,8 @@ static bool place_register(struct placing *p)
 	case EMU_BTR:
 	case EMU_BTC:
 		/* a bit string: the bit's number moves the operand */
-		return insn->desc->enc != EMU_ENC_RM_REG || reg_form || pin(p->c, insn->reg, (uint64_t)((int64_t)diff_below(p->rng, 1024) - 512));
+		return insn->desc->enc != EMU_ENC_RM_REG || reg_form ||
+		       pin(p->c, insn->reg, (uint64_t)((int64_t)diff_below(p->rng, 1024) - 512));
 	case EMU_DIV:
 	case EMU_IDIV:
 		return place_division(p);
@@ -398,7 +407,8 @@ static bool place_register(struct placing *p)
 	case EMU_XSAVEC:
 	case EMU_XRSTOR:
 		p->c->in.rflags &= ~(uint64_t)VC_FLAG_AC;
-		return pin(p->c, VC_RAX, diff_below(p->rng, 8) | (diff_chance(p->rng, 20) ? diff_random(p->rng) << 32 : 0)) && pin(p->c, VC_RDX, 0);
+		return pin(p->c, VC_RAX, diff_below(p->rng, 8) | (diff_chance(p->rng, 20) ? diff_random(p->rng) << 32 : 0)) &&
+		       pin(p->c, VC_RDX, 0);
 	case EMU_CMPXCHG:
 		return !reg_form || !diff_chance(p->rng, 50) || pin(p->c, VC_RAX, p->c->in.gpr[insn->rm]);
 	case EMU_LOOP:
@@ -407,11 +417,13 @@ static bool place_register(struct placing *p)
 	case EMU_JCXZ:
 		return pin(p->c, VC_RCX, diff_chance(p->rng, 60) ? diff_below(p->rng, 3) : diff_edge(p->rng));
 	case EMU_VEC:
-		if (insn->map == 1 && insn->opcode == 0xf7 && insn->desc->vec.roles & EMU_V_SPECIAL) { /* MASKMOVQ, MASKMOVDQU */
+		if (insn->map == 1 && insn->opcode == 0xf7 &&
+		    insn->desc->vec.roles & EMU_V_SPECIAL) { /* MASKMOVQ, MASKMOVDQU */
 			/* bytes have no alignment; AMD has #AC for the whole operand */
 			p->c->in.rflags &= ~(uint64_t)VC_FLAG_AC;
 			/* and it enters MMX state even when it faults */
-			return insn->addrsize > 2 && insn->seg != VC_CS && pin(p->c, VC_RDI, DIFF_WINDOW + 128 + diff_below(p->rng, 512) - segment_base(insn));
+			return insn->addrsize > 2 && insn->seg != VC_CS &&
+			       pin(p->c, VC_RDI, DIFF_WINDOW + 128 + diff_below(p->rng, 512) - segment_base(insn));
 		}
 		return true;
 	default:
@@ -442,10 +454,10 @@ static void place_immediate(struct placing *p)
 	default:
 		if (insn->op != EMU_INT)
 			break;
-		/* not those that mean something to the host's kernel, nor the guest's own */
+		/* not the one that means something to the host's kernel */
 		do
 			vector = diff_chance(p->rng, 30) ? 3 + diff_below(p->rng, 2) : diff_below(p->rng, 256);
-		while (vector == 0x80 || vector == VECTOR_FINISH);
+		while (vector == 0x80);
 		patch(p, p->e->imm_at, 1, vector);
 		break;
 	}
@@ -474,7 +486,8 @@ static unsigned alignment_of(const struct emu_insn *insn, unsigned *room)
 	}
 }
 
-bool diff_place(struct diff_rng *rng, struct diff_case *c, struct diff_encoding *e, const struct emu_insn *insn, uint64_t address)
+bool diff_place(struct diff_rng *rng, struct diff_case *c, struct diff_encoding *e, const struct emu_insn *insn,
+                uint64_t address)
 {
 	struct placing p = {rng, c, e, insn, address};
 	unsigned room, align;

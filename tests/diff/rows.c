@@ -51,12 +51,13 @@ static const char *excluded(const struct emu_opdesc *desc)
 static bool is_simple(const struct emu_opdesc *desc)
 {
 	static const uint16_t ops[] = {
-		EMU_ADD, EMU_OR, EMU_ADC, EMU_SBB, EMU_AND, EMU_SUB, EMU_XOR, EMU_CMP, EMU_TEST, EMU_MOV, EMU_LEA, EMU_XCHG,
-		EMU_INC, EMU_DEC, EMU_NEG, EMU_NOT, EMU_MUL, EMU_IMUL1, EMU_IMUL2, EMU_IMUL3, EMU_ROL, EMU_ROR, EMU_RCL,
-		EMU_RCR, EMU_SHL, EMU_SHR, EMU_SAR, EMU_TZCNT, EMU_LZCNT, EMU_POPCNT, EMU_MOVZX, EMU_MOVSX, EMU_CBW, EMU_CWD,
-		EMU_XADD, EMU_CMPXCHG, EMU_SETCC, EMU_CMOVCC, EMU_LAHF, EMU_SAHF, EMU_CLC, EMU_STC, EMU_CMC, EMU_NOP,
-		EMU_MOVBE, EMU_CRC32, EMU_ANDN, EMU_BEXTR, EMU_BLSI, EMU_BLSMSK, EMU_BLSR, EMU_BZHI, EMU_MULX, EMU_PDEP,
-		EMU_PEXT, EMU_RORX, EMU_SARX, EMU_SHLX, EMU_SHRX, EMU_ADCX, EMU_ADOX, EMU_JCC,
+	    EMU_ADD,   EMU_OR,     EMU_ADC,    EMU_SBB,   EMU_AND,    EMU_SUB,  EMU_XOR,  EMU_CMP,  EMU_TEST,
+	    EMU_MOV,   EMU_LEA,    EMU_XCHG,   EMU_INC,   EMU_DEC,    EMU_NEG,  EMU_NOT,  EMU_MUL,  EMU_IMUL1,
+	    EMU_IMUL2, EMU_IMUL3,  EMU_ROL,    EMU_ROR,   EMU_RCL,    EMU_RCR,  EMU_SHL,  EMU_SHR,  EMU_SAR,
+	    EMU_TZCNT, EMU_LZCNT,  EMU_POPCNT, EMU_MOVZX, EMU_MOVSX,  EMU_CBW,  EMU_CWD,  EMU_XADD, EMU_CMPXCHG,
+	    EMU_SETCC, EMU_CMOVCC, EMU_LAHF,   EMU_SAHF,  EMU_CLC,    EMU_STC,  EMU_CMC,  EMU_NOP,  EMU_MOVBE,
+	    EMU_CRC32, EMU_ANDN,   EMU_BEXTR,  EMU_BLSI,  EMU_BLSMSK, EMU_BLSR, EMU_BZHI, EMU_MULX, EMU_PDEP,
+	    EMU_PEXT,  EMU_RORX,   EMU_SARX,   EMU_SHLX,  EMU_SHRX,   EMU_ADCX, EMU_ADOX, EMU_JCC,
 	};
 
 	if (desc->op == EMU_VEC)
@@ -81,7 +82,8 @@ static struct diff_row *row_of(struct diff_rows *rows, const struct emu_opdesc *
 
 static bool same_form(const struct diff_form *a, const struct diff_form *b)
 {
-	return a->map == b->map && a->opcode == b->opcode && a->pp == b->pp && a->vex == b->vex && a->w == b->w && a->l == b->l;
+	return a->map == b->map && a->opcode == b->opcode && a->pp == b->pp && a->vex == b->vex && a->w == b->w &&
+	       a->l == b->l;
 }
 
 static void note(struct diff_rows *rows, const struct emu_opdesc *desc, const struct diff_form *form, uint8_t modrm)
@@ -135,7 +137,8 @@ static void try_form(struct diff_rows *rows, const struct emu_decode_mode *mode,
 			if (emu_decode(bytes, length, mode, &insn) == EMU_DECODE_OK || !f->vex)
 				break;
 		}
-		if (insn.op == EMU_INVALID || insn.opcode != f->opcode || insn.map != f->map || !!(insn.prefixes & EMU_P_VEX) != f->vex)
+		if (insn.op == EMU_INVALID || insn.opcode != f->opcode || insn.map != f->map ||
+		    !!(insn.prefixes & EMU_P_VEX) != f->vex)
 			continue;
 		f->has_modrm = insn.prefixes & EMU_P_MODRM;
 		f->idle_prefix = !f->vex && f->pp >= 2 && insn.op != EMU_VEC && !(insn.desc->attr & EMU_A_REP);
@@ -153,7 +156,8 @@ static bool has_row(const struct diff_rows *rows, const struct emu_opdesc *desc)
 	return false;
 }
 
-void diff_rows_find(struct diff_rows *rows, uint8_t mode, const struct vc_feature_set *features, const struct diff_rows *other)
+void diff_rows_find(struct diff_rows *rows, uint8_t mode, const struct vc_feature_set *features,
+                    const struct diff_rows *other)
 {
 	const struct emu_decode_mode m = {.mode = mode, .protected_mode = true, .features = features};
 
@@ -164,7 +168,13 @@ void diff_rows_find(struct diff_rows *rows, uint8_t mode, const struct vc_featur
 				for (unsigned pp = 0; pp < 4; pp++)
 					for (unsigned w = 0; w < (vex || mode == EMU_MODE_64 ? 2 : 1); w++)
 						for (unsigned l = 0; l <= vex; l++)
-							try_form(rows, &m, &(struct diff_form){.map = (uint8_t)map, .opcode = (uint8_t)opcode, .pp = (uint8_t)pp, .vex = vex, .w = w, .l = l});
+							try_form(rows, &m,
+							         &(struct diff_form){.map = (uint8_t)map,
+							                             .opcode = (uint8_t)opcode,
+							                             .pp = (uint8_t)pp,
+							                             .vex = vex,
+							                             .w = w,
+							                             .l = l});
 	for (unsigned n = 0; n < rows->count; n++) {
 		const struct diff_row *row = &rows->rows[n];
 

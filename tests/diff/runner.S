@@ -153,7 +153,8 @@ diff_runner_return:
 
 /* Guest: the batch is done. */
 diff_runner_finish:
-	int $VECTOR_FINISH
+	mov %eax, DIFF_FINISH
+	jmp diff_runner_finish
 
 /*
  * Guest, ring 0: the state of an exception is noted, and the case ends. TF is cleared, as the native handler does, or
@@ -176,14 +177,10 @@ exception:
 	add $16, %rsp
 	iretq
 
-finished:
-	hlt
-	jmp finished
-
 	.balign HANDLER_SIZE
 diff_runner_handlers:
 	.set vector, 0
-	.rept VECTOR_FINISH
+	.rept IDT_GATES
 	.balign HANDLER_SIZE
 	/* those with an error code: 8, 10-14, 17 */
 	.if !((0x27d00 >> vector) & 1)
@@ -193,8 +190,6 @@ diff_runner_handlers:
 	jmp exception
 	.set vector, vector + 1
 	.endr
-	.balign HANDLER_SIZE
-	jmp finished
 diff_runner_end:
 
 	.section .note.GNU-stack, "", @progbits

@@ -28,9 +28,42 @@ bool diff_chance(struct diff_rng *rng, uint32_t percent)
 uint64_t diff_edge(struct diff_rng *rng)
 {
 	static const uint64_t edges[] = {
-		0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 0x7f, 0x80, 0x81, 0xff, 0x100, 0x7fff, 0x8000,
-		0xffff, 0x10000, 0x7fffffff, 0x80000000, 0x80000001, 0xffffffff, 0x100000000, 0x7fffffffffffffff,
-		0x8000000000000000, 0x8000000000000001, 0x5555555555555555, 0xaaaaaaaaaaaaaaaa,
+	    0,
+	    1,
+	    2,
+	    3,
+	    4,
+	    7,
+	    8,
+	    9,
+	    15,
+	    16,
+	    17,
+	    31,
+	    32,
+	    33,
+	    63,
+	    64,
+	    65,
+	    0x7f,
+	    0x80,
+	    0x81,
+	    0xff,
+	    0x100,
+	    0x7fff,
+	    0x8000,
+	    0xffff,
+	    0x10000,
+	    0x7fffffff,
+	    0x80000000,
+	    0x80000001,
+	    0xffffffff,
+	    0x100000000,
+	    0x7fffffffffffffff,
+	    0x8000000000000000,
+	    0x8000000000000001,
+	    0x5555555555555555,
+	    0xaaaaaaaaaaaaaaaa,
 	};
 	uint64_t value = edges[diff_below(rng, VC_ARRAY_SIZE(edges))];
 
@@ -49,9 +82,9 @@ uint64_t diff_edge(struct diff_rng *rng)
 static uint32_t edge_float(struct diff_rng *rng)
 {
 	static const uint32_t edges[] = {
-		0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0xffc12345, 0xff812345,
-		1, 0x80000001, 0x007fffff, 0x00800000, 0x7f7fffff, 0xff7fffff, 0x3f000000, 0x40490fdb, 0x4f000000, 0xcf000000,
-		0x4effffff, 0x5f000000, 0xdf000000, 0x42280000, 0x33800000,
+	    0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0xffc12345,
+	    0xff812345, 1,          0x80000001, 0x007fffff, 0x00800000, 0x7f7fffff, 0xff7fffff, 0x3f000000, 0x40490fdb,
+	    0x4f000000, 0xcf000000, 0x4effffff, 0x5f000000, 0xdf000000, 0x42280000, 0x33800000,
 	};
 
 	return diff_chance(rng, 70) ? edges[diff_below(rng, VC_ARRAY_SIZE(edges))]
@@ -61,10 +94,30 @@ static uint32_t edge_float(struct diff_rng *rng)
 static uint64_t edge_double(struct diff_rng *rng)
 {
 	static const uint64_t edges[] = {
-		0, 1ull << 63, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000,
-		0x7ff0000000000001, 0xfff8123456789abc, 1, 0x8000000000000001, 0x000fffffffffffff, 0x0010000000000000,
-		0x7fefffffffffffff, 0x41e0000000000000, 0xc1e0000000000000, 0xc1e0000000200000, 0x43e0000000000000,
-		0xc3e0000000000000, 0x3fe0000000000000, 0x400921fb54442d18, 0x47efffffe0000000, 0x36a0000000000000, 0x3ca0000000000000,
+	    0,
+	    1ull << 63,
+	    0x3ff0000000000000,
+	    0xbff0000000000000,
+	    0x7ff0000000000000,
+	    0xfff0000000000000,
+	    0x7ff8000000000000,
+	    0x7ff0000000000001,
+	    0xfff8123456789abc,
+	    1,
+	    0x8000000000000001,
+	    0x000fffffffffffff,
+	    0x0010000000000000,
+	    0x7fefffffffffffff,
+	    0x41e0000000000000,
+	    0xc1e0000000000000,
+	    0xc1e0000000200000,
+	    0x43e0000000000000,
+	    0xc3e0000000000000,
+	    0x3fe0000000000000,
+	    0x400921fb54442d18,
+	    0x47efffffe0000000,
+	    0x36a0000000000000,
+	    0x3ca0000000000000,
 	};
 
 	return diff_chance(rng, 70) ? edges[diff_below(rng, VC_ARRAY_SIZE(edges))] : diff_random(rng);
@@ -96,11 +149,25 @@ static void fill(struct diff_rng *rng, uint8_t *bytes, size_t length)
 /* An 80-bit number: all classes of SDM vol. 1 table 4-3 and those that later processors refuse (8.2.2). */
 static void fill_st(struct diff_rng *rng, uint8_t *st)
 {
-	static const uint16_t exponents[] = {0, 1, 0x3ffe, 0x3fff, 0x4000, 0x401e, 0x401f, 0x403d, 0x403e, 0x403f, 0x407e, 0x43fe, 0x7ffe, 0x7fff, 0x3f81, 0x3c01};
-	static const uint64_t significands[] = {0, 1, 1ull << 63, 3ull << 62, ~0ull, 1ull << 62, 1ull << 63 | 1, ~0ull >> 1, 0xc90fdaa22168c235, 0xfffffffffffff800, 0xffffff0000000000, 0x8000000000000400};
+	static const uint16_t exponents[] = {0,      1,      0x3ffe, 0x3fff, 0x4000, 0x401e, 0x401f, 0x403d,
+	                                     0x403e, 0x403f, 0x407e, 0x43fe, 0x7ffe, 0x7fff, 0x3f81, 0x3c01};
+	static const uint64_t significands[] = {0,
+	                                        1,
+	                                        1ull << 63,
+	                                        3ull << 62,
+	                                        ~0ull,
+	                                        1ull << 62,
+	                                        1ull << 63 | 1,
+	                                        ~0ull >> 1,
+	                                        0xc90fdaa22168c235,
+	                                        0xfffffffffffff800,
+	                                        0xffffff0000000000,
+	                                        0x8000000000000400};
 	bool usual = diff_chance(rng, 80);
-	uint16_t exponent = diff_chance(rng, 60) ? exponents[diff_below(rng, VC_ARRAY_SIZE(exponents))] : (uint16_t)(0x3fff - 70 + diff_below(rng, 140));
-	uint64_t significand = diff_chance(rng, 60) ? significands[diff_below(rng, VC_ARRAY_SIZE(significands))] : diff_random(rng);
+	uint16_t exponent = diff_chance(rng, 60) ? exponents[diff_below(rng, VC_ARRAY_SIZE(exponents))]
+	                                         : (uint16_t)(0x3fff - 70 + diff_below(rng, 140));
+	uint64_t significand =
+	    diff_chance(rng, 60) ? significands[diff_below(rng, VC_ARRAY_SIZE(significands))] : diff_random(rng);
 
 	if (usual && exponent)
 		significand |= 1ull << 63;

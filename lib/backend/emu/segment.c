@@ -177,7 +177,8 @@ void emu_segments_demote(struct emu_vcpu *c, unsigned cpl)
 	for (unsigned n = 0; n < VC_ARRAY_SIZE(data); n++) {
 		struct vc_segment *s = &c->s.seg[data[n]];
 		bool conforming = (s->attr & (EMU_TYPE_CODE | EMU_TYPE_CONFORMING)) == (EMU_TYPE_CODE | EMU_TYPE_CONFORMING);
-		/* Unlike a load of a null selector this leaves the base, which 64-bit code may have set apart from the selector. */
+		/* Unlike a load of a null selector this leaves the base, which 64-bit code may have set apart from the
+		 * selector. */
 		if (s->unusable)
 			s->selector = 0; /* of 1 to 3, which are null as well */
 		else if (!conforming && VC_SEG_DPL(s->attr) < cpl)

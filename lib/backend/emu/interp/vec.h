@@ -108,8 +108,8 @@ static inline uint64_t emu_vec_linear(struct emu_vcpu *c, const struct emu_insn 
 	return emu_vec_segment_linear(c, i, emu_effective_address(c, i), size, access);
 }
 /*
- * SDM vol. 3, table 6-7. For vectors #AC may or may not come (vol. 2, MOVUPS); here as AMD's processors have it: by size, and for 32 bytes by 16. The 10
- * bytes of the x87 are aligned to 8.
+ * SDM vol. 3, table 6-7. For vectors #AC may or may not come (vol. 2, MOVUPS); here as AMD's processors have it: by
+ * size, and for 32 bytes by 16. The 10 bytes of the x87 are aligned to 8.
  */
 static inline void emu_vec_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {

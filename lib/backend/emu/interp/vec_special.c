@@ -37,14 +37,10 @@ static bool masked_in(const struct ymm *mask, unsigned element, unsigned size)
 	return mask->bytes[element * size + size - 1] & 0x80;
 }
 
-static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *i, uint64_t offset, unsigned size,
-                          enum vcore_access access)
+/* An address cut to the address size: that of each element of a gather, and of an operand's first byte. */
+static uint64_t cut(const struct emu_insn *i, uint64_t offset)
 {
-	if (i->addrsize == 4)
-		offset = (uint32_t)offset;
-	else if (i->addrsize == 2)
-		offset = (uint16_t)offset;
-	return emu_vec_segment_linear(c, i, offset, size, access);
+	return i->addrsize == 8 ? offset : i->addrsize == 4 ? (uint32_t)offset : (uint16_t)offset;
 }
 
 /* Neither gathers nor masked moves check alignment. */
@@ -75,7 +71,7 @@ static enum emu_next masked_load(struct emu_vcpu *c, const struct emu_insn *i)
 	for (unsigned n = 0; n < count; n++) {
 		if (!masked_in(&mask, n, size))
 			continue;
-		uint64_t v = load_element(c, linear_of(c, i, offset + n * size, size, VCORE_ACCESS_READ), size);
+		uint64_t v = load_element(c, emu_vec_segment_linear(c, i, offset + n * size, size, VCORE_ACCESS_READ), size);
 		memcpy(result.bytes + n * size, &v, size);
 	}
 	write_ymm(c, i->reg, &result);
@@ -91,10 +87,11 @@ static enum emu_next masked_store(struct emu_vcpu *c, const struct emu_insn *i)
 
 	for (unsigned n = 0; n < count; n++)
 		if (masked_in(&mask, n, size))
-			emu_probe(c, linear_of(c, i, offset + n * size, size, VCORE_ACCESS_WRITE), size, true);
+			emu_probe(c, emu_vec_segment_linear(c, i, offset + n * size, size, VCORE_ACCESS_WRITE), size, true);
 	for (unsigned n = 0; n < count; n++)
 		if (masked_in(&mask, n, size))
-			emu_st_bytes(c, linear_of(c, i, offset + n * size, size, VCORE_ACCESS_WRITE), value.bytes + n * size, size);
+			emu_st_bytes(c, emu_vec_segment_linear(c, i, offset + n * size, size, VCORE_ACCESS_WRITE),
+			             value.bytes + n * size, size);
 	return EMU_NEXT;
 }
 
@@ -116,7 +113,8 @@ static enum emu_next gather(struct emu_vcpu *c, const struct emu_insn *i)
 		if (!masked_in(&mask, n, size))
 			continue;
 		int64_t at = index_size == 8 ? (int64_t)vc_ld64(index.bytes + n * 8) : (int32_t)vc_ld32(index.bytes + n * 4);
-		uint64_t v = load_element(c, linear_of(c, i, base + ((uint64_t)at << i->scale), size, VCORE_ACCESS_READ), size);
+		uint64_t v = load_element(
+		    c, emu_vec_segment_linear(c, i, cut(i, base + ((uint64_t)at << i->scale)), size, VCORE_ACCESS_READ), size);
 		memcpy(result.bytes + n * size, &v, size);
 		memset(mask.bytes + n * size, 0, size);
 		write_ymm(c, i->reg, &result);
@@ -134,14 +132,14 @@ static enum emu_next gather(struct emu_vcpu *c, const struct emu_insn *i)
 static void store_bytes(struct emu_vcpu *c, const struct emu_insn *i, const uint8_t *value, const uint8_t *mask,
                         unsigned count)
 {
-	uint64_t offset = c->s.gpr[VC_RDI];
+	uint64_t offset = cut(i, c->s.gpr[VC_RDI]);
 
 	for (unsigned n = 0; n < count; n++)
 		if (mask[n] & 0x80)
-			emu_probe(c, linear_of(c, i, offset + n, 1, VCORE_ACCESS_WRITE), 1, true);
+			emu_probe(c, emu_vec_segment_linear(c, i, offset + n, 1, VCORE_ACCESS_WRITE), 1, true);
 	for (unsigned n = 0; n < count; n++)
 		if (mask[n] & 0x80)
-			emu_st8(c, linear_of(c, i, offset + n, 1, VCORE_ACCESS_WRITE), value[n]);
+			emu_st8(c, emu_vec_segment_linear(c, i, offset + n, 1, VCORE_ACCESS_WRITE), value[n]);
 }
 
 static enum emu_next maskmovdqu(struct emu_vcpu *c, const struct emu_insn *i)

@@ -173,7 +173,8 @@ static enum emu_next whole(struct emu_vcpu *c, const struct emu_insn *i)
 
 /* ---- numeric instructions ---- */
 
-/* The operand is checked before the instruction runs, and whether or not an exception then keeps it from being stored. */
+/* The operand is checked before the instruction runs, and whether or not an exception then keeps it from being stored.
+ */
 static inline void probe_store(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
 	emu_vec_check_alignment(c, linear, size);

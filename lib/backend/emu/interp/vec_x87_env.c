@@ -52,7 +52,8 @@ static unsigned environment_size(const struct emu_insn *i)
 }
 
 /* Its words are aligned by the operand size (SDM vol. 3, table 6-7). */
-static uint64_t environment_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned size, enum vcore_access access)
+static uint64_t environment_linear(struct emu_vcpu *c, const struct emu_insn *i, unsigned size,
+                                   enum vcore_access access)
 {
 	uint64_t linear = emu_vec_linear(c, i, size, access);
 
@@ -267,9 +268,9 @@ static enum emu_next fninit(struct emu_vcpu *c, const struct emu_insn *i)
 emu_system_fn emu_x87_control_handler(const struct emu_insn *i)
 {
 	static const emu_system_fn handlers[EMU_X87_CLASSES] = {
-	    [EMU_X87_LDCW] = fldcw,  [EMU_X87_LDENV] = fldenv,      [EMU_X87_RSTOR] = frstor,  [EMU_X87_STCW] = fnstcw,
-	    [EMU_X87_STSW] = fnstsw, [EMU_X87_STSW_AX] = fnstsw_ax, [EMU_X87_STENV] = fnstenv, [EMU_X87_SAVE] = fnsave,
-	    [EMU_X87_CLEX] = fnclex, [EMU_X87_INIT] = fninit,    [EMU_X87_IGNORED] = ignored,
+	    [EMU_X87_LDCW] = fldcw,  [EMU_X87_LDENV] = fldenv,      [EMU_X87_RSTOR] = frstor,    [EMU_X87_STCW] = fnstcw,
+	    [EMU_X87_STSW] = fnstsw, [EMU_X87_STSW_AX] = fnstsw_ax, [EMU_X87_STENV] = fnstenv,   [EMU_X87_SAVE] = fnsave,
+	    [EMU_X87_CLEX] = fnclex, [EMU_X87_INIT] = fninit,       [EMU_X87_IGNORED] = ignored,
 	};
 
 	return handlers[i->desc->vec.reg_file];
