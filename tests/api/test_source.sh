@@ -14,17 +14,15 @@ complain() { # complain WHAT, with what was found on standard input
 code=$(mktemp)
 symbols=$(mktemp)
 trap 'rm -f "$code" "$symbols" "$failed"' EXIT
-find lib include -name '*.[ch]' | while read -r file; do
-	python3 - "$file" <<'PY'
+find lib include -name '*.[ch]' | xargs python3 -c '
 import re, sys
-text = open(sys.argv[1]).read()
-keep = lambda m: re.sub(r"[^\n]", "", m.group(0)) if m.group(0).startswith("/") else '""'
-text = re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', keep, text, flags=re.S)
-for n, line in enumerate(text.split("\n"), 1):
-    if line.strip():
-        print(f"{sys.argv[1]}:{n}:{line}")
-PY
-done >"$code"
+keep = lambda m: re.sub(r"[^\n]", "", m.group(0)) if m.group(0).startswith("/") else "\"\""
+for name in sys.argv[1:]:
+    text = re.sub(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"", keep, open(name).read(), flags=re.S)
+    for n, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            print(f"{name}:{n}:{line}")
+' >"$code"
 
 calls() { grep -E ":[^#]*\<($1) *\(" "$code"; }
 calls 'printf|vprintf|fprintf|puts|putchar|perror|dprintf|psignal|syslog' | complain "the library prints"
