@@ -258,7 +258,7 @@ catch_common:
 	movl $SEL_DATA, %eax
 	movl %eax, %ds
 	movl 12(%esp), %eax
-	movl %eax, %ss:caught_vector
+	movl %eax, caught_vector
 	movl 16(%esp), %ebx
 	movl %ebx, caught_error
 	movl 20(%esp), %ebx
@@ -274,22 +274,27 @@ catch_common:
 	movl %ebx, caught_rsp
 	movl 36(%esp), %ebx
 	movl %ebx, caught_ss
-	movl resume_at, %ebx
-	testl %ebx, %ebx
-	jz catch_unexpected
+	cmpl $0, resume_at
+	je catch_unexpected
+	movl 8(%esp), %eax
+	movl %eax, caught_eax
+	movl 4(%esp), %ebx
 	movl $SEL_DATA, %eax
 	movl %eax, %es
 	movl %eax, %ss
 	movl resume_rsp, %esp
+	pushl resume_at
 	pushl $2
 	popfl
-	jmp *%ebx
+	movl caught_eax, %eax
+	ret
 catch_unexpected:
 	movl 20(%esp), %ecx
 	jmp catch_report
 	CATCH_REPORT
 	CATCH_DATA
 caught_handler_esp: .quad 0
+caught_eax: .quad 0
 idt_pointer32:
 	.word 0x7ff
 	.long IDT_BASE
@@ -326,11 +331,14 @@ catch_stubs:
 	REQUIRE e, \number
 .endif
 .endm
-/* Ring 3 with IOPL 3 by a far return; TSS must be loaded. */
+/* Ring 3 with IOPL 3 and data segments; the TSS must be loaded. */
 .macro USER32 label, selector=SEL_UCODE32, stack=0x7000
 	movl $92f, resume_at
 	movl %esp, resume_rsp
 	movl $-1, caught_vector
+	movl $SEL_UDATA, %eax
+	movl %eax, %ds
+	movl %eax, %es
 	pushl $SEL_UDATA
 	pushl $\stack
 	pushl $0x3002

