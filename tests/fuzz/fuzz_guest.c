@@ -3,6 +3,7 @@
  * Any bytes as a guest on emu: the first four choose mode, vcpu state and what faults do, the rest is code. Whatever it
  * does, the run ends with an exit and the program's memory is whole.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +29,10 @@ static unsigned runs;
 
 static void check(int truth)
 {
-	if (!truth)
-		abort();
+	if (truth)
+		return;
+	fprintf(stderr, "fuzz_guest: %s\n", vcore_error_message());
+	abort();
 }
 
 static void make_vm(void)
@@ -98,8 +101,7 @@ static void set_up(const uint8_t *head)
 	sregs.cr4 |= head[1] & 64 ? 0x50600 : 0; /* OSFXSR, OSXMMEXCPT, FSGSBASE, OSXSAVE */
 	if (head[1] & 64)
 		sregs.xcr0 = 7;
-	if (vcore_vcpu_set_sregs(vcpu, &sregs) < 0 || vcore_vcpu_set_regs(vcpu, &regs) < 0)
-		abort();
+	check(vcore_vcpu_set_sregs(vcpu, &sregs) == 0 && vcore_vcpu_set_regs(vcpu, &regs) == 0);
 }
 
 static void run(void)
