@@ -20,7 +20,7 @@ enum {
 	RUNS_PER_VM = 500,
 	EXITS_MAX = 32,
 };
-#define RUN_NS 2000000
+#define RUN_NS 300000
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
