@@ -275,7 +275,6 @@ static int check_canonical(const struct vc_cpu_state *s)
 		const char *name;
 		uint64_t value;
 	} all[] = {
-	    {"RIP", in_64bit ? s->rip : 0},
 	    {"FS.base", s->seg[VC_FS].base},
 	    {"GS.base", s->seg[VC_GS].base},
 	    {"LDTR.base", s->ldtr.unusable ? 0 : s->ldtr.base},
@@ -290,8 +289,11 @@ static int check_canonical(const struct vc_cpu_state *s)
 	};
 	static const uint8_t narrow[] = {VC_ES, VC_CS, VC_SS, VC_DS};
 
+	/* RIP by the paging mode; the others by what a CPU can have at most, as the instructions that load them check it */
+	if (in_64bit && !canonical(s->rip, la57))
+		return vc_fail(EINVAL, "RIP is 0x%" PRIx64 ", not a canonical address", s->rip);
 	for (size_t n = 0; n < VC_ARRAY_SIZE(all); n++)
-		if (!canonical(all[n].value, la57))
+		if (!canonical(all[n].value, true))
 			return vc_fail(EINVAL, "%s is 0x%" PRIx64 ", not a canonical address", all[n].name, all[n].value);
 	for (size_t n = 0; n < VC_ARRAY_SIZE(narrow); n++)
 		if (!s->seg[narrow[n]].unusable && s->seg[narrow[n]].base & HIGH_32)

@@ -186,6 +186,8 @@ static uint64_t choose_flags(struct placing *p)
 	if (diff_chance(p->rng, 10))
 		flags |= diff_random(p->rng) &
 		         (VC_FLAG_NT | VC_FLAG_IOPL | VC_FLAG_ID | VC_FLAG_AC | VC_FLAG_RF | VC_FLAG_VIF | VC_FLAG_VIP);
+	if (p->c->no32) /* the KVMs without 32-bit code take these two from IRET's image, and keep them */
+		flags &= ~(uint64_t)(VC_FLAG_VIF | VC_FLAG_VIP);
 	if (diff_chance(p->rng, 3))
 		flags |= VC_FLAG_TF;
 	return flags;

@@ -232,11 +232,11 @@ static void rip_not_canonical(void)
 }
 static void gs_not_canonical(void)
 {
-	s.seg[VC_GS].base = 0x0001000000000000;
+	s.seg[VC_GS].base = 0x0100000000000000; /* more than 57 bits */
 }
 static void lstar_not_canonical(void)
 {
-	s.lstar = 0xfff0000000000000;
+	s.lstar = 0xf0f0000000000000;
 }
 static void wide_base(void)
 {
@@ -325,7 +325,9 @@ START_TEST(test_unusual_but_possible)
 	ck_assert_int_eq(vc_cpu_state_check(&s), 0);
 
 	vc_cpu_state_long64(&s, 0x1000);
-	s.seg[VC_FS].base = 0xff00000000000000;
+	s.seg[VC_FS].base = 0xff00000000000000; /* WRFSBASE takes it on a CPU with LA57, whatever the paging mode */
+	ck_assert_int_eq(vc_cpu_state_check(&s), 0);
+	s.rip = 0xff00000000000000;
 	ck_assert_int_eq(vc_cpu_state_check(&s), -EINVAL);
 	s.cr4 |= VC_CR4_LA57;
 	ck_assert_int_eq(vc_cpu_state_check(&s), 0);
