@@ -14,7 +14,7 @@
 
 #include "guest.h"
 
-#define SECONDS  60
+#define SECONDS 60
 #define SKIP     77
 #define NS_PER_S 1000000000ll
 

@@ -10,10 +10,11 @@ failed=0
 while read -r image vcpus expected marks; do
 	for backend in kvm kvm-split kvm-user; do
 		name=\"\${image##*/} with \$vcpus vcpus on \$backend\"
+		SECONDS=0
 		timeout -s KILL 70 '$run' \$backend \$image \$vcpus \$expected \$marks </dev/null
 		status=\$?
 		case \$status in
-		0) echo \"ok    \$name\" ;;
+		0) echo \"ok    \$name, \$SECONDS s\" ;;
 		77) echo \"SKIP  \$name\" ;;
 		*) echo \"FAIL  \$name: status \$status\"; failed=1 ;;
 		esac
