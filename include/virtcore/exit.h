@@ -33,7 +33,7 @@ enum vcore_crash {
 struct vcore_exit {
 	uint32_t size;
 	uint32_t reason;     /**< enum vcore_exit_reason */
-	uint32_t vcpu;       /**< index of the vcpu that ended the run */
+	uint32_t vcpu;       /**< index of the vcpu that ended the run; 0 when it was none */
 	uint32_t crash;      /**< enum vcore_crash */
 	uint64_t address;    /**< port, guest-physical address, hypercall number or RIP */
 	uint64_t data;       /**< written value; for a read: put the answer here before the next run */

@@ -23,7 +23,7 @@ VCORE_API int vcore_msi_send(vcore_vm *vm, uint64_t address, uint32_t data);
  * @param width 0: any width; else 1, 2, 4, 8
  * @param match NULL: any value; else only this one
  * @param fd    an eventfd; duplicated
- * @return 0; -EEXIST the same again; -EINVAL; -ENOSPC
+ * @return 0; -EEXIST when one write could signal both this and another; -EINVAL, also when fd is something else; -EBADF; -ENOSPC
  */
 VCORE_API int vcore_ioeventfd_add(vcore_vm *vm, enum vcore_bus bus, uint64_t address, uint32_t width, const uint64_t *match,
                                   int fd);
@@ -31,9 +31,9 @@ VCORE_API int vcore_ioeventfd_add(vcore_vm *vm, enum vcore_bus bus, uint64_t add
 VCORE_API int vcore_ioeventfd_remove(vcore_vm *vm, enum vcore_bus bus, uint64_t address, uint32_t width,
                                      const uint64_t *match);
 
-/** Raise an edge on a GSI whenever an eventfd is signalled. @return 0; -EEXIST; -EINVAL; -ENOTSUP */
+/** Raise an edge on a GSI whenever an eventfd is signalled. @return 0; -EEXIST; -EINVAL; -EBADF; -ENOTSUP */
 VCORE_API int vcore_irqfd_add(vcore_vm *vm, uint32_t gsi, int fd);
-/** Send an MSI whenever an eventfd is signalled. @return 0; -EINVAL; -ENOTSUP; -ENOSPC */
+/** Send an MSI whenever an eventfd is signalled. @return 0; -EEXIST; -EINVAL; -EBADF; -ENOTSUP; -ENOSPC */
 VCORE_API int vcore_irqfd_add_msi(vcore_vm *vm, uint64_t address, uint32_t data, int fd);
 /** Undo either; fd is the caller's descriptor given then. @return 0; -ENOENT */
 VCORE_API int vcore_irqfd_remove(vcore_vm *vm, int fd);

@@ -51,7 +51,8 @@ VCORE_API uint32_t vcore_vcpu_index(vcore_vcpu *vcpu);
 /** @return the vcpu's vm; borrowed. */
 VCORE_API vcore_vm *vcore_vcpu_vm(vcore_vcpu *vcpu);
 
-/** General registers, RIP, RFLAGS. size set by the caller. @return 0; -EINVAL; -EBUSY while it executes */
+/** General registers, RIP, RFLAGS. size set by the caller.
+ *  @return 0; -EINVAL, also for flags or a RIP that the vcpu's mode cannot have; -EBUSY while it executes */
 VCORE_API int vcore_vcpu_get_regs(vcore_vcpu *vcpu, struct vcore_regs *regs);
 VCORE_API int vcore_vcpu_set_regs(vcore_vcpu *vcpu, const struct vcore_regs *regs);
 

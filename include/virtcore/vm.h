@@ -135,7 +135,7 @@ VCORE_API int vcore_vm_wait(vcore_vm *vm, int64_t timeout_ns, struct vcore_exit 
  *  @return 0; -EINVAL when not started; -EDEADLK from a vcpu's own callback */
 VCORE_API int vcore_vm_pause(vcore_vm *vm);
 
-/** Let a paused vm go on. @return 0; -EINVAL when not paused */
+/** Let a paused vm go on. @return 0; -EINVAL when not paused; -EBUSY while another thread boots or resets it */
 VCORE_API int vcore_vm_resume(vcore_vm *vm);
 
 /** End a started vm: its final exit becomes VCORE_EXIT_STOPPED unless it already had one. Does not wait.
@@ -146,7 +146,8 @@ VCORE_API int vcore_vm_stop(vcore_vm *vm);
  * Put vcpus, interrupt controllers and devices in their power-on state. Memory stays as it is; a kernel booted from
  * files is read and put in place again, one booted from memory must be booted again. A vm that has exited may then be
  * started anew.
- * @return 0; -EBUSY while it runs (stop and wait, or pause, first)
+ * @return 0; -EBUSY while it runs (stop and wait, or pause, first), a vcpu is inside vcore_vcpu_run(), or another thread
+ *         boots or resets it; as vcore_boot() when the kernel cannot be read again
  */
 VCORE_API int vcore_vm_reset(vcore_vm *vm);
 

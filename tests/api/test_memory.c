@@ -280,6 +280,7 @@ END_TEST
 
 #define PAGES 130
 static uint64_t bitmap[(PAGES + 63) / 64];
+static const uint8_t some[100];
 
 static bool dirty(unsigned page)
 {
@@ -302,7 +303,7 @@ START_TEST(dirty_log)
 	for (int round = 0; round < 3; round++) {
 		guest_increments(vm, GPA + 5 * 4096);
 		guest_increments(vm, GPA + 129 * 4096);
-		OK(vcore_memory_write(vm, GPA + 63 * 4096 + 4000, bitmap, 100)); /* two pages, by the host */
+		OK(vcore_memory_write(vm, GPA + 63 * 4096 + 4000, some, sizeof some)); /* two pages, by the host */
 		ck_assert_int_eq(vcore_memory_get_dirty(slot, bitmap, sizeof bitmap), 4);
 		ck_assert(dirty(5) && dirty(129) && dirty(63) && dirty(64) && !dirty(6) && !dirty(0));
 		ck_assert_int_eq(vcore_memory_get_dirty(slot, bitmap, sizeof bitmap), 0);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # test_source.sh SOURCE-ROOT STATIC-LIBRARY: what the library's code must not do, found in its text and its symbols.
+library=$(realpath "$2")
 cd "$1" || exit 1
 failed=$(mktemp -u)
 complain() { # complain WHAT, with what was found on standard input
@@ -14,11 +15,12 @@ complain() { # complain WHAT, with what was found on standard input
 code=$(mktemp)
 symbols=$(mktemp)
 trap 'rm -f "$code" "$symbols" "$failed"' EXIT
-find lib include -name '*.[ch]' | xargs python3 -c '
+find lib include -name '*.[ch]' | sort | python3 -c '
 import re, sys
-keep = lambda m: re.sub(r"[^\n]", "", m.group(0)) if m.group(0).startswith("/") else "\"\""
-for name in sys.argv[1:]:
-    text = re.sub(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"", keep, open(name).read(), flags=re.S)
+def blank(m):
+    return re.sub(r"[^\n]", "", m.group(0)) if m.group(0).startswith("/") else "\"\""
+for name in sys.stdin.read().split():
+    text = re.sub(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"", blank, open(name).read(), flags=re.S)
     for n, line in enumerate(text.split("\n"), 1):
         if line.strip():
             print(f"{name}:{n}:{line}")
@@ -54,8 +56,8 @@ done
 
 # Const tables are the only statics: nothing in writable sections but the thread's error message, and what the dynamic
 # linker relocates before the program starts (.data.rel.ro). Sanitizers add symbols of their own.
-nm --format=sysv "$2" 2>/dev/null | awk -F'|' 'NF == 7 { gsub(/ /, ""); print }' >"$symbols"
-grep -q vcore_vm_new "$symbols" || echo "nm finds no symbols in $2" | complain "the static library"
+nm --format=sysv "$library" 2>/dev/null | awk -F'|' 'NF == 7 { gsub(/ /, ""); print }' >"$symbols"
+grep -q vcore_vm_new "$symbols" || echo "nm finds no symbols in $library" | complain "the static library"
 awk -F'|' '$4 == "OBJECT" && $7 ~ /^\.(data|bss)/ && $7 !~ /^\.data\.rel\.ro/ && $1 !~ /^(__|\.L|_?asan|ubsan)/ { print $1, $7 }' "$symbols" |
 	complain "statics that are not const"
 awk -F'|' '$7 ~ /^\.t(bss|data)/ && $1 != "message" && $1 !~ /^__/ { print $1, $7 }' "$symbols" |
