@@ -120,7 +120,7 @@ START_TEST(impossible_states)
 	    {AT(xcr0), 0, 1, "XCR0"},
 	    {AT(xcr0), 1ull << 40, 0, "XCR0"},
 	    {AT(fs.base), 1ull << 60, 0, "FS.base"},
-	    {AT(gdtr.base), 1ull << 55, 0, "GDTR.base"},
+	    {AT(gdtr.base), 1ull << 58, 0, "GDTR.base"},
 	    {AT(ds.base), 1ull << 32, 0, "base of ES, CS, SS and DS"},
 #undef AT
 	};
