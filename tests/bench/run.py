@@ -102,9 +102,9 @@ def interpreter(build, rounds, short, long):
 
 
 def until(command, marker):
-    """Seconds until marker is on the command's output; the rest is killed."""
+    """Seconds until marker is on the command's output, at most a minute; the rest is killed."""
     start = time.monotonic()
-    p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    p = subprocess.Popen(["timeout", "60", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     try:
         for line in p.stdout:
             if marker in line:
