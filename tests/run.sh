@@ -42,7 +42,7 @@ build() { # build DIR MESON-OPTIONS...
 	dir=$1
 	shift
 	if [ ! -f "$dir/build.ninja" ]; then
-		check "configure $dir" meson setup "$dir" --fatal-meson-warnings "$@" || return 1
+		check "configure $dir" meson setup "$dir" "$@" || return 1
 	fi
 	check "build $dir" ninja -C "$dir"
 }
