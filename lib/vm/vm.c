@@ -21,8 +21,6 @@ static int check_options(const struct vcore_options *o)
 		return vc_fail(EINVAL, "options.irqchip is %u: expected 0 to %u", o->irqchip, VCORE_IRQCHIP_FULL);
 	if (o->engine > VCORE_ENGINE_JIT)
 		return vc_fail(EINVAL, "options.engine is %u: expected 0 to %u", o->engine, VCORE_ENGINE_JIT);
-	if (o->engine == VCORE_ENGINE_JIT)
-		return vc_fail(ENOTSUP, "this build of libvirtcore has no engine jit");
 	if (o->unhandled > VCORE_UNHANDLED_IGNORE)
 		return vc_fail(EINVAL, "options.unhandled is %u: expected 0 to %u", o->unhandled, VCORE_UNHANDLED_IGNORE);
 	if (o->tsc_khz > TSC_KHZ_MAX)
@@ -129,7 +127,7 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	if (r < 0)
 		return r;
 	b->ops = backend;
-	b->engine = backend->id == VCORE_BACKEND_EMU ? VCORE_ENGINE_INTERP : VCORE_ENGINE_AUTO;
+	b->engine = backend->id == VCORE_BACKEND_EMU ? o->engine : VCORE_ENGINE_AUTO;
 	b->unhandled = o->unhandled               ? o->unhandled
 	               : vm->machine->has_chipset ? VCORE_UNHANDLED_IGNORE
 	                                          : VCORE_UNHANDLED_EXIT;

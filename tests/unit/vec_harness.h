@@ -123,7 +123,7 @@ static void harness_setup(void)
 	cpu->s.cr0 = VC_CR0_PE | VC_CR0_NE | VC_CR0_MP;
 	cpu->s.cr4 = VC_CR4_OSFXSR | VC_CR4_OSXMMEXCPT | VC_CR4_OSXSAVE;
 	cpu->s.xcr0 = 7;
-	cpu->ctx[0] = cpu->ctx[1] = 1;
+	cpu->ctx = 1;
 	memset(cpu->tlb, 0xff, sizeof cpu->tlb);
 	memory = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	fault_from = fault_to = NULL;

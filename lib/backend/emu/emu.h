@@ -14,13 +14,14 @@
 #define VC_EMU_EMU_H
 
 #include <setjmp.h>
+#include <stdatomic.h>
 
 #include "backend/backend.h"
 #include "backend/emu/decode/insn.h"
 #include "core/error.h"
 #include "core/util.h"
 
-#define EMU_TLB_BITS 10
+#define EMU_TLB_BITS 11
 #define EMU_TLB_SIZE (1u << EMU_TLB_BITS)
 
 /*
@@ -32,6 +33,23 @@ struct emu_tlb_entry {
 	uintptr_t addend;     /* host address = linear + addend */
 	uint64_t gpa;         /* of the page */
 };
+
+/* A way into translated code: the jump cache and the shadow stack of return addresses. */
+struct emu_jit_jump {
+	uint64_t tag; /* linear address ^ emu_vcpu.jit_ctx */
+	const uint8_t *code;
+};
+/* The physical page at a linear one, for direct jumps into it. */
+struct emu_jit_page {
+	uint64_t tag;
+	uint32_t id; /* frame number */
+	uint32_t pad;
+};
+#define EMU_JIT_JUMPS   4096u
+#define EMU_JIT_RETURNS 32u
+#define EMU_JIT_PAGES   256u
+/* Below the vcpu: what signal handlers use as their stack while translated code runs. */
+#define EMU_JIT_STACK (256u << 10)
 
 /* Why an engine came back. */
 enum emu_stop {
@@ -97,8 +115,8 @@ struct emu_vcpu {
 	uint64_t zero, k8192;       /* for the engine: constants that stand in for an absent base or index register */
 
 	/* software TLB */
-	uint64_t ctx[2];       /* context by bit 63 of the linear address: data accesses at the current privilege */
-	uint64_t ctx_super[2]; /* ... for implicit supervisor accesses (descriptor tables, TSS) */
+	uint64_t ctx;          /* context of data accesses at the current privilege */
+	uint64_t ctx_super[2]; /* ... of implicit supervisor accesses (descriptor tables, TSS), by bit 63 of the address */
 	struct emu_tlb_entry tlb[EMU_TLB_SIZE];
 
 	/* engine, colder */
@@ -113,6 +131,28 @@ struct emu_vcpu {
 	struct emu_mmu *mmu;        /* contexts, walk caches, victim TLB */
 	struct emu_sys *sys;        /* private to vcpu.c, event.c, system*.c */
 	struct emu_vec_state *vec;  /* private to the vector part */
+
+	/* engine jit; NULL: the engine is another one */
+	struct jit_vm *jit;
+	uint64_t jit_page;            /* linear address of the page that is executed */
+	uint64_t jit_ctx;             /* address space and mode, as it stands in tags */
+	uint64_t jit_flags;           /* RFLAGS; the arithmetic flags count */
+	uint64_t jit_spill, jit_spill2, jit_host_rsp;
+	uint64_t jit_value, jit_extra; /* of the thunk by which translated code was left */
+	uint32_t jit_left;            /* enum jit_leave */
+	uint32_t jit_host_mxcsr;
+	_Atomic uint32_t jit_poll;    /* not 0: leave translated code and look at requests */
+	uint32_t jit_top;             /* of the shadow stack, in bytes */
+	uint32_t jit_mode_key;        /* that jit_key stands for */
+	uint8_t jit_key;
+	uint8_t vec_live;             /* the guest's vector registers are in the host's: JIT_VEC_* */
+	bool jit_can;                 /* code of this mode can be translated */
+	bool jit_host_avx;
+	uint64_t jit_bails, jit_interpreted, jit_untranslated;
+	uint64_t jit_calls[EMU_OP_COUNT];
+	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
+	struct emu_jit_page jit_pages[EMU_JIT_PAGES];
+	struct emu_jit_jump jit_jumps[EMU_JIT_JUMPS];
 };
 
 static inline struct emu_vcpu *emu_of(struct vc_bvcpu *v) { return v->priv; }
@@ -195,6 +235,10 @@ int interp_new(struct emu_vcpu *c);
 void interp_free(struct emu_vcpu *c);
 /* Execute from s.rip until something stops it; installs its own catch. With c->stepping: one instruction (one iteration of a REP). */
 enum emu_stop interp_run(struct emu_vcpu *c);
+/* One block from s.rip. */
+enum emu_stop interp_run_block(struct emu_vcpu *c);
+/* The function that executes an instruction which has no operation of its own; NULL: it has one. */
+emu_system_fn interp_called(struct emu_vcpu *c, struct emu_insn *n);
 /* Forget all decoded blocks (state loaded from outside, CPUID changed). */
 void interp_flush(struct emu_vcpu *c);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What decoding, addressing and translation derive from the architectural state. */
+#include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -57,4 +58,6 @@ void emu_mode_changed(struct emu_vcpu *c)
 	c->mode_key =
 	    c->mode | c->protected_mode << 2 | c->long_mode << 3 | c->cpl << 4 | (c->stack_size / 4) << 6 | c->flat << 8;
 	emu_mmu_mode_changed(c);
+	if (c->jit)
+		jit_mode_changed(c);
 }

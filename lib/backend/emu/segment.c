@@ -119,7 +119,7 @@ unsigned emu_desc_change_type(struct emu_vcpu *c, uint64_t linear, unsigned set,
 	                                    __ATOMIC_RELAXED))
 		;
 	if (page.info)
-		emu_code_stored(page.info, page.gpa + offset, 1);
+		emu_code_stored(c->bvm, page.info, page.gpa + offset, 1);
 	if (atomic_load_explicit(&page.slot->dirty, memory_order_acquire))
 		vc_mem_mark_dirty(page.slot, page.gpa + offset, 1);
 	return was & 15;

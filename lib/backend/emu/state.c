@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The vcpu of backend emu: its making, and its state in and out. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
+#include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -9,14 +11,28 @@ enum { MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0 };
 
 /* ---- making ---- */
 
+static bool emu_host_has_avx(void)
+{
+	return __builtin_cpu_supports("avx");
+}
+
+
 int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
 {
-	struct emu_vcpu *c = aligned_alloc(64, VC_ALIGN_UP(sizeof *c, 64));
+	uint8_t *memory = mmap(NULL, EMU_JIT_STACK + sizeof(struct emu_vcpu), PROT_READ | PROT_WRITE,
+	                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct emu_vcpu *c;
 	int r;
 
-	if (!c)
-		return vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
-	memset(c, 0, sizeof *c);
+	if (memory == MAP_FAILED)
+		return vc_fail_errno(errno, "no memory for vcpu %u", v->index);
+	c = (struct emu_vcpu *)(void *)(memory + EMU_JIT_STACK);
+	/* not in a vcpu that executes an instruction for another backend */
+	c->jit = v->vm->ops == &vc_backend_emu && v->vm->priv ? ((struct emu_vm *)v->vm->priv)->jit : NULL;
+	c->jit_mode_key = ~0u;
+	c->jit_host_avx = emu_host_has_avx();
+	if (c->jit)
+		jit_forget_paths(c);
 	c->bvcpu = v;
 	c->bvm = v->vm;
 	c->requests = &v->requests;
@@ -47,7 +63,7 @@ void emu_vcpu_free(struct emu_vcpu *c)
 	if (c->sys)
 		free(c->sys->done);
 	free(c->sys);
-	free(c);
+	munmap((uint8_t *)c - EMU_JIT_STACK, EMU_JIT_STACK + sizeof *c);
 }
 
 int emu_backend_vcpu_create(struct vc_bvcpu *v)

@@ -7,7 +7,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <xmmintrin.h>
 
+#include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -321,8 +323,20 @@ void emu_backend_notify(struct vc_bvcpu *v)
 {
 	struct emu_vcpu *c = emu_of(v);
 
-	if (c && atomic_load(&c->sys->waiting))
+	if (!c)
+		return;
+	atomic_store(&c->jit_poll, 1);
+	if (atomic_load(&c->sys->waiting))
 		syscall(SYS_futex, &v->requests, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void emu_ask(struct vc_bvcpu *v, uint32_t request)
+{
+	struct emu_vcpu *c = emu_of(v);
+
+	atomic_fetch_or(&v->requests, request);
+	if (c)
+		atomic_store(&c->jit_poll, 1);
 }
 
 /* ---- executing ---- */
@@ -428,7 +442,7 @@ static enum go execute(struct emu_vcpu *c)
 	if (sys->restarting || sys->step_always || shadowed(c) || (c->s.rflags & VC_FLAG_TF))
 		return step(c);
 	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
-	stop = interp_run(c);
+	stop = c->jit ? jit_run(c) : interp_run(c);
 	if (stop == EMU_STOP_EXCEPTION)
 		return deliver_exception(c);
 	return stop == EMU_STOP_EXIT ? RUN_ENDS : GO_AGAIN;
@@ -472,6 +486,7 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit)
 	atomic_store(&v->running, 1);
 	enter(c);
 	emu_vec_enter(c);
+	c->jit_host_mxcsr = _mm_getcsr();
 	emu_pv_steal_start(c);
 	run_loop(c);
 	vc_gate_leave(&v->pass);

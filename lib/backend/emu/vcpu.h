@@ -32,6 +32,7 @@ struct emu_done_access {
 struct emu_vm {
 	/* by a hash of the page: vcpus that wait for write tags to be dropped, see emu_code_mark() */
 	_Atomic uint32_t markers[EMU_MARKERS];
+	struct jit_vm *jit; /* NULL: engine interp */
 };
 
 struct emu_sys {
@@ -73,6 +74,8 @@ struct emu_sys {
 /* ---- vcpu.c ---- */
 /* After a write of DR0-DR3 or DR7, by the guest or from outside: arms breakpoints. Sets attention. */
 void emu_debug_changed(struct emu_vcpu *c);
+/* Set a request of a running vcpu and have its engine look at it soon. Any thread. */
+void emu_ask(struct vc_bvcpu *v, uint32_t request);
 /* PAUSE: what the vcpu spins for may be up to another one whose thread does not get the CPU. */
 void emu_spinning(struct emu_vcpu *c);
 /* What must be served as soon as the vcpu is inside the gate again, wherever it is. */

@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -27,6 +28,7 @@ static void flush_all(struct vc_bvm *vm)
 		/* Decoded blocks point to page info of slots: the vcpu drops them before it looks at the next one. */
 		vc_bvcpu_request(vm->vcpu[i], VC_REQ_TLB);
 	}
+	jit_flush(vm);
 }
 
 static int slot_added(void *ctx, struct vc_slot *slot)
@@ -68,7 +70,7 @@ static void written(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t leng
 		next = (gpa & VC_PAGE_MASK) + VC_PAGE_SIZE;
 		if (next > end)
 			next = end;
-		emu_code_stored(emu_page_info(slot, gpa), gpa, (unsigned)(next - gpa));
+		emu_code_stored(ctx, emu_page_info(slot, gpa), gpa, (unsigned)(next - gpa));
 	}
 }
 
@@ -86,15 +88,22 @@ static int vm_create(struct vc_bvm *vm)
 {
 	struct emu_vm *e;
 
-	if (vm->engine == VCORE_ENGINE_JIT)
-		return vc_fail(ENOTSUP, "this build has no translator: engine is interp or auto");
+	int r;
+
 	e = calloc(1, sizeof *e);
 	if (!e)
 		return vc_fail(ENOMEM, "no memory for the vm");
 	if (!vm->tsc_khz)
 		vm->tsc_khz = DEFAULT_TSC_KHZ;
 	vm->env.tsc_khz = vm->tsc_khz;
-	vm->engine = VCORE_ENGINE_INTERP;
+	if (vm->engine != VCORE_ENGINE_INTERP) {
+		r = jit_vm_new(vm, &e->jit);
+		if (r < 0) {
+			free(e);
+			return r;
+		}
+		vm->engine = VCORE_ENGINE_JIT;
+	}
 	vm->priv = e;
 	vm->env.mem->gpa_limit = 1ull << PHYS_BITS;
 	vm->env.mem->max_slots = 0;
@@ -107,6 +116,7 @@ static int vm_create(struct vc_bvm *vm)
 static void vm_destroy(struct vc_bvm *vm)
 {
 	vm->env.mem->listener = NULL;
+	jit_vm_free(((struct emu_vm *)vm->priv)->jit);
 	free(vm->priv);
 	vm->priv = NULL;
 }

@@ -189,7 +189,7 @@ static bool is_wide_moffs(const struct emu_insn *n)
 }
 
 /* The function for an instruction that runs through interp_call(). */
-static emu_system_fn select_called(struct emu_vcpu *c, struct emu_insn *n)
+emu_system_fn interp_called(struct emu_vcpu *c, struct emu_insn *n)
 {
 	emu_system_fn fn = interp_select_string(n);
 	if (!fn)
@@ -225,7 +225,7 @@ bool interp_lower(struct emu_vcpu *c, const struct emu_insn *n, const struct int
 	}
 	*place->keep = *n;
 	place->keep->offset = (uint16_t)place->offset;
-	called = select_called(c, place->keep);
+	called = interp_called(c, place->keep);
 	place->keep->fn = (void *)called;
 	op->imm = (uintptr_t)place->keep;
 	op->fn = !called ? interp_raise_ud : interp_ends_block(n) ? interp_call_end : interp_call;

@@ -203,6 +203,27 @@ static void run_alone(struct emu_vcpu *c)
 	c->icount++;
 }
 
+static void run_alone_in_mode(struct emu_vcpu *c)
+{
+	interp_mode(c);
+	run_alone(c);
+}
+
+static void run_block(struct emu_vcpu *c)
+{
+	struct interp_block *b;
+	interp_mode(c);
+	c->cur = NULL;
+	b = interp_find(c);
+	if (!b) {
+		run_alone(c);
+		return;
+	}
+	c->once = true;
+	proceed(c, enter(c, b));
+	c->once = false;
+}
+
 static void run(struct emu_vcpu *c, bool alone)
 {
 	struct interp_block *b;
@@ -234,7 +255,7 @@ static void unwound(struct emu_vcpu *c)
 	c->in_block = c->once = false;
 }
 
-enum emu_stop interp_run(struct emu_vcpu *c)
+static enum emu_stop catch(struct emu_vcpu *c, bool block)
 {
 	jmp_buf here, *const outer = c->unwind;
 	enum emu_stop stop = EMU_STOP_EVENTS;
@@ -242,11 +263,17 @@ enum emu_stop interp_run(struct emu_vcpu *c)
 	c->unwind = &here;
 	switch (setjmp(here)) {
 	case 0:
-		run(c, false);
+		if (block)
+			run_block(c);
+		else
+			run(c, false);
 		break;
 	case EMU_UNWIND_RETRY:
 		unwound(c);
-		run(c, true);
+		if (block)
+			run_alone_in_mode(c);
+		else
+			run(c, true);
 		break;
 	case EMU_UNWIND_EXCEPTION:
 		unwound(c);
@@ -258,4 +285,14 @@ enum emu_stop interp_run(struct emu_vcpu *c)
 	}
 	c->unwind = outer;
 	return stop;
+}
+
+enum emu_stop interp_run(struct emu_vcpu *c)
+{
+	return catch(c, false);
+}
+
+enum emu_stop interp_run_block(struct emu_vcpu *c)
+{
+	return catch(c, true);
 }

@@ -217,7 +217,7 @@ static void write_part(struct emu_vcpu *c, const struct emu_page *p, uint64_t li
 	if (is_memory(p, true)) {
 		copy_out(p->host + offset, buffer, size);
 		if (p->info)
-			emu_code_stored(p->info, p->gpa + offset, size);
+			emu_code_stored(c->bvm, p->info, p->gpa + offset, size);
 		if (atomic_load_explicit(&p->slot->dirty, memory_order_acquire))
 			vc_mem_mark_dirty(p->slot, p->gpa + offset, size);
 		return;
@@ -372,7 +372,7 @@ static bool has_tag(struct emu_vcpu *c, uint64_t linear, unsigned size, bool wri
 	const struct emu_tlb_entry *e = emu_tlb_at(c, linear);
 	uint64_t last = linear + size - 1;
 
-	return (write ? e->write : e->read) == ((last & VC_PAGE_MASK) | c->mmu->context[last >> 63]);
+	return (write ? e->write : e->read) == ((last & VC_PAGE_MASK) | c->mmu->first);
 }
 
 void *emu_rmw_ptr_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)

@@ -21,7 +21,7 @@ static inline struct emu_tlb_entry *emu_tlb_at(struct emu_vcpu *c, uint64_t line
 }
 static inline uint64_t emu_tag(const struct emu_vcpu *c, uint64_t linear)
 {
-	return (linear & VC_PAGE_MASK) | c->ctx[linear >> 63];
+	return (linear & VC_PAGE_MASK) | c->ctx;
 }
 
 /* One machine access whatever the alignment, of memory whose type only the guest knows. */

@@ -12,6 +12,7 @@
  */
 #include <sched.h>
 
+#include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -46,6 +47,8 @@ static struct emu_itlb_entry *fill(struct emu_vcpu *c, uint64_t linear, struct e
 		emu_raise_pf(c, linear, w.error);
 	if (linear >> 63 && !w.global)
 		emu_note_local(c, linear);
+	if (c->jit)
+		emu_note_fetch(c, linear);
 	slot = emu_is_lapic_page(c, w.gpa) ? NULL : emu_find_slot(c, w.gpa);
 	*entry = (struct emu_itlb_entry){.tag = fetch_tag(c, linear), .gpa = w.gpa & VC_PAGE_MASK};
 	if (slot) {
@@ -81,7 +84,7 @@ uint64_t emu_chunks(uint64_t gpa, unsigned len)
 	return (last >= 63 ? ~0ull : (1ull << (last + 1)) - 1) & ~((1ull << first) - 1);
 }
 
-void emu_code_stored(struct vc_page_info *page, uint64_t gpa, unsigned len)
+void emu_code_stored(struct vc_bvm *vm, struct vc_page_info *page, uint64_t gpa, unsigned len)
 {
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!(atomic_load_explicit(&page->code_mask, memory_order_relaxed) & emu_chunks(gpa, len)))
@@ -89,6 +92,7 @@ void emu_code_stored(struct vc_page_info *page, uint64_t gpa, unsigned len)
 	/* All blocks of the page become stale, so no chunk of it holds decoded code any more. */
 	atomic_store(&page->code_mask, 0);
 	atomic_fetch_add(&page->generation, 1);
+	jit_page_stored(vm, gpa);
 }
 
 /* Write tags of one page. */
@@ -121,7 +125,7 @@ static void drop_write_of(struct emu_vcpu *c, uint32_t writers)
 
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		if (vm->vcpu[i] && vm->vcpu[i] != c->bvcpu && (writers & emu_writer_bit(vm->vcpu[i])))
-			atomic_fetch_or(&vm->vcpu[i]->requests, EMU_REQ_DROP_WRITES);
+			emu_ask(vm->vcpu[i], EMU_REQ_DROP_WRITES);
 	for (unsigned i = 0; i < vm->vcpus; i++) {
 		struct vc_bvcpu *other = vm->vcpu[i];
 

@@ -36,6 +36,7 @@ struct emu_space {
 	uint16_t super; /* lower half, supervisor, user pages allowed */
 	uint16_t smap;  /* lower half, supervisor, user pages forbidden */
 	uint16_t upper_user, upper_super; /* while upper contexts are per space */
+	uint16_t jit;   /* tags of translated code in the lower half */
 };
 
 /* Second-level TLB: 4 ways a set, the set chosen by the page alone. */
@@ -69,6 +70,8 @@ struct emu_itlb_entry {
 #define EMU_LOCAL_MAX    16u
 #define EMU_LARGE_FILTER 4096u
 #define EMU_HUGE_FILTER  512u
+#define EMU_FETCH_FILTER 32768u
+#define EMU_LOWER_MAX    32u
 
 struct emu_mmu {
 	struct vc_paging paging;
@@ -77,7 +80,22 @@ struct emu_mmu {
 	bool user_shares; /* WP: a supervisor that may touch user pages has the user's rights to them */
 	bool slow_data;   /* alignment checks: no tags, so that every access comes to the slow path */
 
-	uint64_t context[2]; /* c->ctx, or what it would be but for slow_data */
+	uint64_t context[2]; /* by bit 63 of the address: of the second-level TLB */
+	uint64_t super_context[2]; /* ... of implicit supervisor accesses */
+	/*
+	 * First-level TLB: one context for both halves. At CPL 3 it is the space's; the supervisor's is the same for all
+	 * spaces, as they share the upper half, and the few lower-half pages in it are listed and killed when the space, or
+	 * the right to touch user pages (RFLAGS.AC), changes.
+	 */
+	uint64_t first; /* c->ctx, or what it would be but for slow_data */
+	uint64_t first_super;
+	uint64_t lower_context, upper_context; /* second-level contexts that first_super stands for */
+	uint64_t lower[EMU_LOWER_MAX];
+	unsigned lower_count;
+	/* Translated code: contexts of its tags, and a Bloom filter of the pages that code was fetched from */
+	uint16_t jit_upper;
+	uint64_t jit_number[2];
+	uint64_t fetch_filter[EMU_FETCH_FILTER / 64];
 	uint16_t next_context;
 	uint32_t epoch; /* grows when contexts ran out and began anew */
 	struct emu_space space[EMU_SPACES], *current;
@@ -157,7 +175,9 @@ uint32_t emu_writer_bit(const struct vc_bvcpu *v);
 /* Bits of the 64-byte chunks that [gpa, gpa+len) touches; it lies in one page. */
 uint64_t emu_chunks(uint64_t gpa, unsigned len);
 /* [gpa, gpa+len) of the page was stored to: blocks decoded from there become stale. Any thread. */
-void emu_code_stored(struct vc_page_info *page, uint64_t gpa, unsigned len);
+void emu_code_stored(struct vc_bvm *vm, struct vc_page_info *page, uint64_t gpa, unsigned len);
+/* Code was fetched from the page: INVLPG of it must close the ways to translated code there. */
+void emu_note_fetch(struct emu_vcpu *c, uint64_t linear);
 /* Drop all write tags of this vcpu. */
 void emu_drop_writes(struct emu_vcpu *c);
 

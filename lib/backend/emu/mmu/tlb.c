@@ -2,6 +2,7 @@
 /* Contexts, flushes and fills of the software TLB. See mmu.h for how they hang together. */
 #include <stdlib.h>
 
+#include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -37,15 +38,16 @@ void emu_mmu_free(struct emu_vcpu *c)
 
 static void forget_space(struct emu_space *s)
 {
-	s->walk = s->user = s->super = s->smap = s->upper_user = s->upper_super = 0;
+	s->walk = s->user = s->super = s->smap = s->upper_user = s->upper_super = s->jit = 0;
 }
 
 static void forget_everything(struct emu_mmu *m)
 {
 	for (unsigned i = 0; i < EMU_SPACES; i++)
 		forget_space(&m->space[i]);
-	m->upper_user = m->upper_super = 0;
+	m->upper_user = m->upper_super = m->jit_upper = 0;
 	m->local_count = 0;
+	memset(m->fetch_filter, 0, sizeof m->fetch_filter);
 	memset(m->large_filter, 0, sizeof m->large_filter);
 	memset(m->huge_filter, 0, sizeof m->huge_filter);
 }
@@ -60,6 +62,10 @@ static void renew_contexts(struct emu_vcpu *c)
 	memset(m->l2, 0, sizeof m->l2);
 	memset(m->table, 0, sizeof m->table);
 	memset(m->itlb, 0, sizeof m->itlb);
+	if (c->jit)
+		jit_forget_paths(c);
+	m->first_super = m->lower_context = m->upper_context = 0;
+	m->lower_count = 0;
 	m->next_context = 1;
 	m->epoch++;
 }
@@ -85,6 +91,36 @@ static uint16_t lower_super(struct emu_vcpu *c, bool ac)
 	return context(c, m->user_shares && !s->split ? &s->user : &s->super);
 }
 
+/* Lower-half pages that the supervisor's first level has. */
+static void kill_lower(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+
+	for (unsigned i = 0; i < m->lower_count; i++) {
+		struct emu_tlb_entry *e = emu_tlb_at(c, m->lower[i]);
+
+		e->read = e->write = EMU_NO_TAG;
+	}
+	m->lower_count = 0;
+}
+
+/* The supervisor's context of the first level; see struct emu_mmu. */
+static void update_first_super(struct emu_vcpu *c, uint64_t lower, uint64_t upper)
+{
+	struct emu_mmu *m = c->mmu;
+
+	if (upper != m->upper_context || !m->first_super) {
+		uint16_t number = 0;
+
+		m->first_super = context(c, &number);
+		m->upper_context = upper;
+		m->lower_count = 0;
+	} else if (lower != m->lower_context) {
+		kill_lower(c);
+	}
+	m->lower_context = lower;
+}
+
 static void update_contexts(struct emu_vcpu *c)
 {
 	struct emu_mmu *m = c->mmu;
@@ -97,21 +133,29 @@ static void update_contexts(struct emu_vcpu *c)
 	do {
 		epoch = m->epoch;
 		upper_super = context(c, m->upper_private ? &s->upper_super : &m->upper_super);
-		c->ctx_super[0] = lower_super(c, false);
-		c->ctx_super[1] = upper_super;
+		m->super_context[0] = lower_super(c, false);
+		m->super_context[1] = upper_super;
 		if (user) {
 			m->context[0] = context(c, &s->user);
 			m->context[1] = context(c, m->upper_private ? &s->upper_user : &m->upper_user);
+			m->first = m->context[0];
 		} else {
 			m->context[0] = lower_super(c, ac);
 			m->context[1] = upper_super;
+			update_first_super(c, m->context[0], upper_super);
+			m->first = m->first_super;
 		}
 		m->fetch_context[0] = context(c, &s->walk) | user_bit;
 		m->fetch_context[1] = upper_super | user_bit;
+		if (c->jit) {
+			m->jit_number[0] = context(c, &s->jit);
+			m->jit_number[1] = context(c, &m->jit_upper);
+		}
 	} while (epoch != m->epoch);
+	c->ctx_super[0] = EMU_CTX_NONE;
+	c->ctx_super[1] = upper_super == m->upper_context && m->first_super ? m->first_super : EMU_CTX_NONE;
 	m->slow_data = user && ac && (c->s.cr0 & VC_CR0_AM);
-	c->ctx[0] = m->slow_data ? EMU_CTX_NONE : m->context[0];
-	c->ctx[1] = m->slow_data ? EMU_CTX_NONE : m->context[1];
+	c->ctx = m->slow_data ? EMU_CTX_NONE : m->first;
 }
 
 static struct emu_space *find_space(struct emu_mmu *m, uint16_t pcid)
@@ -178,38 +222,6 @@ void emu_tlb_flush_all(struct emu_vcpu *c)
 	update_contexts(c);
 }
 
-/* Every translation of one page, whatever its context. */
-static void kill_page(struct emu_vcpu *c, uint64_t linear)
-{
-	struct emu_mmu *m = c->mmu;
-	struct emu_tlb_entry *e = emu_tlb_at(c, linear);
-	struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
-	struct emu_itlb_entry *f = &m->itlb[(linear >> 12) & (EMU_ITLB_SIZE - 1)];
-
-	e->read = e->write = EMU_NO_TAG;
-	for (unsigned i = 0; i < EMU_L2_WAYS; i++)
-		if (!((set[i].tag ^ linear) & VC_PAGE_MASK))
-			set[i].tag = EMU_NO_TAG;
-	f->tag = EMU_NO_TAG;
-}
-
-/* Every translation in the aligned region that `mask` cuts out around start. */
-static void kill_region(struct emu_vcpu *c, uint64_t start, uint64_t mask)
-{
-	struct emu_mmu *m = c->mmu;
-
-	for (unsigned i = 0; i < EMU_TLB_SIZE; i++)
-		if (!((c->tlb[i].read ^ start) & mask) || !((c->tlb[i].write ^ start) & mask))
-			c->tlb[i].read = c->tlb[i].write = EMU_NO_TAG;
-	for (unsigned i = 0; i < EMU_L2_SETS; i++)
-		for (unsigned w = 0; w < EMU_L2_WAYS; w++)
-			if (!((m->l2[i][w].tag ^ start) & mask))
-				m->l2[i][w].tag = EMU_NO_TAG;
-	for (unsigned i = 0; i < EMU_ITLB_SIZE; i++)
-		if (!((m->itlb[i].tag ^ start) & mask & ~FETCH_USER))
-			m->itlb[i].tag = EMU_NO_TAG;
-}
-
 /* Filters: a bit is set when something was filled from a large page in a region with that hash. */
 static unsigned large_hash(uint64_t linear)
 {
@@ -227,6 +239,59 @@ static bool filter_has(const uint64_t *filter, unsigned bit)
 {
 	return filter[bit / 64] >> (bit % 64) & 1;
 }
+static unsigned fetch_hash(uint64_t linear)
+{
+	return (unsigned)(linear >> 12 ^ linear >> 27) & (EMU_FETCH_FILTER - 1);
+}
+
+void emu_note_fetch(struct emu_vcpu *c, uint64_t linear)
+{
+	filter_set(c->mmu->fetch_filter, fetch_hash(linear));
+}
+
+/* No tag of translated code matches any more; update_contexts() must follow. */
+static void close_paths(struct emu_mmu *m)
+{
+	for (unsigned i = 0; i < EMU_SPACES; i++)
+		m->space[i].jit = 0;
+	m->jit_upper = 0;
+	memset(m->fetch_filter, 0, sizeof m->fetch_filter);
+}
+
+/* Every translation of one page, whatever its context. */
+static void kill_page(struct emu_vcpu *c, uint64_t linear)
+{
+	struct emu_mmu *m = c->mmu;
+	struct emu_tlb_entry *e = emu_tlb_at(c, linear);
+	struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
+	struct emu_itlb_entry *f = &m->itlb[(linear >> 12) & (EMU_ITLB_SIZE - 1)];
+
+	e->read = e->write = EMU_NO_TAG;
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++)
+		if (!((set[i].tag ^ linear) & VC_PAGE_MASK))
+			set[i].tag = EMU_NO_TAG;
+	f->tag = EMU_NO_TAG;
+	if (c->jit && filter_has(m->fetch_filter, fetch_hash(linear)))
+		close_paths(m);
+}
+
+/* Every translation in the aligned region that `mask` cuts out around start. */
+static void kill_region(struct emu_vcpu *c, uint64_t start, uint64_t mask)
+{
+	struct emu_mmu *m = c->mmu;
+
+	for (unsigned i = 0; i < EMU_TLB_SIZE; i++)
+		if (!((c->tlb[i].read ^ start) & mask) || !((c->tlb[i].write ^ start) & mask))
+			c->tlb[i].read = c->tlb[i].write = EMU_NO_TAG;
+	for (unsigned i = 0; i < EMU_L2_SETS; i++)
+		for (unsigned w = 0; w < EMU_L2_WAYS; w++)
+			if (!((m->l2[i][w].tag ^ start) & mask))
+				m->l2[i][w].tag = EMU_NO_TAG;
+	for (unsigned i = 0; i < EMU_ITLB_SIZE; i++)
+		if (!((m->itlb[i].tag ^ start) & mask & ~FETCH_USER))
+			m->itlb[i].tag = EMU_NO_TAG;
+	close_paths(m);
+}
 
 /* INVLPG also drops all paging-structure caches of the PCID (SDM 4.10.4.1); and every piece of a large page that holds
  * the address. */
@@ -243,6 +308,7 @@ void emu_tlb_flush_page(struct emu_vcpu *c, uint64_t linear)
 		kill_region(c, region, LARGE_MASK);
 	if (m->paging.mode == VC_PAGING_32 && filter_has(m->large_filter, large_hash(region ^ LARGE_SIZE)))
 		kill_region(c, region ^ LARGE_SIZE, LARGE_MASK);
+	update_contexts(c);
 }
 
 /* Upper-half translations that belong to the current space only. */
@@ -411,14 +477,38 @@ static bool may_write_freely(const struct emu_vcpu *c, struct vc_page_info *info
 	return atomic_load(&info->code_mask) == 0;
 }
 
-static void fill_first_level(struct emu_vcpu *c, uint64_t linear, uint64_t tag, bool write, unsigned l2_flags,
+/*
+ * Under which tag the first level may have the page; EMU_NO_TAG: not at all. Implicit accesses to the lower half have no
+ * context there: RFLAGS.AC says nothing to them.
+ */
+static uint64_t first_tag(struct emu_vcpu *c, uint64_t linear, enum emu_privilege by)
+{
+	struct emu_mmu *m = c->mmu;
+
+	if (by == EMU_SUPERVISOR && c->cpl == 3)
+		return linear >> 63 && c->ctx_super[1] != EMU_CTX_NONE ? (linear & VC_PAGE_MASK) | c->ctx_super[1] : EMU_NO_TAG;
+	if (c->cpl != 3 && !(linear >> 63)) {
+		if (by == EMU_SUPERVISOR)
+			return EMU_NO_TAG;
+		if (m->lower_count == EMU_LOWER_MAX)
+			kill_lower(c);
+		m->lower[m->lower_count++] = linear;
+	}
+	return (linear & VC_PAGE_MASK) | m->first;
+}
+
+static void fill_first_level(struct emu_vcpu *c, uint64_t linear, enum emu_privilege by, bool write, unsigned l2_flags,
                              const struct emu_page *page)
 {
+	uint64_t tag;
 	struct emu_tlb_entry *e = emu_tlb_at(c, linear);
 	struct vc_slot *slot = page->slot;
 	bool logged;
 
 	if (!slot || watched(c->mmu, linear))
+		return;
+	tag = first_tag(c, linear, by);
+	if (tag == EMU_NO_TAG)
 		return;
 	e->read = tag;
 	e->write = EMU_NO_TAG;
@@ -492,7 +582,7 @@ static uint64_t context_for(struct emu_vcpu *c, uint64_t linear, bool supervisor
 	}
 	if (half && !w->global)
 		emu_note_local(c, linear);
-	return by == EMU_SUPERVISOR ? c->ctx_super[half] : m->context[half];
+	return by == EMU_SUPERVISOR ? m->super_context[half] : m->context[half];
 }
 
 static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privilege by, struct emu_page *page,
@@ -519,7 +609,7 @@ static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privi
 	entry =
 	    (struct emu_l2_entry){.tag = (linear & VC_PAGE_MASK) | number, .gpa = page->gpa | flags, .slot = page->slot};
 	insert(m, linear, &entry);
-	fill_first_level(c, linear, entry.tag, write, flags, page);
+	fill_first_level(c, linear, by, write, flags, page);
 	return true;
 }
 
@@ -529,12 +619,12 @@ bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_pri
 	struct emu_mmu *m = c->mmu;
 	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
 	unsigned half = linear >> 63, need = write ? EMU_L2_W | EMU_L2_D : 0;
-	uint64_t tag = (linear & VC_PAGE_MASK) | (by == EMU_SUPERVISOR ? c->ctx_super[half] : m->context[half]);
+	uint64_t tag = (linear & VC_PAGE_MASK) | (by == EMU_SUPERVISOR ? m->super_context[half] : m->context[half]);
 
 	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
 		if (set[i].tag == tag && (set[i].gpa & need) == need) {
 			locate(c, set[i].gpa & VC_PAGE_MASK, set[i].slot, page);
-			fill_first_level(c, linear, tag, write, set[i].gpa & (EMU_L2_W | EMU_L2_D), page);
+			fill_first_level(c, linear, by, write, set[i].gpa & (EMU_L2_W | EMU_L2_D), page);
 			return true;
 		}
 	}

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A block: instructions that follow each other in one page, up to one that never goes on behind itself. Conditional
+ * branches in between are ways out of it.
+ */
+#include <stdlib.h>
+
+#include "backend/emu/jit/trans.h"
+#include "backend/emu/system.h"
+
+/* ---- reading guest code ---- */
+
+static bool ends(const struct emu_insn *n)
+{
+	return n->op != EMU_JCC && n->desc->attr & EMU_A_END;
+}
+
+/* Instructions from `code`, until a branch that ends the block. */
+static void decode(struct emu_vcpu *c, struct jit_source *s, unsigned available)
+{
+	const struct emu_decode_mode mode = {c->mode, c->protected_mode, &c->bvcpu->cpuid.features};
+
+	s->count = s->bytes = 0;
+	while (s->count < JIT_MAX_INSNS && s->bytes < JIT_MAX_BYTES) {
+		struct emu_insn *n = &s->insn[s->count];
+
+		if (emu_decode(s->code + s->bytes, available - s->bytes, &mode, n) != EMU_DECODE_OK || n->op == EMU_INVALID)
+			return;
+		s->bytes += n->len;
+		s->count++;
+		if (ends(n))
+			return;
+	}
+}
+
+bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
+{
+	unsigned available;
+
+	s->host = emu_fetch(c, linear, &available, &s->gpa, &s->page);
+	if (!s->page)
+		return false;
+	s->page_offset = linear & (VC_PAGE_SIZE - 1);
+	if (available > JIT_MAX_BYTES + 15)
+		available = JIT_MAX_BYTES + 15;
+	memcpy(s->code, s->host, available);
+	decode(c, s, available);
+	if (!s->count)
+		return false;
+	s->generation = emu_code_mark(c, s->page, s->gpa, s->bytes);
+	return !memcmp(s->code, s->host, s->bytes);
+}
+
+/* ---- what can be translated ---- */
+
+static bool segments_are_plain(const struct jit_trans *t, const struct emu_insn *n)
+{
+	bool memory = (n->prefixes & EMU_P_MEM || n->desc->imm == EMU_IMM_MOFFS) && n->op != EMU_LEA;
+
+	if (t->long_mode)
+		return true;
+	if (memory && !(t->c->flat >> n->seg & 1))
+		return false;
+	return !(n->desc->attr & EMU_A_STACK) || (t->c->flat >> VC_SS & 1 && t->c->stack_size == 4);
+}
+
+bool jit_is_native(const struct jit_trans *t, const struct emu_insn *n)
+{
+	if (n->addrsize == 2 || !segments_are_plain(t, n))
+		return false;
+	if (jit_branch_native(n))
+		return n->op == EMU_JCC || n->opsize == (t->long_mode ? 8 : 4);
+	return jit_integer_native(n) || jit_stack_native(n) || jit_vector_native(n);
+}
+
+/* ---- flags ---- */
+
+/* How far a shift or rotation goes when that is known; -1: by CL. */
+static int shift_count(const struct emu_insn *n)
+{
+	if (n->desc->enc == EMU_ENC_RM_1)
+		return 1;
+	if (n->desc->enc == EMU_ENC_RM_IMM || n->desc->enc == EMU_ENC_RM_REG_IMM)
+		return (int)(n->imm & (n->opsize == 8 ? 63 : 31));
+	return -1;
+}
+static bool is_shift(const struct emu_insn *n)
+{
+	return n->op >= EMU_ROL && n->op <= EMU_SHRD;
+}
+
+uint8_t jit_flags_killed(const struct emu_insn *n)
+{
+	if (is_shift(n)) {
+		int count = shift_count(n);
+
+		if (count <= 0)
+			return 0;
+		return n->op == EMU_SHL || n->op == EMU_SHR || n->op == EMU_SAR || n->op == EMU_SHLD || n->op == EMU_SHRD
+		           ? EMU_FL_ALL
+		           : EMU_FL_C | EMU_FL_O;
+	}
+	return n->desc->flags_written | n->desc->flags_undefined;
+}
+
+uint8_t jit_flags_needed(const struct emu_insn *n, uint8_t behind)
+{
+	if (is_shift(n)) {
+		uint8_t carry = n->op == EMU_RCL || n->op == EMU_RCR ? EMU_FL_C : 0;
+
+		/* by zero, the old flags stay */
+		return shift_count(n) > 0 ? carry : behind | carry;
+	}
+	return n->desc->flags_read;
+}
+
+static void find_live(struct jit_trans *t)
+{
+	uint8_t live = EMU_FL_ALL;
+
+	for (unsigned k = t->s->count; k-- > 0;) {
+		const struct emu_insn *n = &t->s->insn[k];
+
+		t->live[k + 1] = live;
+		if (n->op == EMU_JCC)
+			live = EMU_FL_ALL;
+		else
+			live = (uint8_t)((live & ~jit_flags_killed(n)) | jit_flags_needed(n, live));
+		t->live[k] = live;
+	}
+}
+
+/* Where the block wants the flags that it is entered with. */
+static enum jit_flags_in flags_in(const struct jit_trans *t)
+{
+	if (!t->live[0])
+		return JIT_FLAGS_DEAD;
+	for (unsigned k = 0; k < t->s->count && !t->j->lockstep; k++) {
+		const struct emu_insn *n = &t->s->insn[k];
+
+		if (!jit_is_native(t, n) || (n->prefixes & EMU_P_MEM && n->op != EMU_LEA && n->op != EMU_NOP) ||
+		    n->desc->attr & EMU_A_STACK || n->op == EMU_VEC || n->op == EMU_JMP || n->op == EMU_JMP_IND)
+			break;
+		if (n->desc->flags_read)
+			return JIT_FLAGS_HOST;
+		if (n->desc->flags_written)
+			break;
+	}
+	return JIT_FLAGS_MEMORY;
+}
+
+void jit_spoil_flags(struct jit_trans *t, uint8_t live)
+{
+	struct host_mem m = jit_field(FIELD(jit_flags));
+
+	if (t->flags == JIT_FL_HOST && live) {
+		jit_put8(&t->a, 0x9c); /* PUSHFQ; POP m: its address counts from RSP after the pop */
+		jit_encode(&t->a, &(struct host_insn){.opcode = 0x8f, .mem = &m});
+	}
+	t->flags = JIT_FL_MEMORY;
+}
+
+void jit_want_flags(struct jit_trans *t)
+{
+	struct jit_asm *a = &t->a;
+	struct host_mem m = jit_field(FIELD(jit_flags));
+
+	if (t->flags != JIT_FL_MEMORY)
+		return;
+	jit_store(a, true, jit_field(FIELD(jit_spill)), H_RAX);
+	jit_encode(a, &(struct host_insn){.map = 1, .opcode = 0xb7, .reg = H_RAX, .mem = &m}); /* MOVZX eax, word */
+	JIT_PUT(a, 0xc0, 0xec, 3);                                                             /* SHR ah, 3: OF */
+	JIT_PUT(a, 0x80, 0xe4, 1);                                                             /* AND ah, 1 */
+	JIT_PUT(a, 0x86, 0xc4);                                                                /* XCHG al, ah */
+	JIT_PUT(a, 0x04, 0x7f);                                                                /* ADD al, 127 */
+	JIT_PUT(a, 0x9e);                                                                      /* SAHF */
+	jit_load(a, true, H_RAX, jit_field(FIELD(jit_spill)));
+	t->flags = JIT_FL_BOTH;
+}
+
+void jit_settle_rsp(struct jit_trans *t)
+{
+	if (!t->delta)
+		return;
+	jit_lea(&t->a, true, H_R15, (struct host_mem){.base = H_R15, .index = H_NONE, .disp = t->delta});
+	if (t->group.base == VC_RSP) {
+		t->group.lo -= t->delta;
+		t->group.hi -= t->delta;
+	}
+	t->delta = 0;
+}
+
+/* ---- cold code ---- */
+
+struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind)
+{
+	struct jit_cold *c = &t->cold[t->colds];
+
+	if (t->colds == JIT_MAX_COLD) {
+		t->a.full = true; /* cannot happen with JIT_MAX_INSNS */
+		c = &t->cold[JIT_MAX_COLD - 1];
+	} else {
+		t->colds++;
+	}
+	*c = (struct jit_cold){.kind = (uint8_t)kind, .delta = t->delta};
+	c->page_offset = (uint16_t)(t->s->page_offset + t->offset);
+	return c;
+}
+
+struct jit_label jit_bail_label(struct jit_trans *t, enum host_condition cc)
+{
+	struct jit_cold *c = jit_cold(t, JIT_COLD_BAIL);
+
+	c->from = jit_jcc(&t->a, cc);
+	return c->from;
+}
+
+static void put_bail(struct jit_trans *t, const struct jit_cold *c)
+{
+	if (c->delta)
+		jit_lea(&t->a, true, H_R15, (struct host_mem){.base = H_R15, .index = H_NONE, .disp = c->delta});
+	jit_mov_imm64(&t->a, H_R11, c->page_offset);
+	jit_jmp_to(&t->a, t->j->thunks.leave_bail);
+}
+
+/* ---- leaving a block ---- */
+
+struct jit_link *jit_new_link(struct jit_trans *t, int64_t page_target)
+{
+	struct jit_link *l;
+
+	if (t->link_count == VC_ARRAY_SIZE(t->links)) {
+		t->a.full = true;
+		return &t->links[0];
+	}
+	l = &t->links[t->link_count++];
+	*l = (struct jit_link){.from = t->b, .offset = (uint64_t)page_target};
+	return l;
+}
+
+static struct jit_link *link_final(const struct jit_trans *t, const struct jit_link *l)
+{
+	return t->b->links + (l - t->links);
+}
+
+/* A jump whose displacement can be replaced in one store. */
+static void put_patchable_jump(struct jit_trans *t, uint8_t **site)
+{
+	jit_align(&t->a, 4, 1);
+	jit_put8(&t->a, 0xe9);
+	*site = t->a.p;
+	jit_put32(&t->a, 0); /* to what follows */
+}
+
+static void put_leave(struct jit_trans *t, const struct jit_link *l)
+{
+	jit_mov_imm64(&t->a, H_R11, (uintptr_t)link_final(t, l));
+	jit_jmp_to(&t->a, t->j->thunks.leave_link);
+}
+
+/* What a link leads to while it has no target. save: flags are in RFLAGS. */
+static void put_unlinked(struct jit_trans *t, struct jit_link *l, bool save)
+{
+	struct host_mem m = jit_field(FIELD(jit_flags));
+
+	l->unlinked = jit_here(&t->a);
+	if (save) {
+		jit_put8(&t->a, 0x9c);
+		jit_encode(&t->a, &(struct host_insn){.opcode = 0x8f, .mem = &m});
+		put_patchable_jump(t, &l->site_save);
+		l->unlinked_save = jit_here(&t->a);
+	}
+	put_leave(t, l);
+}
+
+static bool same_page(const struct jit_trans *t, int64_t target)
+{
+	return target >= 0 && target < 4096;
+}
+
+/*
+ * To another page: only if the vcpu's jit_pages says that the page there is the one that the link was made for.
+ * RFLAGS were saved.
+ */
+static void put_cross(struct jit_trans *t, struct jit_link *l)
+{
+	struct jit_asm *a = &t->a;
+	int64_t page = (int64_t)l->offset & -4096;
+	struct host_mem ctx = jit_field(FIELD(jit_ctx)), tag = jit_field_indexed(FIELD(jit_pages[0].tag), H_R11);
+	struct host_mem id = jit_field_indexed(FIELD(jit_pages[0].id), H_R11);
+	struct jit_label other, other2;
+
+	jit_drop_group(t);
+	jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
+	jit_lea(a, t->long_mode, H_R10, (struct host_mem){.base = H_R10, .index = H_NONE, .disp = (int32_t)page});
+	jit_mov_rr(a, true, H_R11, H_R10);
+	jit_shift_imm(a, 5, true, H_R11, 8);
+	jit_alu_imm(a, H_AND, false, H_R11, (EMU_JIT_PAGES - 1) << 4);
+	jit_store(a, true, jit_field(FIELD(jit_page)), H_R10);
+	jit_alu_mem(a, H_XOR, true, H_R10, &ctx);
+	jit_alu_mem(a, H_CMP, true, H_R10, &tag);
+	other = jit_jcc(a, H_NE);
+	/* CMP dword [r11 + id], imm32 with the immediate aligned */
+	jit_align(a, 4, 8);
+	jit_encode(a, &(struct host_insn){.opcode = 0x81, .reg = H_CMP, .mem = &id, .imm = UINT32_MAX, .imm_size = 4});
+	l->page_id = (uint32_t *)(void *)(a->p - 4);
+	if ((uintptr_t)l->page_id & 3)
+		a->full = true;
+	other2 = jit_jcc(a, H_NE);
+	put_patchable_jump(t, &l->site);
+	l->unlinked = jit_here(a);
+	jit_land(a, other);
+	jit_land(a, other2);
+	put_leave(t, l);
+}
+
+void jit_exit_direct(struct jit_trans *t, int64_t target)
+{
+	struct jit_link *l;
+	bool save;
+
+	jit_settle_rsp(t);
+	l = jit_new_link(t, target);
+	if (!same_page(t, target)) {
+		jit_spoil_flags(t, EMU_FL_ALL);
+		put_cross(t, l);
+	} else {
+		save = t->flags == JIT_FL_HOST;
+		put_patchable_jump(t, &l->site);
+		put_unlinked(t, l, save);
+	}
+	t->ended = true;
+}
+
+void jit_exit_if(struct jit_trans *t, unsigned cc, int64_t target)
+{
+	struct jit_cold *c;
+
+	jit_settle_rsp(t);
+	jit_want_flags(t);
+	c = jit_cold(t, same_page(t, target) ? JIT_COLD_LINK : JIT_COLD_CROSS);
+	c->link = jit_new_link(t, target);
+	c->save = t->flags == JIT_FL_HOST;
+	jit_align(&t->a, 4, 2);
+	JIT_PUT(&t->a, 0x0f, 0x80 | (uint8_t)cc);
+	c->from = (struct jit_label){t->a.p};
+	jit_put32(&t->a, 0);
+}
+
+static void put_cold(struct jit_trans *t, struct jit_cold *c)
+{
+	struct host_mem m = jit_field(FIELD(jit_flags));
+	uint8_t *site;
+
+	switch (c->kind) {
+	case JIT_COLD_MISS:
+		jit_emit_cold_miss(t, c);
+		break;
+	case JIT_COLD_BAIL:
+		jit_land(&t->a, c->from);
+		put_bail(t, c);
+		break;
+	case JIT_COLD_LINK:
+		jit_land(&t->a, c->from);
+		c->link->site = c->from.at;
+		put_unlinked(t, c->link, c->save);
+		break;
+	case JIT_COLD_CROSS:
+		jit_land(&t->a, c->from);
+		if (c->save) {
+			jit_put8(&t->a, 0x9c);
+			jit_encode(&t->a, &(struct host_insn){.opcode = 0x8f, .mem = &m});
+		}
+		put_cross(t, c->link);
+		break;
+	case JIT_COLD_POLL:
+		jit_land(&t->a, c->from);
+		jit_mov_imm64(&t->a, H_R11, c->page_offset);
+		jit_jmp_to(&t->a, t->j->thunks.leave_poll);
+		break;
+	case JIT_COLD_VEC:
+		jit_land(&t->a, c->from);
+		jit_call_to(&t->a, c->write ? t->j->thunks.vec_load_avx : t->j->thunks.vec_load);
+		jit_op_rr(&t->a, 0x85, false, H_R11, H_R11);
+		jit_jcc_to(&t->a, H_NE, c->back);
+		put_bail(t, c);
+		break;
+	case JIT_COLD_RETURN:
+		jit_land(&t->a, c->from);
+		put_patchable_jump(t, &site);
+		c->link->site = site;
+		c->link->unlinked = jit_here(&t->a);
+		put_leave(t, c->link);
+		break;
+	}
+}
+
+/* ---- calls of C ---- */
+
+static void emit_call_out(struct jit_trans *t)
+{
+	struct jit_site *site = jit_meta_alloc(t->j, sizeof *site);
+	bool end = ends(t->n);
+
+	*site = (struct jit_site){.insn = *t->n, .block = t->b, .page_offset = (uint16_t)(t->s->page_offset + t->offset)};
+	site->insn.offset = (uint16_t)t->offset;
+	site->fn = jit_called(t->c, &site->insn);
+	jit_settle_rsp(t);
+	jit_spoil_flags(t, t->live[t->i]);
+	jit_mov_imm64(&t->a, H_R11, (uintptr_t)site);
+	jit_jmp_to(&t->a, t->j->thunks.leave_site);
+	if (!end)
+		site->resume = jit_here(&t->a);
+	t->ended = end;
+	t->flags = JIT_FL_MEMORY;
+	t->vec_ready = t->vec_avx = false;
+	jit_drop_group(t);
+}
+
+/* ---- the whole ---- */
+
+static void put_block_pointer(struct jit_trans *t)
+{
+	jit_align(&t->a, 16, 8);
+	jit_put64(&t->a, (uintptr_t)t->b);
+}
+
+/* The poll is the first instruction, of 8 bytes at a multiple of 16: it is what is replaced when the block is stale. */
+static void put_entry(struct jit_trans *t)
+{
+	struct jit_asm *a = &t->a;
+	struct jit_cold *c;
+
+	put_block_pointer(t);
+	t->b->entry = jit_here(a);
+	JIT_PUT(a, 0x83, 0xbc, 0x24); /* CMP dword [rsp + disp32], imm8 */
+	jit_put32(a, FIELD(jit_poll));
+	jit_put8(a, 0);
+	c = jit_cold(t, JIT_COLD_POLL);
+	c->from = jit_jcc(a, H_NE);
+	t->flags = JIT_FL_MEMORY;
+	if (t->b->flags_in == JIT_FLAGS_HOST) {
+		struct jit_label over;
+
+		jit_want_flags(t);
+		over = jit_jmp(a);
+		put_block_pointer(t);
+		t->b->entry_host = jit_here(a);
+		jit_nop(a, 8);
+		jit_land(a, over);
+		t->flags = JIT_FL_HOST;
+	}
+}
+
+static bool emit_native(struct jit_trans *t)
+{
+	return jit_emit_integer(t) || jit_emit_stack(t) || jit_emit_branch(t) || jit_emit_vector(t);
+}
+
+static void emit_all(struct jit_trans *t)
+{
+	bool leading = true;
+
+	for (t->i = 0; t->i < t->s->count && !t->ended; t->i++) {
+		t->n = &t->s->insn[t->i];
+		if (jit_is_native(t, t->n)) {
+			if (t->j->lockstep && !leading)
+				break;
+			emit_native(t);
+			t->b->native += leading;
+			if (t->group.valid && t->group.base != VC_RSP && jit_writes_gpr(t->n, t->group.base))
+				jit_drop_group(t);
+		} else {
+			if (t->j->lockstep && t->i)
+				break;
+			emit_call_out(t);
+			leading = false;
+		}
+		t->b->insns++;
+		t->offset += t->n->len;
+	}
+	if (t->ended)
+		return;
+	/* behind the last instruction, in this page or at the start of the next one */
+	jit_exit_direct(t, (int64_t)(t->s->page_offset + t->offset));
+}
+
+struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, bool no_groups)
+{
+	struct jit_vm *j = c->jit;
+	struct jit_trans *t;
+	struct jit_block *b = NULL;
+	uint8_t *code;
+
+	if (!jit_room(j))
+		return NULL;
+	t = j->trans;
+	t->j = j;
+	t->c = c;
+	t->s = s;
+	t->i = t->offset = 0;
+	t->long_mode = c->mode == EMU_MODE_64;
+	t->delta = 0;
+	t->vec_ready = t->vec_avx = t->ended = false;
+	t->no_groups = no_groups;
+	t->group.valid = false;
+	t->colds = t->link_count = 0;
+	t->n = &s->insn[0];
+	b = jit_meta_alloc(j, sizeof *b);
+	*b = (struct jit_block){.gpa = s->gpa,
+	                        .key = c->mode_key,
+	                        .generation = s->generation,
+	                        .page = s->page,
+	                        .no_groups = no_groups};
+	code = jit_meta_alloc(j, s->bytes);
+	b->links = jit_meta_alloc(j, sizeof *b->links * (2 * s->count + 4));
+	t->b = b;
+	t->a = jit_code_begin(j);
+	find_live(t);
+	b->flags_in = (uint8_t)flags_in(t);
+	put_entry(t);
+	emit_all(t);
+	for (unsigned k = 0; k < t->colds; k++)
+		put_cold(t, &t->cold[k]);
+	b->bytes = (uint16_t)t->offset;
+	b->code = code;
+	memcpy(code, s->code, b->bytes);
+	b->links_count = (uint8_t)t->link_count;
+	memcpy(b->links, t->links, t->link_count * sizeof *b->links);
+	jit_code_end(j, &t->a);
+	jit_insert(j, b);
+	return b;
+}

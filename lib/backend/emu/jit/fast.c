@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * C that translated code calls with the guest's vector registers in the host's: compiled for general registers only, and
+ * calling nothing that is not.
+ */
+#include "backend/emu/jit/jit.h"
+#include "backend/emu/mmu/mmu.h"
+
+/* The entry for linear, from the second-level TLB; see fill_first_level() in mmu/tlb.c. */
+static bool quick_fill(struct emu_vcpu *c, uint64_t linear, bool write)
+{
+	struct emu_mmu *m = c->mmu;
+	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
+	uint64_t tag = (linear & VC_PAGE_MASK) | m->context[linear >> 63];
+
+	if (m->watch_count || m->slow_data || (c->cpl != 3 && !(linear >> 63)))
+		return false;
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
+		const struct emu_l2_entry *l = &set[i];
+		struct emu_tlb_entry *e = emu_tlb_at(c, linear);
+		struct vc_page_info *info;
+		bool writable;
+
+		if (l->tag != tag || !l->slot)
+			continue;
+		if (write && (l->gpa & (EMU_L2_W | EMU_L2_D)) != (EMU_L2_W | EMU_L2_D))
+			return false;
+		if (atomic_load_explicit(&l->slot->dirty, memory_order_relaxed))
+			return false;
+		writable = (l->gpa & (EMU_L2_W | EMU_L2_D)) == (EMU_L2_W | EMU_L2_D) && l->slot->flags & VCORE_MEM_W;
+		info = emu_page_info(l->slot, l->gpa & VC_PAGE_MASK);
+		if (writable && info) {
+			if (!(atomic_load(&info->flags) & (1u << (c->bvcpu->index & 31))))
+				atomic_fetch_or(&info->flags, 1u << (c->bvcpu->index & 31));
+			writable = atomic_load(&info->code_mask) == 0;
+		}
+		if (write && !writable)
+			return false;
+		e->addend =
+		    (uintptr_t)l->slot->hva + ((l->gpa & VC_PAGE_MASK) - l->slot->gpa) - (uintptr_t)(linear & VC_PAGE_MASK);
+		e->gpa = l->gpa & VC_PAGE_MASK;
+		e->read = (linear & VC_PAGE_MASK) | c->ctx;
+		e->write = writable ? e->read : EMU_NO_TAG;
+		return true;
+	}
+	return false;
+}
+
+uint32_t jit_fill(struct emu_vcpu *c, uint64_t linear, uint32_t how)
+{
+	unsigned size = how & 0xffff;
+
+	if ((linear & (VC_PAGE_SIZE - 1)) + size > VC_PAGE_SIZE || (how & JIT_HOW_ALIGNED && linear & (size - 1)))
+		return JIT_FILL_NO;
+	return quick_fill(c, linear, how & JIT_HOW_WRITE) ? JIT_FILL_DONE : JIT_FILL_SLOW;
+}
+
+uint32_t jit_vec_ready(struct emu_vcpu *c)
+{
+	const struct vc_cpu_state *s = &c->s;
+	const uint64_t *high = (const uint64_t *)(const void *)s->xsave.ymm_hi;
+	uint64_t any = 0;
+
+	if ((s->cr0 & (VC_CR0_EM | VC_CR0_TS)) || !(s->cr4 & VC_CR4_OSFXSR) || (s->xsave.mxcsr & 0x1f80) != 0x1f80)
+		return JIT_VEC_NONE;
+	if (!c->jit_host_avx || !(s->cr4 & VC_CR4_OSXSAVE) || (s->xcr0 & 6) != 6)
+		return JIT_VEC_SSE;
+	for (unsigned i = 0; i < 32; i++)
+		any |= high[i];
+	return any ? JIT_VEC_AVX : JIT_VEC_AVX_ZERO;
+}

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The engine: finding blocks and serving what translated code leaves for. */
+#include <stdlib.h>
+
+#include "backend/emu/jit/jit.h"
+#include "backend/emu/mmu/mmu.h"
+#include "backend/emu/vcpu.h"
+
+/* A block whose groups of accesses cross pages so often is translated again without groups. */
+#define MAX_BAILS 16u
+/* Keys are told apart by four bits of a tag. */
+#define NO_KEY 15u
+
+int jit_vm_new(struct vc_bvm *vm, struct jit_vm **jit)
+{
+	struct jit_vm *j = calloc(1, sizeof *j);
+	int r;
+
+	if (!j)
+		return vc_fail(ENOMEM, "no memory for the translator");
+	j->vm = vm;
+	pthread_mutex_init(&j->lock, NULL);
+	r = jit_cache_new(j);
+	if (r < 0) {
+		jit_vm_free(j);
+		return r;
+	}
+	*jit = j;
+	return 0;
+}
+
+void jit_vm_free(struct jit_vm *j)
+{
+	if (!j)
+		return;
+	jit_cache_free(j);
+	pthread_mutex_destroy(&j->lock);
+	free(j);
+}
+
+/* ---- the mode ---- */
+
+/* A small number for what translation depends on; NO_KEY when there are too many. */
+static unsigned key_number(struct jit_vm *j, uint32_t key)
+{
+	unsigned count = atomic_load_explicit(&j->key_count, memory_order_acquire), k;
+
+	for (k = 0; k < count; k++)
+		if (j->keys[k] == key)
+			return k;
+	pthread_mutex_lock(&j->lock);
+	for (k = 0; k < atomic_load(&j->key_count); k++)
+		if (j->keys[k] == key)
+			break;
+	if (k == atomic_load(&j->key_count) && k < JIT_MAX_KEYS) {
+		j->keys[k] = key;
+		atomic_store_explicit(&j->key_count, k + 1, memory_order_release);
+	}
+	pthread_mutex_unlock(&j->lock);
+	return k < JIT_MAX_KEYS ? k : NO_KEY;
+}
+
+void jit_mode_changed(struct emu_vcpu *c)
+{
+	const struct vc_segment *cs = &c->s.seg[VC_CS];
+	bool can = c->mode == EMU_MODE_64 ||
+	           (c->mode == EMU_MODE_32 && c->protected_mode && cs->base == 0 && cs->limit == UINT32_MAX);
+
+	if (!can) {
+		c->jit_can = false;
+		return;
+	}
+	if (c->mode_key != c->jit_mode_key || c->jit_key == NO_KEY) {
+		c->jit_key = (uint8_t)key_number(c->jit, c->mode_key);
+		c->jit_mode_key = c->mode_key;
+	}
+	/* the interpreter, if it runs, gives over at the next block */
+	if (!c->jit_can && c->jit_key != NO_KEY)
+		c->attention = true;
+	c->jit_can = c->jit_key != NO_KEY;
+}
+
+void jit_forget_paths(struct emu_vcpu *c)
+{
+	memset(c->jit_jumps, 0xff, sizeof c->jit_jumps);
+	memset(c->jit_returns, 0xff, sizeof c->jit_returns);
+	memset(c->jit_pages, 0xff, sizeof c->jit_pages);
+}
+
+/* Which context tags are of, for code at rip. */
+static void choose_context(struct emu_vcpu *c, uint64_t rip)
+{
+	c->jit_ctx = c->mmu->jit_number[rip >> 63] << 48 | (uint64_t)c->jit_key << 60;
+}
+
+/* ---- slow ways of translated code ---- */
+
+uint32_t jit_fill_slow(struct emu_vcpu *c, uint64_t linear, uint32_t how)
+{
+	const struct emu_tlb_entry *e = emu_tlb_at(c, linear);
+	bool write = how & JIT_HOW_WRITE;
+	struct emu_page page;
+	uint32_t error;
+
+	if (c->mmu->paging.mode >= VC_PAGING_4 && !vc_paging_canonical(&c->mmu->paging, linear))
+		return JIT_FILL_NO;
+	if (!emu_translate(c, linear, write, EMU_BY_CPL, &page, &error))
+		return JIT_FILL_NO;
+	return (write ? e->write : e->read) == emu_tag(c, linear) ? JIT_FILL_DONE : JIT_FILL_NO;
+}
+
+emu_system_fn jit_called(struct emu_vcpu *c, struct emu_insn *n)
+{
+	emu_system_fn fn = interp_called(c, n);
+
+	n->stub = 0; /* stubs belong to a vcpu, blocks do not: it is looked up each time */
+	return fn;
+}
+
+/* ---- finding and making blocks ---- */
+
+static bool wanted(const struct emu_vcpu *c)
+{
+	return atomic_load_explicit(c->requests, memory_order_relaxed) || c->attention;
+}
+
+static void evict(struct emu_vcpu *c)
+{
+	struct jit_vm *j = c->jit;
+
+	vc_gate_begin(c->bvm->gate, &c->bvcpu->pass);
+	emu_inside_again(c);
+	pthread_mutex_lock(&j->lock);
+	if (!jit_room(j))
+		jit_evict(j);
+	pthread_mutex_unlock(&j->lock);
+	vc_gate_end(c->bvm->gate, &c->bvcpu->pass);
+	emu_inside_again(c);
+}
+
+/* The block's page was stored to: good again if its own bytes are what they were. */
+static bool revalidate(struct emu_vcpu *c, struct jit_block *b, const uint8_t *host, struct vc_page_info *page)
+{
+	struct jit_vm *j = c->jit;
+	uint32_t generation;
+	bool good;
+
+	if (b->page != page)
+		return false;
+	generation = emu_code_mark(c, page, b->gpa, b->bytes);
+	good = !memcmp(b->code, host, b->bytes) && b->bails < MAX_BAILS;
+	pthread_mutex_lock(&j->lock);
+	good = good && atomic_load(&page->generation) == generation;
+	if (good && atomic_load(&b->stale)) {
+		b->generation = generation;
+		jit_make_good(j, b);
+	}
+	pthread_mutex_unlock(&j->lock);
+	return good;
+}
+
+static struct jit_block *make(struct emu_vcpu *c, uint64_t linear, bool no_groups)
+{
+	struct jit_vm *j = c->jit;
+	struct jit_source s;
+	struct jit_block *b;
+
+	if (!jit_read_source(c, &s, linear))
+		return NULL;
+	for (;;) {
+		pthread_mutex_lock(&j->lock);
+		b = jit_look_up(j, s.gpa, c->mode_key);
+		if (b && atomic_load(&b->stale)) {
+			jit_remove(j, b);
+			b = NULL;
+		}
+		if (!b && atomic_load(&s.page->generation) != s.generation) {
+			pthread_mutex_unlock(&j->lock);
+			return NULL;
+		}
+		if (!b) {
+			b = jit_translate(c, &s, no_groups);
+			if (b)
+				atomic_fetch_add_explicit(&c->bvcpu->blocks, 1, memory_order_relaxed);
+		}
+		pthread_mutex_unlock(&j->lock);
+		if (b)
+			return b;
+		evict(c);
+		/* outside the gate the memory map may have changed */
+		if (!jit_read_source(c, &s, linear))
+			return NULL;
+	}
+}
+
+static uint64_t linear_of(const struct emu_vcpu *c, uint64_t rip)
+{
+	return c->mode == EMU_MODE_64 ? rip : (uint32_t)rip;
+}
+
+/* The block at s.rip; NULL: the interpreter must go on there. May raise. */
+static struct jit_block *find(struct emu_vcpu *c)
+{
+	struct jit_vm *j = c->jit;
+	uint64_t linear = linear_of(c, c->s.rip), gpa;
+	struct vc_page_info *page;
+	struct jit_block *b;
+	const uint8_t *host;
+	unsigned available;
+	bool no_groups = false;
+
+	host = emu_fetch(c, linear, &available, &gpa, &page);
+	if (!page)
+		return NULL;
+	b = jit_look_up(j, gpa, c->mode_key);
+	if (b && !atomic_load(&b->stale))
+		return b;
+	if (b) {
+		no_groups = b->bails >= MAX_BAILS;
+		if (revalidate(c, b, host, page))
+			return b;
+	}
+	return make(c, linear, no_groups);
+}
+
+/* Remember the way to the block: jump cache and page. */
+static void remember(struct emu_vcpu *c, const struct jit_block *b)
+{
+	uint64_t rip = linear_of(c, c->s.rip), page = rip & VC_PAGE_MASK;
+	struct emu_jit_jump *jump = &c->jit_jumps[(rip ^ rip >> 12) & (EMU_JIT_JUMPS - 1)];
+	struct emu_jit_page *p = &c->jit_pages[(rip >> 12) & (EMU_JIT_PAGES - 1)];
+
+	jump->tag = rip ^ c->jit_ctx;
+	jump->code = b->entry;
+	p->tag = page ^ c->jit_ctx;
+	p->id = b->gpa >> 12 < UINT32_MAX ? (uint32_t)(b->gpa >> 12) : UINT32_MAX;
+	c->jit_page = page;
+}
+
+/* ---- serving ---- */
+
+static uint64_t rip_at(const struct emu_vcpu *c, uint64_t page_offset)
+{
+	return linear_of(c, c->jit_page + page_offset);
+}
+
+/* One block of the interpreter, from s.rip. */
+static enum emu_stop interpret(struct emu_vcpu *c)
+{
+	c->jit_interpreted++;
+	return interp_run_block(c);
+}
+
+/* The instruction at site, by its function. Returns where translated code goes on; NULL: at s.rip. */
+static const uint8_t *call_out(struct emu_vcpu *c, struct jit_site *site)
+{
+	const uint8_t *resume = site->resume;
+	unsigned len = site->insn.len;
+	struct jit_block *block = site->block;
+
+	c->icount++;
+	c->jit_calls[site->insn.op]++;
+	if (site->fn(c, &site->insn) == EMU_JUMP)
+		return NULL;
+	c->s.rip = linear_of(c, c->s.rip + len);
+	if (!resume || wanted(c) || atomic_load(&block->stale) || !c->jit_can)
+		return NULL;
+	return resume;
+}
+
+/* An indirect branch whose target is not in the jump cache; it has been executed but for its faults. */
+static void check_target(struct emu_vcpu *c, uint64_t at)
+{
+	struct jit_source s;
+	unsigned used = c->mmu->paging.mode == VC_PAGING_5 ? 7 : 16;
+
+	if (c->mode != EMU_MODE_64 || (uint64_t)((int64_t)(c->s.rip << used) >> used) == c->s.rip)
+		return;
+	/* RSP as it was before the instruction */
+	c->s.rip = at;
+	if (jit_read_source(c, &s, at)) {
+		const struct emu_insn *n = &s.insn[0];
+
+		if (n->op == EMU_CALL_IND)
+			c->s.gpr[VC_RSP] += 8;
+		else if (n->op == EMU_RET)
+			c->s.gpr[VC_RSP] -= 8 + (n->desc->enc == EMU_ENC_IMM ? n->imm & 0xffff : 0);
+	}
+	emu_raise_error(c, VC_GP, 0);
+}
+
+/* A group of accesses did not lie in one page. */
+static void note_bail(struct emu_vcpu *c, uint64_t rip)
+{
+	struct jit_vm *j = c->jit;
+
+	(void)rip;
+	(void)j;
+}
+
+static struct jit_block *block_before(const uint8_t *return_address)
+{
+	struct jit_block *b;
+
+	memcpy(&b, return_address - 5 - 8, sizeof b);
+	return b;
+}
+
+/* Translated code was left. What to do next: the host code to enter, or NULL: at s.rip. *stop: the engine stops. */
+static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
+{
+	struct jit_vm *j = c->jit;
+	struct jit_site *site;
+	struct jit_block *b;
+	struct jit_link *l;
+	uint64_t at;
+
+	switch (c->jit_left) {
+	case JIT_LEAVE_LINK:
+		l = (struct jit_link *)(uintptr_t)c->jit_value;
+		/* where another page comes next, jit_page is that already */
+		c->s.rip = l->page_id ? rip_at(c, l->offset & (VC_PAGE_SIZE - 1)) : rip_at(c, l->offset);
+		if (wanted(c))
+			return NULL;
+		{
+			uint64_t evictions = atomic_load(&j->evictions);
+
+			choose_context(c, c->s.rip);
+			b = find(c);
+			if (!b)
+				return NULL;
+			pthread_mutex_lock(&j->lock);
+			if (evictions == atomic_load(&j->evictions) && !atomic_load(&b->stale))
+				jit_link(j, l, b);
+			pthread_mutex_unlock(&j->lock);
+		}
+		remember(c, b);
+		return b->entry;
+	case JIT_LEAVE_SITE:
+		site = (struct jit_site *)(uintptr_t)c->jit_value;
+		c->s.rip = rip_at(c, site->page_offset);
+		if (site->fn)
+			return call_out(c, site);
+		c->jit_calls[site->insn.op]++;
+		*why = interpret(c);
+		*stop = *why != EMU_STOP_EVENTS;
+		return NULL;
+	case JIT_LEAVE_INDIRECT:
+		at = rip_at(c, c->jit_value);
+		c->s.rip = c->jit_extra ^ c->jit_ctx;
+		if (c->s.rip >> 47 && c->s.rip >> 47 != 0x1ffff)
+			check_target(c, at);
+		return NULL;
+	case JIT_LEAVE_BAIL:
+		c->s.rip = rip_at(c, c->jit_value & 0xffff);
+		if (c->jit_value >> 16)
+			note_bail(c, c->s.rip);
+		c->jit_bails++;
+		*why = interpret(c);
+		*stop = *why != EMU_STOP_EVENTS;
+		return NULL;
+	case JIT_LEAVE_POLL:
+		c->s.rip = rip_at(c, c->jit_value);
+		return NULL;
+	default: /* JIT_LEAVE_STALE */
+		b = block_before((const uint8_t *)(uintptr_t)c->jit_value);
+		c->s.rip = rip_at(c, b->gpa & (VC_PAGE_SIZE - 1));
+		return NULL;
+	}
+}
+
+/* ---- the loop ---- */
+
+static enum emu_stop run(struct emu_vcpu *c)
+{
+	enum emu_stop why = EMU_STOP_EVENTS;
+	bool stop = false;
+	const uint8_t *code;
+	struct jit_block *b;
+
+	for (;;) {
+		atomic_store(&c->jit_poll, 0);
+		if (wanted(c))
+			return EMU_STOP_EVENTS;
+		if (!c->jit_can)
+			return interp_run(c);
+		choose_context(c, c->s.rip);
+		b = find(c);
+		if (!b) {
+			c->jit_untranslated++;
+			why = interpret(c);
+			if (why != EMU_STOP_EVENTS)
+				return why;
+			continue;
+		}
+		remember(c, b);
+		for (code = b->entry; code;) {
+			c->jit->thunks.enter(c, code);
+			code = serve(c, &stop, &why);
+		}
+		if (stop)
+			return why;
+	}
+}
+
+enum emu_stop jit_run(struct emu_vcpu *c)
+{
+	jmp_buf here, *const outer = c->unwind;
+	enum emu_stop stop;
+
+	c->in_block = false;
+	c->cur = NULL;
+	c->unwind = &here;
+	switch (setjmp(here)) {
+	case 0:
+		stop = run(c);
+		break;
+	case EMU_UNWIND_EXCEPTION:
+		stop = EMU_STOP_EXCEPTION;
+		break;
+	case EMU_UNWIND_EXIT:
+		stop = EMU_STOP_EXIT;
+		break;
+	default:
+		stop = EMU_STOP_EVENTS;
+	}
+	c->unwind = outer;
+	return stop;
+}

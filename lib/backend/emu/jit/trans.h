@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Between the parts that translate one block. */
+#ifndef VC_EMU_JIT_TRANS_H
+#define VC_EMU_JIT_TRANS_H
+
+#include "backend/emu/jit/jit.h"
+
+#define FIELD(name) ((uint32_t)offsetof(struct emu_vcpu, name))
+#define GPR_AT(reg) ((uint32_t)(reg)*8u)
+
+/* Where a guest register is. H_NONE: in struct emu_vcpu. */
+static inline unsigned jit_home(unsigned guest)
+{
+	return guest == VC_RSP ? H_R15 : guest == VC_R10 || guest == VC_R11 || guest == VC_R15 ? H_NONE : guest;
+}
+
+/* Code that is written behind the block, because it is rarely executed. */
+enum jit_cold_kind { JIT_COLD_MISS, JIT_COLD_BAIL, JIT_COLD_LINK, JIT_COLD_CROSS, JIT_COLD_POLL, JIT_COLD_VEC, JIT_COLD_RETURN };
+
+struct jit_access {
+	bool simple;        /* base register (or none) and displacement, so that others off the same base can share a check */
+	uint8_t base;       /* guest register, or EMU_REG_NONE, EMU_REG_RIP */
+	uint8_t index, scale, seg;
+	bool address32;
+	int64_t disp;       /* RSP: from its value at the block's start of the current delta coordinates */
+	unsigned size;
+	bool read, write;
+	bool aligned;       /* must be a multiple of its size */
+	int bit_base;       /* BT with a register: guest register whose upper bits move the address; -1 */
+	uint8_t bit_size;
+};
+
+struct jit_cold {
+	uint8_t kind;
+	bool write, save;      /* LINK: flags are in RFLAGS and must be saved for some targets */
+	uint8_t cc;
+	struct jit_label from; /* where it is jumped from; at == NULL: falls into */
+	struct jit_label from2;
+	uint8_t *back;         /* executable: where it returns to */
+	struct jit_access access;
+	int64_t lo;
+	unsigned size;
+	int32_t delta;         /* RSP to be moved by */
+	uint16_t page_offset;  /* of the instruction */
+	struct jit_link *link;
+	uint8_t **address;     /* RETURN: the immediate that wants its address */
+};
+
+#define JIT_MAX_COLD 260u
+
+enum jit_flags_state { JIT_FL_HOST, JIT_FL_MEMORY, JIT_FL_BOTH };
+
+struct jit_trans {
+	struct jit_vm *j;
+	struct emu_vcpu *c;
+	struct jit_asm a;
+	const struct jit_source *s;
+	struct jit_block *b;
+	unsigned i;                   /* the instruction being translated */
+	const struct emu_insn *n;     /* ... */
+	unsigned offset;              /* ... from the block's start */
+	bool long_mode;               /* 64-bit mode; else flat 32-bit */
+	uint8_t live[JIT_MAX_INSNS + 1]; /* EMU_FL_* that are read behind instruction k-1, before k */
+	enum jit_flags_state flags;
+	int32_t delta;                /* guest RSP = R15 + delta */
+	bool vec_ready, vec_avx;      /* checked in this block */
+	bool no_groups;
+	bool ended;                   /* nothing falls out of the block any more */
+
+	/* R11 is the addend of a page that was checked for [lo, hi) off `base` */
+	struct {
+		bool valid, write;
+		uint8_t base;
+		int64_t lo, hi;
+	} group;
+
+	struct jit_cold cold[JIT_MAX_COLD];
+	unsigned colds;
+	struct jit_link links[JIT_MAX_INSNS * 2 + 8];
+	unsigned link_count;
+};
+
+/* Whether instruction n of the block can be translated; decided by what it is, not by where it is. */
+bool jit_is_native(const struct jit_trans *t, const struct emu_insn *n);
+/* Flags: read (or needed to come through it), and surely overwritten. */
+uint8_t jit_flags_needed(const struct emu_insn *n, uint8_t live_behind);
+uint8_t jit_flags_killed(const struct emu_insn *n);
+
+/* ---- block.c ---- */
+struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind);
+static inline uint8_t jit_live_behind(const struct jit_trans *t) { return t->live[t->i + 1]; }
+/* The next host instruction reads flags that the guest left. */
+void jit_want_flags(struct jit_trans *t);
+/* The next host instructions change RFLAGS: saves what is still read from instruction t->i on (live: mask). */
+void jit_spoil_flags(struct jit_trans *t, uint8_t live);
+/* The instruction left the guest's flags in RFLAGS. */
+static inline void jit_set_flags(struct jit_trans *t) { t->flags = JIT_FL_HOST; }
+/* Make R15 guest RSP. */
+void jit_settle_rsp(struct jit_trans *t);
+/* An instruction behind which the block goes on at another block. */
+void jit_exit_direct(struct jit_trans *t, int64_t page_target);
+/* Conditional: cc taken to page_target. */
+void jit_exit_if(struct jit_trans *t, unsigned cc, int64_t page_target);
+/* r10: linear address of the target. */
+void jit_exit_indirect(struct jit_trans *t);
+/* The interpreter goes on at this instruction. */
+void jit_bail_here(struct jit_trans *t);
+struct jit_label jit_bail_label(struct jit_trans *t, enum host_condition cc);
+/* RIP behind the instruction, relative to jit_page. */
+static inline int64_t jit_page_next(const struct jit_trans *t)
+{
+	return (int64_t)(t->s->page_offset + t->offset + t->n->len);
+}
+struct jit_link *jit_new_link(struct jit_trans *t, int64_t page_target);
+
+/* ---- memory.c ---- */
+/* The instruction's explicit memory operand. */
+struct jit_access jit_operand(const struct jit_trans *t, const struct emu_insn *n);
+/*
+ * Check the access and give the host operand for it. It uses R11, and R10 unless the operand says otherwise. spare: R10
+ * must not be part of the operand. Flags: what is live at this instruction survives only if keep.
+ */
+struct host_mem jit_access(struct jit_trans *t, const struct jit_access *x, bool spare);
+struct jit_access jit_stack_access(const struct jit_trans *t, int64_t disp, unsigned size, bool write);
+/* R10 = effective address with segment base, of any operand. */
+void jit_effective(struct jit_trans *t, const struct jit_access *x, unsigned to);
+void jit_emit_cold_miss(struct jit_trans *t, struct jit_cold *c);
+static inline void jit_drop_group(struct jit_trans *t) { t->group.valid = false; }
+
+/* Bytes of the memory operand. */
+unsigned jit_mem_size(const struct emu_insn *n);
+/* May the instruction write that guest register? */
+bool jit_writes_gpr(const struct emu_insn *n, unsigned reg);
+
+/* ---- registers ---- */
+/* The host register that has guest register g, loaded into `scratch` when it is in memory. */
+static inline unsigned jit_get(struct jit_trans *t, unsigned g, unsigned scratch)
+{
+	unsigned h = jit_home(g);
+
+	if (h != H_NONE)
+		return h;
+	if (scratch == H_R11)
+		jit_drop_group(t);
+	jit_load(&t->a, true, scratch, jit_field(GPR_AT(g)));
+	return scratch;
+}
+/* Write back what an instruction left in `host`. */
+static inline void jit_put_back(struct jit_trans *t, unsigned g, unsigned host)
+{
+	if (jit_home(g) == H_NONE)
+		jit_store(&t->a, true, jit_field(GPR_AT(g)), host);
+}
+
+/* ---- instructions: false when it is not one of theirs ---- */
+bool jit_emit_integer(struct jit_trans *t);
+bool jit_emit_stack(struct jit_trans *t);
+bool jit_emit_branch(struct jit_trans *t);
+bool jit_emit_vector(struct jit_trans *t);
+bool jit_emit_system(struct jit_trans *t);
+bool jit_integer_native(const struct emu_insn *n);
+bool jit_branch_native(const struct emu_insn *n);
+bool jit_stack_native(const struct emu_insn *n);
+bool jit_vector_native(const struct emu_insn *n);
+bool jit_system_native(const struct emu_insn *n);
+
+#endif
