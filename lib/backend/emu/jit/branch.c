@@ -27,8 +27,11 @@ static unsigned width(const struct jit_trans *t)
 bool jit_stack_native(const struct emu_insn *n)
 {
 	switch (n->op) {
-	case EMU_PUSH:
 	case EMU_POP:
+		if (n->prefixes & EMU_P_MEM)
+			return false;
+		/* fall through */
+	case EMU_PUSH:
 		return n->opsize >= 4 && (n->stacksize == 8 || n->stacksize == 4) && n->opsize == n->stacksize;
 	case EMU_LEAVE:
 		return n->opsize >= 4 && n->opsize == n->stacksize;

@@ -311,7 +311,7 @@ static void emit_memory(struct jit_trans *t, struct host_insn *h)
 		x.bit_size = n->opsize;
 		x.simple = false;
 	}
-	m = jit_access(t, &x, reg_scratch || vvvv_scratch);
+	m = jit_access(t, &x, reg_scratch || vvvv_scratch || x.bit_base >= 0);
 	h->mem = &m;
 	h->byte_reg = f.reg && is_byte_operand(n, false);
 	h->reg = n->modrm >> 3 & 7;
