@@ -113,6 +113,8 @@ struct emu_vcpu {
 	struct emu_mmu *mmu;        /* contexts, walk caches, victim TLB */
 	struct emu_sys *sys;        /* private to vcpu.c, event.c, system*.c */
 	struct emu_vec_state *vec;  /* private to the vector part */
+	struct emu_lockstep *lockstep; /* engine lockstep; else NULL */
+	struct emu_shadow *shadow;     /* this is lockstep's second vcpu: stores are logged, devices not touched; else NULL */
 };
 
 static inline struct emu_vcpu *emu_of(struct vc_bvcpu *v) { return v->priv; }
@@ -195,6 +197,8 @@ int interp_new(struct emu_vcpu *c);
 void interp_free(struct emu_vcpu *c);
 /* Execute from s.rip until something stops it; installs its own catch. With c->stepping: one instruction (one iteration of a REP). */
 enum emu_stop interp_run(struct emu_vcpu *c);
+/* One instruction by itself, a REP's iterations as far as nothing interrupts them. */
+enum emu_stop interp_run_one(struct emu_vcpu *c);
 /* Forget all decoded blocks (state loaded from outside, CPUID changed). */
 void interp_flush(struct emu_vcpu *c);
 

@@ -2,6 +2,7 @@
 /* The vcpu of backend emu: its making, and its state in and out. */
 #include <stdlib.h>
 
+#include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -39,6 +40,7 @@ void emu_vcpu_free(struct emu_vcpu *c)
 {
 	if (!c)
 		return;
+	emu_lockstep_free(c);
 	if (c->interp)
 		interp_free(c);
 	if (c->vec)

@@ -234,7 +234,8 @@ static void unwound(struct emu_vcpu *c)
 	c->in_block = c->once = false;
 }
 
-enum emu_stop interp_run(struct emu_vcpu *c)
+/* body, and what unwinds from it. */
+static enum emu_stop catch(struct emu_vcpu *c, void (*body)(struct emu_vcpu *c))
 {
 	jmp_buf here, *const outer = c->unwind;
 	enum emu_stop stop = EMU_STOP_EVENTS;
@@ -242,7 +243,7 @@ enum emu_stop interp_run(struct emu_vcpu *c)
 	c->unwind = &here;
 	switch (setjmp(here)) {
 	case 0:
-		run(c, false);
+		body(c);
 		break;
 	case EMU_UNWIND_RETRY:
 		unwound(c);
@@ -258,4 +259,25 @@ enum emu_stop interp_run(struct emu_vcpu *c)
 	}
 	c->unwind = outer;
 	return stop;
+}
+
+static void run_on(struct emu_vcpu *c)
+{
+	run(c, false);
+}
+
+enum emu_stop interp_run(struct emu_vcpu *c)
+{
+	return catch(c, run_on);
+}
+
+static void run_one(struct emu_vcpu *c)
+{
+	interp_mode(c);
+	run_alone(c);
+}
+
+enum emu_stop interp_run_one(struct emu_vcpu *c)
+{
+	return catch(c, run_one);
 }
