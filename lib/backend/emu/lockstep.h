@@ -10,6 +10,7 @@
  *
  *   lockstep.c         the engine
  *   lockstep_shadow.c  the shadow's run: its registers before each instruction, its stores
+ *   lockstep_jit.c     the translator
  *   lockstep_compare.c is it the same, and the report when it is not
  *
  * Only the vcpu may write the guest's memory between the two runs. Other vcpus are held outside the gate; a device that
@@ -31,6 +32,9 @@ struct emu_translator {
 	/* Behind run(): arithmetic flags (VC_FLAG_*) that are overwritten before any use, and therefore were not kept. */
 	uint32_t (*dead_flags)(struct emu_vcpu *c);
 };
+
+/* The one of engine jit. NULL in a build without it. */
+const struct emu_translator *emu_lockstep_translator(void);
 
 int emu_lockstep_new(struct emu_vcpu *c, const struct emu_translator *translator);
 void emu_lockstep_free(struct emu_vcpu *c);

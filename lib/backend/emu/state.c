@@ -61,6 +61,12 @@ int emu_backend_vcpu_create(struct vc_bvcpu *v)
 		return r;
 	vc_cpu_state_reset(&c->s, v->index == 0);
 	emu_set_state(c, &c->s);
+	if (v->vm->engine == VCORE_ENGINE_LOCKSTEP)
+		r = emu_lockstep_new(c, emu_lockstep_translator());
+	if (r < 0) {
+		emu_vcpu_free(c);
+		return r;
+	}
 	v->priv = c;
 	return 0;
 }

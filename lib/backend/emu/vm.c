@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -88,13 +89,16 @@ static int vm_create(struct vc_bvm *vm)
 
 	if (vm->engine == VCORE_ENGINE_JIT)
 		return vc_fail(ENOTSUP, "this build has no translator: engine is interp or auto");
+	if (vm->engine == VCORE_ENGINE_LOCKSTEP && !emu_lockstep_translator())
+		return vc_fail(ENOTSUP, "this build has no translator that lockstep could test");
 	e = calloc(1, sizeof *e);
 	if (!e)
 		return vc_fail(ENOMEM, "no memory for the vm");
 	if (!vm->tsc_khz)
 		vm->tsc_khz = DEFAULT_TSC_KHZ;
 	vm->env.tsc_khz = vm->tsc_khz;
-	vm->engine = VCORE_ENGINE_INTERP;
+	if (vm->engine != VCORE_ENGINE_LOCKSTEP)
+		vm->engine = VCORE_ENGINE_INTERP;
 	vm->priv = e;
 	vm->env.mem->gpa_limit = 1ull << PHYS_BITS;
 	vm->env.mem->max_slots = 0;
