@@ -14,6 +14,7 @@
 #include "microvm.h"
 
 #define CONFIG_MAX (1 << 20)
+#define LOOK_MS    100 /* how often a limit is looked at */
 
 static void print_log(void *ctx, enum vcore_log_level level, const char *message)
 {
@@ -112,7 +113,22 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Serve terminal, signals and the time-out until the vm has ended. Returns true on time-out. */
+static uint64_t compared(vcore_vm *vm)
+{
+	struct vcore_vm_info info = {.size = sizeof info};
+
+	return vcore_vm_get_info(vm, &info) < 0 ? 0 : info.compared;
+}
+
+/* How long to wait, in milliseconds; for ever: -1. */
+static int patience(const struct settings *s, int64_t left)
+{
+	if (s->lockstep_limit && (left < 0 || left > LOOK_MS))
+		return LOOK_MS;
+	return left > 1000000 ? 1000000 : (int)left;
+}
+
+/* Serve terminal, signals and the limits until the vm has ended. Returns true on time-out. */
 static bool serve(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
 {
 	int64_t end = s->timeout > 0 ? now_ms() + (int64_t)(s->timeout * 1000) : INT64_MAX;
@@ -127,7 +143,9 @@ static bool serve(vcore_vm *vm, const struct settings *s, struct console *consol
 			timed_out = true;
 			vcore_vm_stop(vm);
 		}
-		if (poll(fds, 3, timed_out ? -1 : left > 1000000 ? 1000000 : (int)left) < 0 && errno != EINTR)
+		if (s->lockstep_limit && compared(vm) >= s->lockstep_limit)
+			vcore_vm_stop(vm);
+		if (poll(fds, 3, timed_out ? -1 : patience(s, left)) < 0 && errno != EINTR)
 			break;
 		if (fds[1].revents & POLLIN) {
 			struct signalfd_siginfo info;
@@ -172,6 +190,9 @@ static void print_stats(vcore_vm *vm)
 		    stderr,
 		    "microvm: instructions %" PRIu64 " (%.1f million/s), TLB fills %" PRIu64 ", blocks decoded %" PRIu64 "\n",
 		    i.instructions, i.time_ns ? (double)i.instructions * 1e3 / (double)i.time_ns : 0, i.tlb_fills, i.blocks);
+	if (i.compared)
+		fprintf(stderr, "microvm: instructions compared %" PRIu64 " (%.1f million/s)\n", i.compared,
+		        i.time_ns ? (double)i.compared * 1e3 / (double)i.time_ns : 0);
 	if (i.emulated)
 		fprintf(stderr, "microvm: instructions that KVM left to the interpreter %" PRIu64 "\n", i.emulated);
 }
@@ -215,6 +236,10 @@ static int run(vcore_vm *vm, struct settings *s, struct console *console, int si
 	timed_out = serve(vm, s, console, signals);
 	if (vcore_vm_wait(vm, -1, &exit) < 0)
 		return fail("waiting for the vm");
+	if (exit.reason == VCORE_EXIT_STOPPED && s->lockstep_limit && compared(vm) >= s->lockstep_limit) {
+		fprintf(stderr, "microvm: %" PRIu64 " instructions compared without a difference\n", compared(vm));
+		return STATUS_POWEROFF;
+	}
 	return report(&exit, timed_out);
 }
 

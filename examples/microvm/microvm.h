@@ -28,9 +28,10 @@ struct settings {
 	unsigned device_count;
 	const char *modules[MAX_MODULES + 1];
 	unsigned module_count;
-	const char *serial;     /* stdio, none, pty, file:PATH */
-	const char *debug_exit; /* port as text; NULL: none */
-	double timeout;         /* seconds; 0: none */
+	const char *serial;      /* stdio, none, pty, file:PATH */
+	const char *debug_exit;  /* port as text; NULL: none */
+	double timeout;          /* seconds; 0: none */
+	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
 	bool stats, verbose, trace;
 	bool shape_given; /* an option that --config excludes */
 };

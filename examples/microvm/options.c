@@ -15,8 +15,11 @@ struct word {
 
 static const struct word backends[] = {
     {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
-static const struct word engines[] = {
-    {"auto", VCORE_ENGINE_AUTO}, {"interp", VCORE_ENGINE_INTERP}, {"jit", VCORE_ENGINE_JIT}, {0}};
+static const struct word engines[] = {{"auto", VCORE_ENGINE_AUTO},
+                                      {"interp", VCORE_ENGINE_INTERP},
+                                      {"jit", VCORE_ENGINE_JIT},
+                                      {"lockstep", VCORE_ENGINE_LOCKSTEP},
+                                      {0}};
 static const struct word machines[] = {
     {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {"none", VCORE_MACHINE_NONE}, {0}};
 static const struct word irqchips[] = {{"auto", VCORE_IRQCHIP_AUTO},
@@ -52,6 +55,7 @@ enum option_id {
 	OPT_SERIAL,
 	OPT_DEBUG_EXIT,
 	OPT_TIMEOUT,
+	OPT_LOCKSTEP_LIMIT,
 	OPT_STATS,
 	OPT_VERBOSE,
 	OPT_TRACE,
@@ -76,7 +80,7 @@ static const struct option_row rows[] = {
     {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
     {"cpu", "MODEL", OPT_CPU, "CPU model with +feature,-feature; `help` lists them"},
     {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
-    {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp or jit (default: auto)"},
+    {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp, jit or lockstep (default: auto)"},
     {"irqchip", "WHERE", OPT_IRQCHIP, "interrupt controllers: auto, full (in KVM), split, user (default: auto)"},
     {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)"},
     {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller"},
@@ -85,6 +89,7 @@ static const struct option_row rows[] = {
     {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
     {"debug-exit", "[PORT]", OPT_DEBUG_EXIT, "a port whose write ends the vm (default port: 0xf4)"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
+    {"lockstep-limit", "N", OPT_LOCKSTEP_LIMIT, "with engine lockstep: end well once N instructions were compared"},
     {"stats", NULL, OPT_STATS, "print counters when the vm has ended"},
     {"verbose", NULL, OPT_VERBOSE, "print what the library decides, such as the backend and why"},
     {"trace", NULL, OPT_TRACE, "print every log line of the library"},
@@ -203,6 +208,17 @@ static int take_timeout(const char *value, double *out)
 	return -1;
 }
 
+static int take_count(const char *option, const char *value, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(value, &end, 10);
+	if (errno || end == value || *end || value[0] == '-' || !*out)
+		return bad(option, value, "a number above 0");
+	return -1;
+}
+
 static int take(enum option_id id, const char *value, struct settings *s)
 {
 	switch (id) {
@@ -269,6 +285,8 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		return -1;
 	case OPT_TIMEOUT:
 		return take_timeout(value, &s->timeout);
+	case OPT_LOCKSTEP_LIMIT:
+		return take_count("lockstep-limit", value, &s->lockstep_limit);
 	case OPT_STATS:
 		s->stats = true;
 		return -1;

@@ -77,6 +77,7 @@ struct vcore_vm_info {
 	uint64_t emulated;      /**< kvm: instructions executed by the interpreter in its place */
 	uint64_t tlb_fills;     /**< emu */
 	uint64_t blocks;        /**< emu: decoded blocks */
+	uint64_t compared;      /**< emu, engine lockstep: instructions that were compared */
 };
 
 /**

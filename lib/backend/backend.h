@@ -64,7 +64,7 @@ struct vc_bvcpu {
 	struct vc_lapic *lapic; /* NULL when in the kernel or absent */
 	uint64_t steal_ns; /* time the vcpu was ready but its thread did not run */
 	/* statistics: written by the vcpu's thread only */
-	_Atomic uint64_t exits, interrupts, instructions, emulated, tlb_fills, blocks;
+	_Atomic uint64_t exits, interrupts, instructions, emulated, tlb_fills, blocks, compared;
 	void *priv;
 };
 

@@ -151,6 +151,8 @@ static bool set_bits(const struct vc_paging *p, const struct used_entry *e, uint
 	ptr = entry_ptr(p, e->gpa, &slot);
 	if (!ptr || !(slot->flags & VCORE_MEM_W))
 		return true;
+	if (p->marking)
+		p->marking(p->marking_ctx, e->gpa, ptr, p->mode == VC_PAGING_32 ? 4 : 8);
 	if (p->mode == VC_PAGING_32) {
 		uint32_t old = (uint32_t)e->value;
 

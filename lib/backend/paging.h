@@ -30,6 +30,9 @@ struct vc_paging {
 	uint64_t reserved_high; /* bits MAXPHYADDR to 51 */
 	uint8_t mode;           /* enum vc_paging_mode */
 	bool pse, pge, nxe, wp, smep, smap, pages_1g;
+	/* Called before A or D is set in an entry, by who must know; NULL: nobody. Kept by vc_paging_init(). */
+	void (*marking)(void *ctx, uint64_t gpa, void *entry, unsigned size);
+	void *marking_ctx;
 };
 
 /* Rights of a page: what every level grants. */

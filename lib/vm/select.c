@@ -66,6 +66,8 @@ const struct vc_backend *vc_backend_select(const struct vcore_options *options, 
 	const struct vc_backend *backend;
 	char why[320];
 
+	if (id == VCORE_BACKEND_AUTO && options->engine == VCORE_ENGINE_LOCKSTEP)
+		id = VCORE_BACKEND_EMU;
 	if (id == VCORE_BACKEND_AUTO) {
 		id = choose(&info, why, sizeof why);
 		vc_log(log, VCORE_LOG_INFO, "backend %s: %s", vcore_backend_name(id), why);

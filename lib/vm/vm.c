@@ -19,8 +19,10 @@ static int check_options(const struct vcore_options *o)
 		return vc_fail(EINVAL, "options.memory is %#llx: expected a multiple of 4096", (unsigned long long)o->memory);
 	if (o->irqchip > VCORE_IRQCHIP_FULL)
 		return vc_fail(EINVAL, "options.irqchip is %u: expected 0 to %u", o->irqchip, VCORE_IRQCHIP_FULL);
-	if (o->engine > VCORE_ENGINE_JIT)
-		return vc_fail(EINVAL, "options.engine is %u: expected 0 to %u", o->engine, VCORE_ENGINE_JIT);
+	if (o->engine > VCORE_ENGINE_LOCKSTEP)
+		return vc_fail(EINVAL, "options.engine is %u: expected 0 to %u", o->engine, VCORE_ENGINE_LOCKSTEP);
+	if (o->engine == VCORE_ENGINE_LOCKSTEP && o->backend == VCORE_BACKEND_KVM)
+		return vc_fail(ENOTSUP, "options.engine: only backend emu has engine lockstep");
 	if (o->unhandled > VCORE_UNHANDLED_IGNORE)
 		return vc_fail(EINVAL, "options.unhandled is %u: expected 0 to %u", o->unhandled, VCORE_UNHANDLED_IGNORE);
 	if (o->tsc_khz > TSC_KHZ_MAX)
@@ -336,6 +338,7 @@ int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *out)
 		info.emulated += v->emulated;
 		info.tlb_fills += v->tlb_fills;
 		info.blocks += v->blocks;
+		info.compared += v->compared;
 	}
 	pthread_mutex_lock(&vm->lock);
 	info.state = vm->state;

@@ -170,10 +170,11 @@ int main(int argc, char **argv)
 	int r;
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: run-guest emu|kvm|kvm-split|kvm-user IMAGE [VCPUS [EXPECTED [MARK...]]]\n");
+		fprintf(stderr, "usage: run-guest emu|lockstep|kvm|kvm-split|kvm-user IMAGE [VCPUS [EXPECTED [MARK...]]]\n");
 		return 2;
 	}
 	o.backend = !strncmp(argv[1], "kvm", 3) ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU;
+	o.engine = !strcmp(argv[1], "lockstep") ? VCORE_ENGINE_LOCKSTEP : VCORE_ENGINE_AUTO;
 	o.irqchip = !strcmp(argv[1], "kvm-split")  ? VCORE_IRQCHIP_SPLIT
 	            : !strcmp(argv[1], "kvm-user") ? VCORE_IRQCHIP_USER
 	                                           : VCORE_IRQCHIP_AUTO;

@@ -144,6 +144,7 @@ struct emu_vcpu {
 	_Atomic uint32_t jit_poll;    /* not 0: leave translated code and look at requests */
 	uint32_t jit_top;             /* of the shadow stack, in bytes */
 	uint32_t jit_mode_key;        /* that jit_key stands for */
+	uint32_t jit_dead;            /* lockstep: flags that were not kept */
 	uint8_t jit_key;
 	uint8_t vec_live;             /* the guest's vector registers are in the host's: JIT_VEC_* */
 	bool jit_can;                 /* code of this mode can be translated */
@@ -153,6 +154,8 @@ struct emu_vcpu {
 	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
 	struct emu_jit_page jit_pages[EMU_JIT_PAGES];
 	struct emu_jit_jump jit_jumps[EMU_JIT_JUMPS];
+	struct emu_lockstep *lockstep; /* engine lockstep; else NULL */
+	struct emu_shadow *shadow;     /* this is lockstep's second vcpu: stores are logged, devices not touched; else NULL */
 };
 
 static inline struct emu_vcpu *emu_of(struct vc_bvcpu *v) { return v->priv; }
@@ -239,6 +242,8 @@ enum emu_stop interp_run(struct emu_vcpu *c);
 enum emu_stop interp_run_block(struct emu_vcpu *c);
 /* The function that executes an instruction which has no operation of its own; NULL: it has one. */
 emu_system_fn interp_called(struct emu_vcpu *c, struct emu_insn *n);
+/* One instruction by itself, a REP's iterations as far as nothing interrupts them. */
+enum emu_stop interp_run_one(struct emu_vcpu *c);
 /* Forget all decoded blocks (state loaded from outside, CPUID changed). */
 void interp_flush(struct emu_vcpu *c);
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "backend/emu/jit/jit.h"
+#include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -55,6 +56,7 @@ void emu_vcpu_free(struct emu_vcpu *c)
 {
 	if (!c)
 		return;
+	emu_lockstep_free(c);
 	if (c->interp)
 		interp_free(c);
 	if (c->vec)
@@ -75,6 +77,12 @@ int emu_backend_vcpu_create(struct vc_bvcpu *v)
 		return r;
 	vc_cpu_state_reset(&c->s, v->index == 0);
 	emu_set_state(c, &c->s);
+	if (v->vm->engine == VCORE_ENGINE_LOCKSTEP)
+		r = emu_lockstep_new(c, emu_lockstep_translator());
+	if (r < 0) {
+		emu_vcpu_free(c);
+		return r;
+	}
 	v->priv = c;
 	return 0;
 }

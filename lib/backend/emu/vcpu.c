@@ -10,6 +10,7 @@
 #include <xmmintrin.h>
 
 #include "backend/emu/jit/jit.h"
+#include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -442,7 +443,7 @@ static enum go execute(struct emu_vcpu *c)
 	if (sys->restarting || sys->step_always || shadowed(c) || (c->s.rflags & VC_FLAG_TF))
 		return step(c);
 	c->s.rflags &= ~(uint64_t)VC_FLAG_RF;
-	stop = c->jit ? jit_run(c) : interp_run(c);
+	stop = c->lockstep ? emu_lockstep_run(c) : c->jit ? jit_run(c) : interp_run(c);
 	if (stop == EMU_STOP_EXCEPTION)
 		return deliver_exception(c);
 	return stop == EMU_STOP_EXIT ? RUN_ENDS : GO_AGAIN;

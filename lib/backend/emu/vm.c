@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "backend/emu/jit/jit.h"
+#include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -102,7 +103,9 @@ static int vm_create(struct vc_bvm *vm)
 			free(e);
 			return r;
 		}
-		vm->engine = VCORE_ENGINE_JIT;
+		e->jit->lockstep = vm->engine == VCORE_ENGINE_LOCKSTEP;
+		if (vm->engine == VCORE_ENGINE_AUTO)
+			vm->engine = VCORE_ENGINE_JIT;
 	}
 	vm->priv = e;
 	vm->env.mem->gpa_limit = 1ull << PHYS_BITS;

@@ -203,12 +203,6 @@ static void run_alone(struct emu_vcpu *c)
 	c->icount++;
 }
 
-static void run_alone_in_mode(struct emu_vcpu *c)
-{
-	interp_mode(c);
-	run_alone(c);
-}
-
 static void run_block(struct emu_vcpu *c)
 {
 	struct interp_block *b;
@@ -255,7 +249,19 @@ static void unwound(struct emu_vcpu *c)
 	c->in_block = c->once = false;
 }
 
-static enum emu_stop catch(struct emu_vcpu *c, bool block)
+static void run_on(struct emu_vcpu *c)
+{
+	run(c, false);
+}
+
+static void run_one(struct emu_vcpu *c)
+{
+	interp_mode(c);
+	run_alone(c);
+}
+
+/* body, and what unwinds from it. */
+static enum emu_stop catch(struct emu_vcpu *c, void (*body)(struct emu_vcpu *c))
 {
 	jmp_buf here, *const outer = c->unwind;
 	enum emu_stop stop = EMU_STOP_EVENTS;
@@ -263,17 +269,14 @@ static enum emu_stop catch(struct emu_vcpu *c, bool block)
 	c->unwind = &here;
 	switch (setjmp(here)) {
 	case 0:
-		if (block)
-			run_block(c);
-		else
-			run(c, false);
+		body(c);
 		break;
 	case EMU_UNWIND_RETRY:
 		unwound(c);
-		if (block)
-			run_alone_in_mode(c);
-		else
+		if (body == run_on)
 			run(c, true);
+		else
+			run_one(c);
 		break;
 	case EMU_UNWIND_EXCEPTION:
 		unwound(c);
@@ -289,10 +292,15 @@ static enum emu_stop catch(struct emu_vcpu *c, bool block)
 
 enum emu_stop interp_run(struct emu_vcpu *c)
 {
-	return catch(c, false);
+	return catch(c, run_on);
+}
+
+enum emu_stop interp_run_one(struct emu_vcpu *c)
+{
+	return catch(c, run_one);
 }
 
 enum emu_stop interp_run_block(struct emu_vcpu *c)
 {
-	return catch(c, true);
+	return catch(c, run_block);
 }

@@ -485,6 +485,20 @@ static void emit_all(struct jit_trans *t)
 	jit_exit_direct(t, (int64_t)(t->s->page_offset + t->offset));
 }
 
+/* For lockstep: what is live, by offset in the code. */
+static void keep_live(struct jit_trans *t)
+{
+	uint8_t *live = jit_meta_alloc(t->j, JIT_MAX_BYTES + 16);
+	unsigned at = 0;
+
+	for (unsigned k = 0; k < t->s->count; k++) {
+		live[at] = t->live[k];
+		at += t->s->insn[k].len;
+	}
+	live[at] = EMU_FL_ALL;
+	t->b->live = live;
+}
+
 struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, bool no_groups)
 {
 	struct jit_vm *j = c->jit;
@@ -527,6 +541,8 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	memcpy(code, s->code, b->bytes);
 	b->links_count = (uint8_t)t->link_count;
 	memcpy(b->links, t->links, t->link_count * sizeof *b->links);
+	if (j->lockstep)
+		keep_live(t);
 	jit_code_end(j, &t->a);
 	jit_insert(j, b);
 	return b;

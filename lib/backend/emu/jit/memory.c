@@ -192,7 +192,7 @@ static bool moves_rsp(const struct emu_insn *n, int64_t *by)
 /* What a following access off the same base needs, looking from instruction k. Stops at the first that may not be shared. */
 static void extend_group(const struct jit_trans *t, uint8_t base, int64_t *lo, int64_t *hi, bool *write)
 {
-	int64_t rsp = 0, by;
+	int64_t rsp = 0, by = 0;
 
 	for (unsigned k = t->i; k < t->s->count; k++) {
 		const struct emu_insn *n = &t->s->insn[k];

@@ -427,3 +427,68 @@ enum emu_stop jit_run(struct emu_vcpu *c)
 	c->unwind = outer;
 	return stop;
 }
+
+/* ---- lockstep ---- */
+
+static uint32_t arithmetic_flags(unsigned bits)
+{
+	return (bits & EMU_FL_C ? VC_FLAG_CF : 0) | (bits & EMU_FL_P ? VC_FLAG_PF : 0) |
+	       (bits & EMU_FL_A ? VC_FLAG_AF : 0) | (bits & EMU_FL_Z ? VC_FLAG_ZF : 0) |
+	       (bits & EMU_FL_S ? VC_FLAG_SF : 0) | (bits & EMU_FL_O ? VC_FLAG_OF : 0);
+}
+
+/* find(), with nothing where that raises. */
+static struct jit_block *try_find(struct emu_vcpu *c)
+{
+	jmp_buf here, *const outer = c->unwind;
+	struct jit_block *volatile b = NULL;
+
+	c->unwind = &here;
+	if (!setjmp(here))
+		b = find(c);
+	c->unwind = outer;
+	return b;
+}
+
+unsigned jit_native_insns(struct emu_vcpu *c)
+{
+	const struct jit_block *b;
+
+	if (!c->jit_can)
+		return 0;
+	choose_context(c, c->s.rip);
+	b = try_find(c);
+	return b ? b->native : 0;
+}
+
+enum jit_step jit_step(struct emu_vcpu *c)
+{
+	struct jit_block *b = try_find(c);
+	uint64_t start = c->s.rip;
+
+	atomic_store(&c->jit_poll, 0);
+	c->jit_page = linear_of(c, start) & VC_PAGE_MASK;
+	c->jit->thunks.enter(c, b->entry);
+	switch (c->jit_left) {
+	case JIT_LEAVE_LINK: {
+		const struct jit_link *l = (const struct jit_link *)(uintptr_t)c->jit_value;
+
+		c->s.rip = l->page_id ? rip_at(c, l->offset & (VC_PAGE_SIZE - 1)) : rip_at(c, l->offset);
+		c->jit_dead = c->s.rip == start + b->bytes ? arithmetic_flags(EMU_FL_ALL & ~b->live[b->bytes]) : 0;
+		return JIT_STEP_EXIT;
+	}
+	case JIT_LEAVE_INDIRECT:
+		c->s.rip = c->jit_extra ^ c->jit_ctx;
+		c->jit_dead = 0;
+		return JIT_STEP_EXIT;
+	default:
+		c->s.rip = rip_at(c, c->jit_value & 0xffff);
+		c->jit_dead = arithmetic_flags(EMU_FL_ALL & ~b->live[c->s.rip - start]);
+		return JIT_STEP_BAIL;
+	}
+}
+
+uint32_t jit_dead_flags(struct emu_vcpu *c)
+{
+	return c->jit_dead;
+}

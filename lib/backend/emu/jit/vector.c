@@ -11,12 +11,6 @@ static bool is_vzero(const struct emu_insn *n)
 {
 	return n->map == EMU_MAP_0F && n->opcode == 0x77 && n->prefixes & EMU_P_VEX;
 }
-/* PCMPESTRM and its like: implicit operands, all of which are where they should be. */
-static bool is_string(const struct emu_insn *n)
-{
-	return n->map == EMU_MAP_0F3A && n->opcode >= 0x60 && n->opcode <= 0x63;
-}
-
 bool jit_vector_native(const struct emu_insn *n)
 {
 	const struct emu_vec *vec = &n->desc->vec;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The slow paths of guest memory accesses: what the inline TLB check in access.h does not settle. */
+#include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
 
@@ -122,6 +123,8 @@ uint64_t emu_mmio_read(struct emu_vcpu *c, uint64_t gpa, unsigned size)
 	uint64_t value = 0;
 	unsigned width;
 
+	if (vc_unlikely(c->shadow != NULL))
+		emu_leave(c);
 	if (emu_is_lapic_page(c, gpa))
 		return lapic_read(c, gpa & 0xfff, size);
 	for (unsigned at = 0; at < size; at += width) {
@@ -135,6 +138,8 @@ void emu_mmio_write(struct emu_vcpu *c, uint64_t gpa, unsigned size, uint64_t va
 {
 	unsigned width;
 
+	if (vc_unlikely(c->shadow != NULL))
+		emu_leave(c);
 	if (emu_is_lapic_page(c, gpa)) {
 		lapic_write(c, gpa & 0xfff, size, value);
 		return;
@@ -214,6 +219,10 @@ static void write_part(struct emu_vcpu *c, const struct emu_page *p, uint64_t li
 	unsigned offset = linear & (VC_PAGE_SIZE - 1), n;
 	uint64_t value;
 
+	if (vc_unlikely(c->shadow != NULL) && is_memory(p, true)) {
+		emu_shadow_store(c, p->gpa + offset, p->host + offset, buffer, size);
+		return;
+	}
 	if (is_memory(p, true)) {
 		copy_out(p->host + offset, buffer, size);
 		if (p->info)

@@ -119,6 +119,7 @@ struct emu_mmu {
 
 	bool exclusive; /* emu_rmw_slow_begin holds the gate */
 	uint64_t fills;
+	uint64_t changes; /* grows with every flush and switch of spaces: for who keeps translations of its own */
 	struct vc_slot *last_slot;
 
 	struct emu_l2_entry l2[EMU_L2_SETS][EMU_L2_WAYS];

@@ -192,6 +192,7 @@ static void control_changed(struct emu_vcpu *c)
 {
 	struct emu_mmu *m = c->mmu;
 
+	m->changes++;
 	m->key = control_key(&c->s);
 	vc_paging_init(&m->paging, c->bvm->env.mem, &c->s, c->bvcpu->cpuid.phys_bits, emu_has(c, VC_F_PDPE1GB));
 	m->user_shares = m->paging.wp;
@@ -218,6 +219,7 @@ void emu_mmu_state_changed(struct emu_vcpu *c)
 void emu_tlb_flush_all(struct emu_vcpu *c)
 {
 	c->mmu->last_slot = NULL;
+	c->mmu->changes++;
 	forget_everything(c->mmu);
 	update_contexts(c);
 }
@@ -300,6 +302,7 @@ void emu_tlb_flush_page(struct emu_vcpu *c, uint64_t linear)
 	struct emu_mmu *m = c->mmu;
 	uint64_t region = linear & LARGE_MASK;
 
+	m->changes++;
 	memset(m->table, 0, sizeof m->table);
 	kill_page(c, linear);
 	if (filter_has(m->huge_filter, huge_hash(linear)))
@@ -335,6 +338,7 @@ void emu_mmu_cr3_written(struct emu_vcpu *c, uint64_t old, bool no_flush)
 		c->s.cr3 = old;
 		emu_raise_error(c, VC_GP, 0);
 	}
+	m->changes++;
 	m->paging.cr3 = c->s.cr3;
 	if (!no_flush || pcid != m->current->pcid)
 		drop_local(c);
@@ -350,6 +354,7 @@ void emu_mmu_invpcid(struct emu_vcpu *c, uint64_t type, uint64_t pcid, uint64_t 
 	struct emu_mmu *m = c->mmu;
 	struct emu_space *s;
 
+	m->changes++;
 	switch (type) {
 	case 0: /* one address: to drop more than asked for is allowed */
 		emu_tlb_flush_page(c, linear);
@@ -514,7 +519,7 @@ static void fill_first_level(struct emu_vcpu *c, uint64_t linear, enum emu_privi
 	e->write = EMU_NO_TAG;
 	e->addend = (uintptr_t)page->host - (uintptr_t)(linear & VC_PAGE_MASK);
 	e->gpa = page->gpa;
-	if (l2_flags != (EMU_L2_W | EMU_L2_D) || !(slot->flags & VCORE_MEM_W))
+	if (l2_flags != (EMU_L2_W | EMU_L2_D) || !(slot->flags & VCORE_MEM_W) || c->shadow)
 		return;
 	/* A write tag hides later stores from the dirty log: give it to writers only, and mark the page now. */
 	logged = atomic_load_explicit(&slot->dirty, memory_order_acquire);
