@@ -189,7 +189,7 @@ static bool is_wide_moffs(const struct emu_insn *n)
 }
 
 /* The function for an instruction that runs through interp_call(). */
-emu_system_fn interp_called(struct emu_vcpu *c, struct emu_insn *n)
+static emu_system_fn select_called(struct emu_vcpu *c, struct emu_insn *n)
 {
 	emu_system_fn fn = interp_select_string(n);
 	if (!fn)
@@ -197,6 +197,13 @@ emu_system_fn interp_called(struct emu_vcpu *c, struct emu_insn *n)
 	if (!fn)
 		fn = emu_system_handler((enum emu_op)n->op);
 	return fn ? fn : emu_vec_handler(c, n);
+}
+
+emu_system_fn interp_called(struct emu_vcpu *c, struct emu_insn *n)
+{
+	if (!is_wide_moffs(n) && select_handler(c, n, kind_of(c, n), false))
+		return NULL;
+	return select_called(c, n);
 }
 
 bool interp_ends_block(const struct emu_insn *n)
@@ -225,7 +232,7 @@ bool interp_lower(struct emu_vcpu *c, const struct emu_insn *n, const struct int
 	}
 	*place->keep = *n;
 	place->keep->offset = (uint16_t)place->offset;
-	called = interp_called(c, place->keep);
+	called = select_called(c, place->keep);
 	place->keep->fn = (void *)called;
 	op->imm = (uintptr_t)place->keep;
 	op->fn = !called ? interp_raise_ud : interp_ends_block(n) ? interp_call_end : interp_call;
