@@ -38,6 +38,7 @@ static void make_ready(struct jit_trans *t, bool avx)
 	if (t->vec_ready && (t->vec_avx || !avx))
 		return;
 	jit_spoil_flags(t, t->live[t->i]);
+	jit_drop_group(t);
 	c = jit_cold(t, JIT_COLD_VEC);
 	c->write = avx;
 	jit_encode(&t->a, &(struct host_insn){
