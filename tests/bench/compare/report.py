@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What comes out: medians, the table, which figures are reached, and the chart."""
+import math
+import statistics
+
+OURS, NATIVE = "libvirtcore", "native"
+COLOURS = {"qemu": "#d98032", "unicorn": "#8d6cab", OURS: "#2b6cb0"}
+
+
+def seconds(value):
+    return f"{value:.3f} s" if value >= 1 else f"{value * 1e3:.2f} ms"
+
+
+def summary(row, samples):
+    """One row's entry of the JSON. samples: {party: [dict with s, ...]}, the same rounds for all."""
+    entry = {"name": row.name, "title": row.title, "kind": row.kind, "parties": {}}
+    for party, list_of in samples.items():
+        times = [one["s"] for one in list_of]
+        if not times:
+            continue
+        middle = statistics.median(times)
+        entry["parties"][party] = {"median_s": middle, "spread": (max(times) - min(times)) / 2 / middle, "times_s": times,
+                                   "details": [{k: v for k, v in one.items() if k != "s"} for one in list_of]}
+    entry["peer"] = next((p for p in ("qemu", "unicorn") if p in entry["parties"]), None)
+    entry["of_native"] = pairs(samples, OURS, NATIVE)
+    entry["faster_than_peer"] = pairs(samples, entry["peer"], OURS)
+    sums = {(one.get("bytes"), one["sum"]) for list_of in samples.values() for one in list_of if "sum" in one}
+    entry["same_output"] = len(sums) <= 1
+    return entry
+
+
+def pairs(samples, above, below):
+    """Median of the ratios of each round; rounds that one of them did not finish do not count."""
+    above, below = ({one["round"]: one["s"] for one in samples.get(p) or []} for p in (above, below))
+    ratios = [above[r] / below[r] for r in above if r in below]
+    return statistics.median(ratios) if ratios else None
+
+
+def mean(values):
+    """Geometric mean, or None where a value is missing or there is none."""
+    values = list(values)
+    return math.exp(sum(map(math.log, values)) / len(values)) if values and None not in values else None
+
+
+def table(entries):
+    heads = ["row", "native", "peer", OURS, "x native", "x faster than peer"]
+    lines = []
+    for e in entries:
+        def cell(party):
+            one = e["parties"].get(party)
+            return f"{seconds(one['median_s'])} ±{one['spread'] * 100:.0f}%" if one else "-"
+        peer = f"{e['peer']} {cell(e['peer'])}" if e["peer"] else "-"
+        lines.append([e["name"], cell(NATIVE), peer, cell(OURS), *(f"{e[k]:.2f}" if e[k] else "-" for k in ("of_native", "faster_than_peer"))])
+    widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]).rstrip() for line in [heads, *lines])
+
+
+def scaling(entries, party):
+    """Of two processes on two vcpus against one: 2 is perfect."""
+    by_name = {e["name"]: e["parties"].get(party) for e in entries}
+    one, two = by_name.get("smp-1"), by_name.get("smp-2")
+    return 2 * one["median_s"] / two["median_s"] if one and two else None
+
+
+def figures(entries):
+    """The figures to reach: (what, bound as text, measured or None, reached or None)."""
+    def of(kind, key, names=None):
+        return [e[key] for e in entries if e["kind"] == kind and (names is None or e["name"] in names)]
+
+    def least(values):
+        return min(values) if values and None not in values else None
+
+    def at_least(what, bound, value):
+        return what, f"at least {bound}", value, None if value is None else value >= bound
+
+    def at_most(what, bound, value):
+        return what, f"at most {bound}", value, None if value is None else value <= bound
+
+    guest_rows = of("compute", "faster_than_peer") + of("system", "faster_than_peer")
+    return [
+        at_most("compute rows, geometric mean of native's time", 2.5, mean(of("compute", "of_native"))),
+        at_least("compute rows, geometric mean against QEMU", 3, mean(of("compute", "faster_than_peer"))),
+        at_least("slowest row of the guest against QEMU", 1, least(guest_rows)),
+        at_least("fork + exec against QEMU", 2, least(of("system", "faster_than_peer", {"fork-exec"}))),
+        at_least("syscalls against QEMU", 2, least(of("system", "faster_than_peer", {"syscall"}))),
+        at_least("pipe ping-pong against QEMU", 2, least(of("system", "faster_than_peer", {"pipe"}))),
+        at_least("boot to init against QEMU", 2, least(of("boot", "faster_than_peer"))),
+        at_least("1 to 2 vcpus, scaling of independent compute", 1.8, scaling(entries, OURS)),
+        at_least("raw code, slowest row against Unicorn", 5, least(of("raw", "faster_than_peer"))),
+        at_least("raw code, geometric mean against Unicorn", 5, mean(of("raw", "faster_than_peer"))),
+    ]
+
+
+def verdicts(entries):
+    lines = []
+    for what, bound, value, reached in figures(entries):
+        word = "not measured" if reached is None else "reached" if reached else "NOT reached"
+        lines.append(f"{word:12}  {what}: {bound}" + (f", measured {value:.2f}" if value is not None else ""))
+    return "\n".join(lines)
+
+
+def text(x, y, words, anchor="start", size=12, colour="#222", weight="normal"):
+    words = words.replace("&", "&amp;").replace("<", "&lt;")
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}" font-weight="{weight}">{words}</text>'
+
+
+def chart(entries, caption):
+    """An SVG: for each row how many times as long as native the peer and libvirtcore take, on a logarithmic scale. Boot has no native time, so
+    its bars stand against libvirtcore's own."""
+    left, bar, gap, top, plot = 270, 13, 12, 74, 560
+    bars = []  # title, [(party, ratio)]
+    for e in entries:
+        parties = {p: v["median_s"] for p, v in e["parties"].items()}
+        floor = parties.get(NATIVE) or parties.get(OURS)
+        row = [(p, parties[p] / floor) for p in (e["peer"], OURS) if p in parties]
+        if row:
+            bars.append((e["title"], row))
+    values = [v for _, row in bars for _, v in row] or [1]
+    low, high = min(0.5, *values), max(10, *values) * 1.6
+    scale = plot / math.log(high / low)
+    height = top + sum(len(row) * bar + gap for _, row in bars) + 30
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + plot + 90}" height="{height}" font-family="sans-serif">',
+           f'<rect width="{left + plot + 90}" height="{height}" fill="#fff"/>', text(12, 22, "Time of each row as a multiple of native", size=16, weight="bold"),
+           text(12, 40, caption, size=11, colour="#555")]
+    x = 12
+    for party in (OURS, "qemu", "unicorn"):
+        if any(p == party for _, row in bars for p, _ in row):
+            out += [f'<rect x="{x}" y="49" width="12" height="12" fill="{COLOURS[party]}"/>', text(x + 17, 59, party)]
+            x += 110
+    tick = 10.0 ** math.floor(math.log10(low))
+    while tick < high:
+        for step in (1, 2, 5):
+            if low <= tick * step <= high:
+                at = left + scale * math.log(tick * step / low)
+                out += [f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top - 4}" y2="{height - 24}" stroke="{"#444" if tick * step == 1 else "#ddd"}"/>',
+                        text(at, height - 8, f"{tick * step:g}x", "middle", 11, "#555")]
+        tick *= 10
+    y = top
+    for title, row in bars:
+        out.append(text(left - 8, y + len(row) * bar / 2 + 4, title, "end"))
+        for party, value in row:
+            start, end = sorted((left + scale * math.log(1 / low), left + scale * math.log(value / low)))
+            out += [f'<rect x="{start:.1f}" y="{y}" width="{max(end - start, 1.5):.1f}" height="{bar - 2}" fill="{COLOURS[party]}"/>',
+                    text(end + 5, y + 10, f"{value:.2f}x", size=10)]
+            y += bar
+        y += gap
+    return "\n".join([*out, "</svg>", ""])
