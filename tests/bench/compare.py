@@ -125,13 +125,14 @@ class Bench:
 
 
 def clocks(samples):
-    """The widest gap between the guests' clocks and the host's, as a sentence."""
-    widest = max(((abs(one["host_s"] - one["s"]), name, party, one) for name, by_party in samples.items() for party, list_of in by_party.items()
-                  for one in list_of if "host_s" in one), default=None, key=lambda w: w[0] / max(w[3]["s"], 0.2))
-    if not widest:
+    """How well the guests' clocks agree with the host's, as a sentence."""
+    every = [(one, name, party) for name, by_party in samples.items() for party, list_of in by_party.items() for one in list_of if "guest_s" in one]
+    if not every:
         return None
-    gap, name, party, one = widest
-    return f"guest clocks against the host's: at most {gap * 1e3:.1f} ms apart in {one['s']:.3f} s ({party}, {name})"
+    false = [f"{party} {name} round {one['round']}: {one['guest_s']:.3f} s for {one['host_s']:.3f}" for one, name, party in every if one["clock"] == "host"]
+    gap = max(abs(one["host_s"] - one["guest_s"]) for one, _, _ in every if one["clock"] == "guest" or not false)
+    text = f"times are by the guests' own clocks, which were at most {gap * 1e3:.1f} ms off the host's"
+    return text + (f"; by the host's where they ran false: {', '.join(false)}" if false else "")
 
 
 def facts(args):
