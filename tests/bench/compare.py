@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from compare import machines, report, rows
+from compare import machines, raw, report, rows
 
 
 def say(*words):
@@ -114,6 +114,20 @@ class Bench:
             for machine in up.values():
                 machine.close()
 
+    def raw(self):
+        chosen, args = self.group("raw"), self.args
+        runners = ([] if args.no_native else [report.NATIVE]) + ([] if args.no_peer else ["unicorn"]) + [report.OURS]
+
+        def measure(row, runner):
+            return raw.run(args.build, runner, args.engine, row, args.smoke, args.timeout)
+        if chosen and "unicorn" in runners and not raw.has(args.build, "unicorn"):
+            runners.remove("unicorn")
+            say("SKIP: this build has no Unicorn 2 (Debian: libunicorn-dev, then meson setup --reconfigure)")
+        for number in range(args.rounds):
+            for row in chosen:
+                for runner in runners:
+                    self.sample(row, runner, number, lambda: measure(row, runner))
+
     def run(self):
         if any(r.group != "raw" for r in self.args.rows):
             guest = machines.Guest(self.args.build, self.args.kernel, 1 if self.args.smoke else 32)
@@ -121,6 +135,7 @@ class Bench:
             self.boot(guest)
             self.in_guest(guest, "vm", 1)
             self.in_guest(guest, "smp", 2)
+        self.raw()
         return [report.summary(row, self.samples[row.name]) for row in self.args.rows]
 
 

@@ -2,10 +2,10 @@
 /*
  * Runs commands and measures them: /init of the benchmark guest, and an ordinary program on the host.
  *
- * Commands come on standard input, one a line: NAME, file for standard input or "-", program, arguments..., separated by
- * tabs. Each is answered by two lines, "bench: start NAME" and "bench: row NAME NANOSECONDS STATUS BYTES SUM": the time
- * from before the fork to after the wait by CLOCK_MONOTONIC, the wait status, and length and FNV-1a sum of what the
- * command wrote to standard output. End of input, or the line "end", ends it; as /init it then powers off.
+ * Commands come on standard input, one a line: NAME, file for standard input or "-", program, arguments..., separated
+ * by tabs. Each is answered by two lines, "bench: start NAME" and "bench: row NAME NANOSECONDS STATUS BYTES SUM": the
+ * time from before the fork to after the wait by CLOCK_MONOTONIC, the wait status, and length and FNV-1a sum of what
+ * the command wrote to standard output. End of input, or the line "end", ends it; as /init it then powers off.
  */
 #include <fcntl.h>
 #include <stdint.h>
