@@ -19,6 +19,7 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #define ARGUMENTS_MAX 32
 
@@ -114,10 +115,24 @@ static void init(void)
 	}
 }
 
-int main(void)
+static void print_tsc_khz(void)
+{
+	uint64_t start = now_ns(), ticks = __rdtsc(), spent;
+
+	usleep(100000);
+	ticks = __rdtsc() - ticks;
+	spent = now_ns() - start;
+	printf("%llu\n", (unsigned long long)(ticks * 1000000 / spent));
+}
+
+int main(int argc, char **argv)
 {
 	static char line[4096];
 
+	if (argc > 1 && strcmp(argv[1], "tsc") == 0) {
+		print_tsc_khz();
+		return 0;
+	}
 	if (getpid() == 1)
 		init();
 	printf("bench: init %ld cpus\n", sysconf(_SC_NPROCESSORS_ONLN));
