@@ -70,8 +70,8 @@ PY
 say "Build, warnings as errors"
 build build-test -Dwerror=true && suite build-test --suite unit --suite diff --suite guest --suite api
 if [ -z "$quick" ]; then
-	say "Linux, examples, installation"
-	suite build-test --suite linux --suite examples --suite install
+	say "Linux, examples, installation, benchmarks in small"
+	suite build-test --suite linux --suite examples --suite install --suite bench
 	say "Address and undefined-behaviour sanitizers"
 	build build-asan -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false -Dexamples=false && suite build-asan --suite unit --suite guest --suite api
 	say "Thread sanitizer"

@@ -7,7 +7,7 @@ the same binaries over the same bytes on the host. The guests stay up, so rounds
 in the JSON. Raw code through the public API: libvirtcore against Unicorn 2, the same bytes called on the host. What the rows write is compared.
 
 Writes BUILD/compare.json and BUILD/compare.svg (compare-smoke.* with --smoke). A peer that is not installed is named and left out. Timings decide nothing: the exit status is 0
-when every row ran and gave the same output everywhere, 1 when not, 77 when what the guest is made of is not installed, 2 for wrong usage."""
+when every row ran here and on the host and gave the same output everywhere, 1 when not, 77 when what the guest is made of is not installed, 2 for wrong usage."""
 import argparse
 import json
 import os
@@ -56,7 +56,7 @@ class Bench:
     def __init__(self, args):
         self.args = args
         self.samples = {row.name: {} for row in args.rows}
-        self.failures, self.skipped = [], False
+        self.failures, self.notes, self.skipped = [], [], False
         self.have_qemu = not args.no_peer and bool(shutil.which("qemu-system-x86_64"))
         if not args.no_peer and not self.have_qemu and any(r.group != "raw" for r in args.rows):
             say("SKIP: qemu-system-x86_64 is not installed (Debian: qemu-system-x86)")
@@ -68,12 +68,12 @@ class Bench:
         try:
             one = {"round": number, **measure()}
         except machines.Failed as e:
-            self.failures.append(f"{row.name}: {e}")
-            say(f"FAIL: {self.failures[-1]}")
-            return False
+            # a peer's trouble is told, and is not ours
+            (self.failures if party in (report.OURS, report.NATIVE) else self.notes).append(f"{row.name}: {e}")
+            say(f"  {row.name:14} round {number} {party:12} failed: {e}")
+            return
         self.samples[row.name].setdefault(party, []).append(one)
         say(f"  {row.name:14} round {number} {party:12} {report.seconds(one['s'])}")
-        return True
 
     def boot(self, guest):
         starters = [("qemu", lambda: machines.qemu(guest, 1, self.args.timeout, base=True))] if self.have_qemu else []
@@ -99,7 +99,11 @@ class Bench:
 
         def measure(row, party):
             if party not in up:
-                up[party] = starters[party]()
+                try:
+                    up[party] = starters[party]()
+                except machines.Failed:
+                    del starters[party]  # what does not come up once is not waited for again
+                    raise
             try:
                 return up[party].run(row, args.smoke)
             except machines.Failed:
@@ -108,7 +112,7 @@ class Bench:
         try:
             for number in range(args.rounds):
                 for row in chosen:
-                    for party in starters:
+                    for party in list(starters):
                         self.sample(row, party, number, lambda: measure(row, party))
         finally:
             for machine in up.values():
@@ -120,7 +124,7 @@ class Bench:
 
         def measure(row, runner):
             return raw.run(args.build, runner, args.engine, row, args.smoke, args.timeout)
-        if chosen and "unicorn" in runners and not raw.has(args.build, "unicorn"):
+        if chosen and "unicorn" in runners and not raw.has_unicorn(args.build):
             runners.remove("unicorn")
             say("SKIP: this build has no Unicorn 2 (Debian: libunicorn-dev, then meson setup --reconfigure)")
         for number in range(args.rounds):
@@ -164,6 +168,10 @@ def facts(args):
 
 def main():
     args = arguments()
+    try:
+        args.engine = raw.engine_in_use(args.build, args.engine)
+    except machines.Failed as e:
+        sys.exit(f"compare.py: --engine {args.engine}: {e}")
     about = facts(args)
     bench = Bench(args)
     entries = bench.run()
@@ -174,12 +182,13 @@ def main():
     if not args.smoke:
         print("\n" + report.verdicts(entries))
     bad = bench.failures + [f"{e['name']}: the outputs differ" for e in entries if not e["same_output"]]
-    for line in bad:
-        print(f"FAIL: {line}")
-    caption = f"{about['host_cpu']}, {about['host_cpus']} CPUs; engine {args.engine}; medians of {args.rounds} rounds; {about['date'][:10]}"
+    for word, lines in (("NOTE", bench.notes), ("FAIL", bad)):
+        for line in lines:
+            print(f"{word}: {line}")
+    caption = f"{about['host_cpu']}, {about['host_cpus']} CPUs; engine {args.engine}; {'smoke sizes' if args.smoke else f'medians of {args.rounds} rounds'}; {about['date'][:10]}"
     path = os.path.join(args.build, "compare-smoke" if args.smoke else "compare")
     with open(path + ".json", "w") as f:
-        json.dump({**about, "clocks": clock, "rows": entries, "failures": bad,
+        json.dump({**about, "clocks": clock, "rows": entries, "failures": bad, "notes": bench.notes,
                    "figures": [dict(zip(("what", "bound", "measured", "reached"), one)) for one in report.figures(entries)]}, f, indent=1)
     with open(path + ".svg", "w") as f:
         f.write(report.chart(entries, caption))

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * raw IMAGE RUNNER ENGINE WHICH N
- * Runs raw_code.c's image once with RUNNER (native, libvirtcore, unicorn) and prints nanoseconds and result. What is
- * measured is the run alone: memory is there and touched before. ENGINE: auto, interp, jit, of libvirtcore. Exit status
- * 77: no such runner in this build.
+ * Runs raw_code.c's image once with RUNNER (native, libvirtcore, unicorn) and prints nanoseconds, result and, where
+ * there is one, the engine. What is measured is the run alone: memory is there and touched before. ENGINE: auto,
+ * interp, jit, of libvirtcore. Exit status 77: no such runner in this build.
  */
 #include "raw.h"
 
@@ -44,6 +44,8 @@ int raw_native(struct raw_job *job)
 	job->ns = raw_now_ns() - start;
 	return munmap(memory, RAW_LENGTH);
 }
+
+static const char *const engines[] = {"auto", "interp", "jit"};
 
 static int fill(vcore_vm *vm, const struct raw_job *job)
 {
@@ -100,10 +102,10 @@ static int finish(vcore_vcpu *vcpu, struct raw_job *job)
 
 int raw_virtcore(struct raw_job *job)
 {
-	static const char *const engines[] = {"auto", "interp", "jit"};
+	struct vcore_vm_info info = {.size = sizeof info};
 	struct vcore_options options = {.size = sizeof options, .backend = VCORE_BACKEND_EMU};
 	vcore_vcpu *vcpu;
-	vcore_vm *vm;
+	vcore_vm *vm = NULL;
 	int r;
 
 	while (options.engine < 3 && strcmp(engines[options.engine], job->engine) != 0)
@@ -111,6 +113,8 @@ int raw_virtcore(struct raw_job *job)
 	r = vcore_vm_new(&options, &vm);
 	if (r >= 0) {
 		vcpu = vcore_vm_vcpu(vm, 0);
+		vcore_vm_get_info(vm, &info);
+		job->engine = engines[info.engine % 3];
 		if (fill(vm, job) < 0 || enter(vcpu, job) < 0 || finish(vcpu, job) < 0)
 			r = -1;
 	}
@@ -155,7 +159,7 @@ int main(int argc, char **argv)
 		if (strcmp(runners[i].name, argv[2]) == 0)
 			status = runners[i].run(&job);
 	if (status == 0)
-		printf("%llu %016llx\n", (unsigned long long)job.ns, (unsigned long long)job.result);
+		printf("%llu %016llx %s\n", (unsigned long long)job.ns, (unsigned long long)job.result, job.engine);
 	else
 		fprintf(stderr, "%s\n", job.error[0] ? job.error : "failed");
 	free(image);

@@ -19,7 +19,7 @@ struct raw_job {
 	const void *image;
 	size_t length;
 	uint64_t which, n;
-	const char *engine;
+	const char *engine; /* in: wanted, of libvirtcore; out: the one in use */
 	/* out */
 	uint64_t result, ns;
 	char error[256];

@@ -12,18 +12,30 @@ def program(build):
     return os.path.join(build, "tests", "bench", "compare", "raw")
 
 
-def has(build, runner):
-    return subprocess.run([program(build), program(build) + "_code.bin", runner, "auto", "4", "1"], capture_output=True).returncode != 77
+def call(build, runner, engine, which, n, timeout):
+    command = [program(build), program(build) + "_code.bin", runner, engine, str(which), str(n)]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise machines.Failed(f"{runner}: no answer in {timeout} s") from None
+
+
+def has_unicorn(build):
+    return call(build, "unicorn", "auto", WHICH["raw-loop"], 1, 60).returncode != 77
+
+
+def engine_in_use(build, engine):
+    """What the library takes when asked for that engine. Failed when it has none such."""
+    out = call(build, "libvirtcore", engine, WHICH["raw-loop"], 1, 60)
+    if out.returncode:
+        raise machines.Failed(out.stderr.strip())
+    return out.stdout.split()[2]
 
 
 def run(build, runner, engine, row, smoke, timeout):
     """A dict with s and sum."""
-    command = [program(build), program(build) + "_code.bin", runner, engine, str(WHICH[row.name]), str(row.smoke if smoke else row.full)]
-    try:
-        out = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        raise machines.Failed(f"{runner}: no answer in {timeout} s") from None
+    out = call(build, runner, engine, WHICH[row.name], row.smoke if smoke else row.full, timeout)
     if out.returncode:
         raise machines.Failed(f"{runner}: {out.stderr.strip() or f'ended with {out.returncode}'}")
-    nanoseconds, result = out.stdout.split()
+    nanoseconds, result = out.stdout.split()[:2]
     return {"s": int(nanoseconds) / 1e9, "sum": result}
