@@ -16,7 +16,7 @@ for argument in "$@"; do
 done
 . tests/tools/need.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
-	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]'
+	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[bzip2]' '[mawk]' '[libunicorn-dev]'
 
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s\n' "$*"; }
@@ -70,8 +70,8 @@ PY
 say "Build, warnings as errors"
 build build-test -Dwerror=true && suite build-test --suite unit --suite diff --suite guest --suite api
 if [ -z "$quick" ]; then
-	say "Linux, examples, installation"
-	suite build-test --suite linux --suite examples --suite install
+	say "Linux, examples, installation, benchmarks in small"
+	suite build-test --suite linux --suite examples --suite install --suite bench
 	say "Address and undefined-behaviour sanitizers"
 	build build-asan -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false -Dexamples=false && suite build-asan --suite unit --suite guest --suite api
 	say "Thread sanitizer"

@@ -3,8 +3,8 @@
 """Runs the benchmarks beside their peers, pairs in turn, and prints a table; JSON goes to BUILD/bench.json.
 
 run.py [--smoke] [--rounds N] BUILD
-Peers: the bare KVM ioctls (in the same programs), bochs (Debian packages bochs, bochs-term, bochsbios, vgabios), qemu-system-x86_64 -accel tcg.
-A peer that is not installed is named and left out.
+Peers: the bare KVM ioctls (in the same programs), bochs (Debian packages bochs, bochs-term, bochsbios, vgabios).
+A peer that is not installed is named and left out. compare.py has QEMU, Unicorn and booted guests.
 """
 import argparse
 import json
@@ -18,7 +18,6 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
 INNER = 8192        # inner turns of loop.S an outer turn
 INSTRUCTIONS = 13   # of an inner turn, when the value is not zero
 BOCHSRC = """megs: 64
@@ -101,44 +100,6 @@ def interpreter(build, rounds, short, long):
     return [result]
 
 
-def until(command, marker):
-    """Seconds until marker is on the command's output, at most a minute; the rest is killed."""
-    start = time.monotonic()
-    p = subprocess.Popen(["timeout", "60", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        for line in p.stdout:
-            if marker in line:
-                return time.monotonic() - start
-    finally:
-        p.kill()
-        p.wait()
-    return None
-
-
-def boot(build, rounds):
-    guest = os.path.join(build, "guest")
-    kernel = subprocess.run(["sh", os.path.join(TOP, "tests", "tools", "get-kernel.sh"), guest], capture_output=True, text=True, check=True).stdout.strip()
-    initrd = os.path.join(guest, "bench-initrd.gz")
-    subprocess.run(["sh", os.path.join(TOP, "tests", "tools", "mkinitramfs.sh"), initrd, os.path.join(TOP, "examples", "init.sh")], check=True)
-    line = "console=ttyS0 quiet quickstart"
-    ours = [os.path.join(build, "examples", "microvm"), "--backend", "emu", "--kernel", kernel, "--initrd", initrd, "--cmdline", line, "--memory", "512M"]
-    qemu = ["qemu-system-x86_64", "-accel", "tcg", "-M", "microvm", "-cpu", "max", "-m", "512M", "-nographic", "-no-reboot", "-kernel", kernel,
-            "-initrd", initrd, "-append", line]
-    have_qemu = shutil.which(qemu[0])
-    mine, peer = [], []
-    for _ in range(rounds):
-        mine.append(until(ours, b"init reached"))
-        if have_qemu:
-            peer.append(until(qemu, b"init reached"))
-    if None in mine:
-        return []
-    result = {"name": "boot-to-init", "ours_s": statistics.median(mine)}
-    if peer and None not in peer:
-        result["qemu_tcg_s"] = statistics.median(peer)
-        result["ratio"] = statistics.median(o / p for o, p in zip(mine, peer))
-    return [result]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="only see that everything runs")
@@ -164,8 +125,6 @@ def main():
             results.append({"name": "interpreter-loop", "ours_s": took})
     else:
         results += interpreter(build, args.rounds, 100, 2100)
-        print("boot", file=sys.stderr)
-        results += boot(build, args.rounds)
     for row in results:
         print(f"{row['name']:18} " + "  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if k != "name"))
     with open(os.path.join(build, "bench.json"), "w") as f:
