@@ -151,6 +151,7 @@ struct emu_vcpu {
 	bool jit_host_avx;
 	uint64_t jit_bails, jit_interpreted, jit_untranslated;
 	uint64_t jit_calls[EMU_OP_COUNT];
+	uint64_t jit_n[8];
 	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
 	struct emu_jit_page jit_pages[EMU_JIT_PAGES];
 	struct emu_jit_jump jit_jumps[EMU_JIT_JUMPS];

@@ -10,6 +10,8 @@
 
 /* ---- reading guest code ---- */
 
+#define MAX_INSN 15u
+
 static bool ends(const struct emu_insn *n)
 {
 	return n->op != EMU_JCC && n->desc->attr & EMU_A_END;
@@ -33,6 +35,29 @@ static void decode(struct emu_vcpu *c, struct jit_source *s, unsigned available)
 	}
 }
 
+/* One instruction that goes on in the next page. */
+static bool read_crossing(struct emu_vcpu *c, struct jit_source *s, uint64_t linear, unsigned first)
+{
+	unsigned rest = MAX_INSN - first, available;
+	const uint8_t *host;
+
+	if (first >= MAX_INSN)
+		return false;
+	linear += first;
+	host = emu_fetch(c, c->mode == EMU_MODE_64 ? linear : (uint32_t)linear, &available, &s->second_gpa, &s->second);
+	if (!s->second)
+		return false;
+	memcpy(s->code + first, host, rest);
+	decode(c, s, MAX_INSN);
+	if (!s->count || s->insn[0].len <= first)
+		return false;
+	s->count = 1;
+	s->bytes = s->insn[0].len;
+	s->generation = emu_code_mark(c, s->page, s->gpa, first);
+	s->second_generation = emu_code_mark(c, s->second, s->second_gpa, s->bytes - first);
+	return !memcmp(s->code, s->host, first) && !memcmp(s->code + first, host, s->bytes - first);
+}
+
 bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
 {
 	unsigned available;
@@ -44,9 +69,10 @@ bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
 	if (available > JIT_MAX_BYTES + 15)
 		available = JIT_MAX_BYTES + 15;
 	memcpy(s->code, s->host, available);
+	s->second = NULL;
 	decode(c, s, available);
 	if (!s->count)
-		return false;
+		return s->page_offset + MAX_INSN > VC_PAGE_SIZE && read_crossing(c, s, linear, available);
 	s->generation = emu_code_mark(c, s->page, s->gpa, s->bytes);
 	return !memcmp(s->code, s->host, s->bytes);
 }
@@ -135,7 +161,7 @@ static enum jit_flags_in flags_in(const struct jit_trans *t)
 {
 	if (!t->live[0])
 		return JIT_FLAGS_DEAD;
-	for (unsigned k = 0; k < t->s->count && !t->j->lockstep; k++) {
+	for (unsigned k = 0; k < t->s->count && !t->j->lockstep && !t->s->second; k++) {
 		const struct emu_insn *n = &t->s->insn[k];
 
 		if (!jit_is_native(t, n) || (n->prefixes & EMU_P_MEM && n->op != EMU_LEA && n->op != EMU_NOP) ||
@@ -378,6 +404,12 @@ static void put_cold(struct jit_trans *t, struct jit_cold *c)
 		jit_mov_imm64(&t->a, H_R11, c->page_offset);
 		jit_jmp_to(&t->a, t->j->thunks.leave_poll);
 		break;
+	case JIT_COLD_SECOND:
+		jit_land(&t->a, c->from);
+		jit_land(&t->a, c->from2);
+		jit_mov_imm64(&t->a, H_R11, (uintptr_t)t->b);
+		jit_jmp_to(&t->a, t->j->thunks.leave_second);
+		break;
 	case JIT_COLD_VEC:
 		jit_land(&t->a, c->from);
 		jit_call_to(&t->a, c->write ? t->j->thunks.vec_load_avx : t->j->thunks.vec_load);
@@ -425,6 +457,27 @@ static void put_block_pointer(struct jit_trans *t)
 	jit_put64(&t->a, (uintptr_t)t->b);
 }
 
+/* The instruction's second page must be where it was when the block was made. */
+static void check_second_page(struct jit_trans *t)
+{
+	struct jit_asm *a = &t->a;
+	struct host_mem ctx = jit_field(FIELD(jit_ctx)), tag = jit_field_indexed(FIELD(jit_pages[0].tag), H_R11);
+	struct host_mem id = jit_field_indexed(FIELD(jit_pages[0].id), H_R11);
+	struct jit_cold *c = jit_cold(t, JIT_COLD_SECOND);
+
+	jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
+	jit_lea(a, t->long_mode, H_R10, (struct host_mem){.base = H_R10, .index = H_NONE, .disp = 4096});
+	jit_mov_rr(a, true, H_R11, H_R10);
+	jit_shift_imm(a, 5, true, H_R11, 8);
+	jit_alu_imm(a, H_AND, false, H_R11, (EMU_JIT_PAGES - 1) << 4);
+	jit_alu_mem(a, H_XOR, true, H_R10, &ctx);
+	jit_alu_mem(a, H_CMP, true, H_R10, &tag);
+	c->from = jit_jcc(a, H_NE);
+	jit_encode(a, &(struct host_insn){
+	                  .opcode = 0x81, .reg = H_CMP, .mem = &id, .imm = (uint32_t)(t->s->second_gpa >> 12), .imm_size = 4});
+	c->from2 = jit_jcc(a, H_NE);
+}
+
 /* The poll is the first instruction, of 8 bytes at a multiple of 16: it is what is replaced when the block is stale. */
 static void put_entry(struct jit_trans *t)
 {
@@ -439,6 +492,8 @@ static void put_entry(struct jit_trans *t)
 	c = jit_cold(t, JIT_COLD_POLL);
 	c->from = jit_jcc(a, H_NE);
 	t->flags = JIT_FL_MEMORY;
+	if (t->s->second)
+		check_second_page(t);
 	if (t->b->flags_in == JIT_FLAGS_HOST) {
 		struct jit_label over;
 
@@ -525,6 +580,8 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	                        .key = c->mode_key,
 	                        .generation = s->generation,
 	                        .page = s->page,
+	                        .second = s->second,
+	                        .second_gpa = s->second_gpa,
 	                        .no_groups = no_groups};
 	code = jit_meta_alloc(j, s->bytes);
 	b->links = jit_meta_alloc(j, sizeof *b->links * (2 * s->count + 4));

@@ -130,10 +130,29 @@ struct jit_block *jit_look_up(struct jit_vm *j, uint64_t gpa, uint32_t key)
 	return b;
 }
 
+static void list(struct jit_vm *j, struct jit_block *b, unsigned which, uint64_t gpa)
+{
+	struct jit_page_node **page = &j->pages[page_hash(gpa)];
+
+	b->node[which] = (struct jit_page_node){.next = *page, .block = b, .gpa = gpa & VC_PAGE_MASK};
+	*page = &b->node[which];
+}
+
+static void unlist(struct jit_vm *j, struct jit_page_node *node)
+{
+	struct jit_page_node **at = &j->pages[page_hash(node->gpa)];
+
+	for (; *at; at = &(*at)->next) {
+		if (*at == node) {
+			*at = node->next;
+			return;
+		}
+	}
+}
+
 void jit_insert(struct jit_vm *j, struct jit_block *b)
 {
 	_Atomic(struct jit_block *) *bucket = &j->hash[hash(b->gpa, b->key)];
-	struct jit_block **page = &j->pages[page_hash(b->gpa)];
 
 	memcpy(&b->first, jit_writable(j, b->entry), 8);
 	if (b->entry_host)
@@ -141,8 +160,9 @@ void jit_insert(struct jit_vm *j, struct jit_block *b)
 	b->region = (uint8_t)j->region;
 	b->region_next = j->region_blocks[j->region];
 	j->region_blocks[j->region] = b;
-	b->page_next = *page;
-	*page = b;
+	list(j, b, 0, b->gpa);
+	if (b->second)
+		list(j, b, 1, b->second_gpa);
 	atomic_store_explicit(&b->next, atomic_load(bucket), memory_order_relaxed);
 	atomic_store_explicit(bucket, b, memory_order_release);
 }
@@ -254,7 +274,6 @@ void jit_make_good(struct jit_vm *j, struct jit_block *b)
 static void take_from_tables(struct jit_vm *j, struct jit_block *b)
 {
 	_Atomic(struct jit_block *) *at = &j->hash[hash(b->gpa, b->key)];
-	struct jit_block **page = &j->pages[page_hash(b->gpa)];
 
 	for (; atomic_load(at); at = &atomic_load(at)->next) {
 		if (atomic_load(at) == b) {
@@ -262,12 +281,9 @@ static void take_from_tables(struct jit_vm *j, struct jit_block *b)
 			break;
 		}
 	}
-	for (; *page; page = &(*page)->page_next) {
-		if (*page == b) {
-			*page = b->page_next;
-			break;
-		}
-	}
+	unlist(j, &b->node[0]);
+	if (b->second)
+		unlist(j, &b->node[1]);
 }
 
 void jit_remove(struct jit_vm *j, struct jit_block *b)
@@ -285,9 +301,9 @@ void jit_page_stored(struct vc_bvm *vm, uint64_t gpa)
 	if (!j)
 		return;
 	pthread_mutex_lock(&j->lock);
-	for (struct jit_block *b = j->pages[page_hash(gpa)]; b; b = b->page_next)
-		if (!((b->gpa ^ gpa) & VC_PAGE_MASK) && !atomic_load(&b->stale))
-			jit_make_stale(j, b);
+	for (struct jit_page_node *n = j->pages[page_hash(gpa)]; n; n = n->next)
+		if (n->gpa == (gpa & VC_PAGE_MASK) && !atomic_load(&n->block->stale))
+			jit_make_stale(j, n->block);
 	pthread_mutex_unlock(&j->lock);
 }
 

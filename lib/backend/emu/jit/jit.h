@@ -94,13 +94,22 @@ struct jit_site {
 	struct jit_block *block;
 };
 
+/* Blocks by page. */
+struct jit_page_node {
+	struct jit_page_node *next;
+	struct jit_block *block;
+	uint64_t gpa;
+};
+
 struct jit_block {
 	uint64_t gpa;
 	uint32_t key;
 	uint32_t generation;
 	struct vc_page_info *page;
 	_Atomic(struct jit_block *) next; /* in its hash bucket */
-	struct jit_block *page_next;      /* in its page's list */
+	struct jit_page_node node[2];     /* in the lists of its pages */
+	struct vc_page_info *second;      /* as in struct jit_source */
+	uint64_t second_gpa;
 	struct jit_block *region_next;
 	struct jit_link *incoming;
 	struct jit_link *links;
@@ -131,7 +140,7 @@ struct jit_block {
 
 struct jit_thunks {
 	void (*enter)(struct emu_vcpu *c, const void *code);
-	uint8_t *leave_link, *leave_site, *leave_indirect, *leave_bail, *leave_poll;
+	uint8_t *leave_link, *leave_site, *leave_indirect, *leave_bail, *leave_poll, *leave_second;
 	uint8_t *stale, *stale_host, *fill, *vec_load, *vec_load_avx;
 };
 
@@ -140,8 +149,9 @@ enum jit_leave {
 	JIT_LEAVE_LINK,     /* value: struct jit_link */
 	JIT_LEAVE_SITE,     /* struct jit_site */
 	JIT_LEAVE_INDIRECT, /* offset in the page; extra: tag of the target */
-	JIT_LEAVE_BAIL,     /* offset in the page | 1 << 16: a group of accesses was checked */
+	JIT_LEAVE_BAIL,     /* offset in the page | 1 << 16: extra is a struct jit_block with a group that does not lie in one page */
 	JIT_LEAVE_POLL,     /* offset in the page */
+	JIT_LEAVE_SECOND,   /* struct jit_block: its second page is not known to be there */
 	JIT_LEAVE_STALE,    /* behind the entry of a stale block */
 };
 
@@ -155,7 +165,7 @@ struct jit_vm {
 	bool region_used[JIT_REGIONS];
 	struct jit_block *region_blocks[JIT_REGIONS];
 	_Atomic(struct jit_block *) hash[1u << JIT_HASH_BITS];
-	struct jit_block *pages[1u << JIT_PAGES_BITS];
+	struct jit_page_node *pages[1u << JIT_PAGES_BITS];
 	uint32_t keys[JIT_MAX_KEYS];
 	_Atomic uint32_t key_count;
 	struct jit_thunks thunks;
@@ -202,6 +212,9 @@ struct jit_source {
 	uint64_t gpa;
 	struct vc_page_info *page;
 	uint32_t generation;
+	struct vc_page_info *second; /* of one instruction that crosses into the next page; else NULL */
+	uint64_t second_gpa;
+	uint32_t second_generation;
 	unsigned bytes;  /* of the block */
 	unsigned page_offset;
 	unsigned count;  /* instructions */

@@ -119,6 +119,8 @@ unsigned jit_mem_size(const struct emu_insn *n)
 {
 	const struct emu_vec *vec = &n->desc->vec;
 
+	if (n->op == EMU_VEC && vec->roles & EMU_V_SPECIAL)
+		return 16; /* PCMPESTRM and its like */
 	if (n->op == EMU_VEC)
 		return vec->mem ? vec->mem : n->prefixes & EMU_P_VEX_L ? 32 : 16;
 	if (n->desc->attr & EMU_A_SRC8)
@@ -409,6 +411,8 @@ void jit_emit_cold_miss(struct jit_trans *t, struct jit_cold *c)
 	jit_jcc_to(a, H_NE, c->back);
 	if (c->delta)
 		jit_lea(a, true, H_R15, (struct host_mem){.base = H_R15, .index = H_NONE, .disp = c->delta});
+	if (c->size > c->access.size)
+		jit_mov_imm64(a, H_R10, (uintptr_t)t->b);
 	jit_mov_imm64(a, H_R11, c->page_offset | (uint32_t)(c->size > c->access.size) << 16);
 	jit_jmp_to(a, t->j->thunks.leave_bail);
 	t->delta = delta;

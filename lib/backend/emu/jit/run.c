@@ -145,7 +145,7 @@ static bool revalidate(struct emu_vcpu *c, struct jit_block *b, const uint8_t *h
 	uint32_t generation;
 	bool good;
 
-	if (b->page != page)
+	if (b->page != page || b->second)
 		return false;
 	generation = emu_code_mark(c, page, b->gpa, b->bytes);
 	good = !memcmp(b->code, host, b->bytes) && b->bails < MAX_BAILS;
@@ -174,7 +174,8 @@ static struct jit_block *make(struct emu_vcpu *c, uint64_t linear, bool no_group
 			jit_remove(j, b);
 			b = NULL;
 		}
-		if (!b && atomic_load(&s.page->generation) != s.generation) {
+		if (!b && (atomic_load(&s.page->generation) != s.generation ||
+		           (s.second && atomic_load(&s.second->generation) != s.second_generation))) {
 			pthread_mutex_unlock(&j->lock);
 			return NULL;
 		}
@@ -237,6 +238,26 @@ static void remember(struct emu_vcpu *c, const struct jit_block *b)
 	c->jit_page = page;
 }
 
+/* The way to s.rip that is remembered; NULL: none. */
+static const uint8_t *quick(struct emu_vcpu *c)
+{
+	uint64_t rip = linear_of(c, c->s.rip);
+	const struct emu_jit_jump *jump = &c->jit_jumps[(rip ^ rip >> 12) & (EMU_JIT_JUMPS - 1)];
+
+	if (jump->tag != (rip ^ c->jit_ctx))
+		return NULL;
+	c->jit_page = rip & VC_PAGE_MASK;
+	return jump->code;
+}
+
+/* The way to s.rip leads to a block that is not good any more. */
+static void forget(struct emu_vcpu *c)
+{
+	uint64_t rip = linear_of(c, c->s.rip);
+
+	c->jit_jumps[(rip ^ rip >> 12) & (EMU_JIT_JUMPS - 1)].tag = EMU_NO_TAG;
+}
+
 /* ---- serving ---- */
 
 static uint64_t rip_at(const struct emu_vcpu *c, uint64_t page_offset)
@@ -289,13 +310,31 @@ static void check_target(struct emu_vcpu *c, uint64_t at)
 	emu_raise_error(c, VC_GP, 0);
 }
 
-/* A group of accesses did not lie in one page. */
-static void note_bail(struct emu_vcpu *c, uint64_t rip)
+/* A group of accesses did not lie in one page. When that comes again and again, the block is made anew without groups. */
+static void note_bail(struct emu_vcpu *c, struct jit_block *b)
 {
 	struct jit_vm *j = c->jit;
 
-	(void)rip;
-	(void)j;
+	pthread_mutex_lock(&j->lock);
+	if (++b->bails >= MAX_BAILS && !atomic_load(&b->stale))
+		jit_make_stale(j, b);
+	pthread_mutex_unlock(&j->lock);
+}
+
+/* The page behind the block's own one, where its instruction goes on. False: it is another one now, or none. */
+static bool second_is_there(struct emu_vcpu *c, const struct jit_block *b)
+{
+	uint64_t linear = linear_of(c, c->jit_page + VC_PAGE_SIZE), gpa;
+	struct emu_jit_page *p = &c->jit_pages[(linear >> 12) & (EMU_JIT_PAGES - 1)];
+	struct vc_page_info *page;
+	unsigned available;
+
+	emu_fetch(c, linear, &available, &gpa, &page);
+	if (page != b->second || gpa != b->second_gpa)
+		return false;
+	p->tag = linear ^ c->jit_ctx;
+	p->id = (uint32_t)(gpa >> 12);
+	return true;
 }
 
 static struct jit_block *block_before(const uint8_t *return_address)
@@ -354,7 +393,7 @@ static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
 	case JIT_LEAVE_BAIL:
 		c->s.rip = rip_at(c, c->jit_value & 0xffff);
 		if (c->jit_value >> 16)
-			note_bail(c, c->s.rip);
+			note_bail(c, (struct jit_block *)(uintptr_t)c->jit_extra);
 		c->jit_bails++;
 		*why = interpret(c);
 		*stop = *why != EMU_STOP_EVENTS;
@@ -362,9 +401,21 @@ static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
 	case JIT_LEAVE_POLL:
 		c->s.rip = rip_at(c, c->jit_value);
 		return NULL;
+	case JIT_LEAVE_SECOND:
+		b = (struct jit_block *)(uintptr_t)c->jit_value;
+		c->s.rip = rip_at(c, b->gpa & (VC_PAGE_SIZE - 1));
+		if (second_is_there(c, b))
+			return b->entry;
+		forget(c);
+		pthread_mutex_lock(&j->lock);
+		if (!atomic_load(&b->stale))
+			jit_make_stale(j, b);
+		pthread_mutex_unlock(&j->lock);
+		return NULL;
 	default: /* JIT_LEAVE_STALE */
 		b = block_before((const uint8_t *)(uintptr_t)c->jit_value);
 		c->s.rip = rip_at(c, b->gpa & (VC_PAGE_SIZE - 1));
+		forget(c);
 		return NULL;
 	}
 }
@@ -385,16 +436,20 @@ static enum emu_stop run(struct emu_vcpu *c)
 		if (!c->jit_can)
 			return interp_run(c);
 		choose_context(c, c->s.rip);
-		b = find(c);
-		if (!b) {
-			c->jit_untranslated++;
-			why = interpret(c);
-			if (why != EMU_STOP_EVENTS)
-				return why;
-			continue;
+		code = quick(c);
+		if (!code) {
+			b = find(c);
+			if (!b) {
+				c->jit_untranslated++;
+				why = interpret(c);
+				if (why != EMU_STOP_EVENTS)
+					return why;
+				continue;
+			}
+			remember(c, b);
+			code = b->entry;
 		}
-		remember(c, b);
-		for (code = b->entry; code;) {
+		while (code) {
 			c->jit->thunks.enter(c, code);
 			code = serve(c, &stop, &why);
 		}
@@ -468,7 +523,11 @@ enum jit_step jit_step(struct emu_vcpu *c)
 
 	atomic_store(&c->jit_poll, 0);
 	c->jit_page = linear_of(c, start) & VC_PAGE_MASK;
-	c->jit->thunks.enter(c, b->entry);
+	do {
+		c->jit->thunks.enter(c, b->entry);
+	} while (c->jit_left == JIT_LEAVE_SECOND && second_is_there(c, b));
+	if (c->jit_left == JIT_LEAVE_SECOND)
+		c->jit_value = start & (VC_PAGE_SIZE - 1);
 	switch (c->jit_left) {
 	case JIT_LEAVE_LINK: {
 		const struct jit_link *l = (const struct jit_link *)(uintptr_t)c->jit_value;

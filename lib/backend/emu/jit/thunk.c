@@ -289,6 +289,7 @@ void jit_make_thunks(struct jit_vm *j)
 	t->leave_indirect = make_leave(a, common, JIT_LEAVE_INDIRECT);
 	t->leave_bail = make_leave(a, common, JIT_LEAVE_BAIL);
 	t->leave_poll = make_leave(a, common, JIT_LEAVE_POLL);
+	t->leave_second = make_leave(a, common, JIT_LEAVE_SECOND);
 	t->stale = make_stale(a, common, false);
 	t->stale_host = make_stale(a, common, true);
 	t->fill = make_fill(a);

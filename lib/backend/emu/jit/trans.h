@@ -15,7 +15,7 @@ static inline unsigned jit_home(unsigned guest)
 }
 
 /* Code that is written behind the block, because it is rarely executed. */
-enum jit_cold_kind { JIT_COLD_MISS, JIT_COLD_BAIL, JIT_COLD_LINK, JIT_COLD_CROSS, JIT_COLD_POLL, JIT_COLD_VEC, JIT_COLD_RETURN };
+enum jit_cold_kind { JIT_COLD_MISS, JIT_COLD_BAIL, JIT_COLD_LINK, JIT_COLD_CROSS, JIT_COLD_POLL, JIT_COLD_VEC, JIT_COLD_SECOND, JIT_COLD_RETURN };
 
 struct jit_access {
 	bool simple;        /* base register (or none) and displacement, so that others off the same base can share a check */

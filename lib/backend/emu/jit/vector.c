@@ -11,6 +11,12 @@ static bool is_vzero(const struct emu_insn *n)
 {
 	return n->map == EMU_MAP_0F && n->opcode == 0x77 && n->prefixes & EMU_P_VEX;
 }
+/* PCMPESTRM and its like: implicit operands, all of which are where they should be. */
+static bool is_string(const struct emu_insn *n)
+{
+	return n->map == EMU_MAP_0F3A && n->opcode >= 0x60 && n->opcode <= 0x63;
+}
+
 bool jit_vector_native(const struct emu_insn *n)
 {
 	const struct emu_vec *vec = &n->desc->vec;
@@ -26,7 +32,7 @@ bool jit_vector_native(const struct emu_insn *n)
 	if (n->prefixes & EMU_P_VEX && n->desc->attr & EMU_A_VEX_W1 && n->addrsize != 8 &&
 	    (vec->reg_file == EMU_VR_GPR || vec->rm_file == EMU_VR_GPR))
 		return false;
-	return !(vec->roles & EMU_V_SPECIAL);
+	return !(vec->roles & EMU_V_SPECIAL) || is_string(n);
 }
 
 /* The guest's vector registers are in the host's from here on. */
