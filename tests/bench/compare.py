@@ -152,9 +152,9 @@ def clocks(samples):
     every = [(one, name, party) for name, by_party in samples.items() for party, list_of in by_party.items() for one in list_of if "guest_s" in one]
     if not every:
         return None
-    false = [f"{party} {name} round {one['round']}: {one['guest_s']:.3f} s for {one['host_s']:.3f}" for one, name, party in every if one["clock"] == "host"]
-    gap = max(abs(one["host_s"] - one["guest_s"]) for one, _, _ in every if one["clock"] == "guest" or not false)
+    gap = max((abs(one["host_s"] - one["guest_s"]) for one, _, _ in every if one["clock"] == "guest"), default=0)
     text = f"times are by the guests' own clocks, which were at most {gap * 1e3:.1f} ms off the host's"
+    false = [f"{party} {name} round {one['round']}: {one['guest_s']:.3f} s for {one['host_s']:.3f}" for one, name, party in every if one["clock"] == "host"]
     return text + (f"; by the host's where they ran false: {', '.join(false)}" if false else "")
 
 

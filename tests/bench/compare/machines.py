@@ -75,9 +75,9 @@ class Machine:
         if got.group(2) != b"0":
             raise Failed(self.trouble(f"{row.name} ended with wait status {int(got.group(2)):#x}"))
         guest_s, host_s = int(got.group(1)) / 1e9, end - begin
-        # a guest whose clock runs false is measured by ours
-        clock = "guest" if abs(guest_s - host_s) < 0.005 + 0.05 * host_s else "host"
-        return {"s": guest_s if clock == "guest" else host_s, "clock": clock, "guest_s": guest_s, "host_s": host_s, "bytes": int(got.group(3)), "sum": got.group(4).decode()}
+        # A guest whose clock runs false is measured by ours. Ours is the poorer one for short rows: on a busy host a line is read late.
+        clock = "guest" if abs(guest_s - host_s) < 0.2 + 0.05 * host_s else "host"
+        return {"s": max(guest_s if clock == "guest" else host_s, 1e-9), "clock": clock, "guest_s": guest_s, "host_s": host_s, "bytes": int(got.group(3)), "sum": got.group(4).decode()}
 
     def close(self):
         """Asks it to end, then makes it."""

@@ -98,6 +98,9 @@ def figures(entries):
 def verdicts(entries):
     lines = [f"{e['name']}: native itself is {e['native_faster_than_peer']:.2f}x as fast as {e['peer']}" for e in entries
              if e["kind"] == "raw" and (e["native_faster_than_peer"] or 5) < 5]
+    scales = [f"{party} {scaling(entries, party):.2f}" for party in (NATIVE, "qemu", OURS) if scaling(entries, party)]
+    if scales:  # where native's own is far from 2 the host's CPUs were not free
+        lines.append("scaling from 1 to 2 CPUs: " + ", ".join(scales))
     for what, bound, value, reached in figures(entries):
         word = "not measured" if reached is None else "reached" if reached else "NOT reached"
         lines.append(f"{word:12}  {what}: {bound}" + (f", measured {value:.2f}" if value is not None else ""))
