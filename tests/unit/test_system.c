@@ -290,7 +290,7 @@ START_TEST(attention_for_waiting_interrupts)
 	ck_ran(RUN(m, 0xfb));
 	ck_assert(!m->c->attention);
 	enter_long(m, 0);
-	m->c->sys->interrupt_waiting = true;
+	m->c->interrupt_waiting = true;
 	ck_ran(RUN(m, 0xfb));
 	ck_assert(m->c->attention);
 	enter_long(m, 0);

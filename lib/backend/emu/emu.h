@@ -47,7 +47,7 @@ struct emu_jit_page {
 };
 #define EMU_JIT_JUMPS   4096u
 #define EMU_JIT_RETURNS 32u
-#define EMU_JIT_PAGES   256u
+#define EMU_JIT_PAGES   1024u
 /* Below the vcpu: what signal handlers use as their stack while translated code runs. */
 #define EMU_JIT_STACK (256u << 10)
 
@@ -109,6 +109,7 @@ struct emu_vcpu {
 	bool stepping;              /* exactly one instruction: the engine must stop behind it */
 	bool attention;             /* something in this vcpu wants vcpu.c's look before the next block (pending #DB, IF set with interrupt waiting...) */
 	bool once;                  /* for the engine: stop at the end of this block */
+	bool interrupt_waiting;     /* something can be delivered once IF, TPR or the shadow allow it */
 	uint32_t interp_key;        /* for the engine: what its blocks are keyed on besides the address */
 	_Atomic uint32_t *requests; /* &bvcpu->requests */
 	uint64_t ip_mask;           /* for the engine: emu_ip_mask() of the running block */
@@ -151,7 +152,6 @@ struct emu_vcpu {
 	bool jit_host_avx;
 	uint64_t jit_bails, jit_interpreted, jit_untranslated;
 	uint64_t jit_calls[EMU_OP_COUNT];
-	uint64_t jit_n[8];
 	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
 	struct emu_jit_page jit_pages[EMU_JIT_PAGES];
 	struct emu_jit_jump jit_jumps[EMU_JIT_JUMPS];

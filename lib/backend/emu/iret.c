@@ -197,7 +197,7 @@ enum emu_next emu_sys_iret(struct emu_vcpu *c, const struct emu_insn *i)
 	c->s.seg[VC_CS] = cs;
 	c->s.rip = rip;
 	image = (image & mask) | (emu_rflags(c) & ~mask);
-	if (image & VC_FLAG_TF || (image & VC_FLAG_IF && c->sys->interrupt_waiting))
+	if (image & VC_FLAG_TF || (image & VC_FLAG_IF && c->interrupt_waiting))
 		c->attention = true;
 	emu_set_rflags(c, image);
 	emu_mode_changed(c);

@@ -75,7 +75,7 @@ enum emu_next emu_jump_8086(struct emu_vcpu *c, uint16_t selector, uint64_t rip)
 /* RFLAGS were popped: events that new bits allow. old: RFLAGS before. */
 static inline void emu_flags_popped(struct emu_vcpu *c, uint64_t old)
 {
-	if (c->s.rflags & VC_FLAG_TF || (c->s.rflags & ~old & VC_FLAG_IF && c->sys->interrupt_waiting))
+	if (c->s.rflags & VC_FLAG_TF || (c->s.rflags & ~old & VC_FLAG_IF && c->interrupt_waiting))
 		c->attention = true;
 	if ((c->s.rflags ^ old) & (VC_FLAG_AC | VC_FLAG_VM))
 		emu_mode_changed(c);

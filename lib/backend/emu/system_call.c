@@ -66,7 +66,7 @@ enum emu_next emu_sys_sysret(struct emu_vcpu *c, const struct emu_insn *i)
 		emu_set_rflags(c, c->s.gpr[VC_R11] & 0x3c7fd7);
 	else
 		c->s.rflags |= VC_FLAG_IF;
-	if (c->s.rflags & VC_FLAG_TF || (c->s.rflags & ~old & VC_FLAG_IF && c->sys->interrupt_waiting))
+	if (c->s.rflags & VC_FLAG_TF || (c->s.rflags & ~old & VC_FLAG_IF && c->interrupt_waiting))
 		c->attention = true;
 	/* A TF that SYSRET sets traps before the first instruction of the user. */
 	if (c->s.rflags & VC_FLAG_TF)

@@ -155,7 +155,7 @@ enum emu_next emu_sys_sti(struct emu_vcpu *c, const struct emu_insn *i)
 		c->s.rflags |= VC_FLAG_IF;
 		/* Where nothing waits, the shadow may outlast its instruction: it would delay a later interrupt by one more. */
 		c->s.shadow_sti = 1;
-		if (c->sys->interrupt_waiting)
+		if (c->interrupt_waiting)
 			c->attention = true;
 	} else {
 		if (!has_virtual_if(c) || c->s.rflags & VC_FLAG_VIP)

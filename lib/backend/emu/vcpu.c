@@ -114,7 +114,7 @@ static void take_init(struct emu_vcpu *c)
 		vc_lapic_reset(c->bvcpu->lapic, true);
 	c->s.mp_state = c->s.apic_base & EMU_APIC_BSP ? VC_MP_RUNNABLE : VC_MP_WAIT_SIPI;
 	c->sys->db_pending = 0;
-	c->sys->interrupt_waiting = false;
+	c->interrupt_waiting = false;
 	emu_bus_forget(c);
 	emu_set_state(c, &c->s);
 }
@@ -270,8 +270,8 @@ static enum go deliver_events(struct emu_vcpu *c)
 		c->s.nmi_pending = 0;
 		return delivered(c, emu_deliver_nmi(c));
 	}
-	sys->interrupt_waiting = interrupt_waits(c);
-	if (!sys->interrupt_waiting || !(c->s.rflags & VC_FLAG_IF) || shadowed(c))
+	c->interrupt_waiting = interrupt_waits(c);
+	if (!c->interrupt_waiting || !(c->s.rflags & VC_FLAG_IF) || shadowed(c))
 		return GO_ON;
 	vector = accept_interrupt(c);
 	if (vector < 0)

@@ -46,7 +46,6 @@ struct emu_sys {
 	bool skip_break;          /* the instruction breakpoint at s.rip was reported to the program already */
 
 	/* interrupts */
-	bool interrupt_waiting;   /* something can be delivered once IF, TPR or the shadow allow it */
 	bool pv_eoi_set;          /* the PV EOI flag in guest memory is set */
 	_Atomic uint32_t waiting; /* asleep in wait_for_event() */
 	_Atomic uint32_t kicked;  /* KVM_HC_KICK_CPU came */

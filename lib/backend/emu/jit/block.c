@@ -12,9 +12,9 @@
 
 #define MAX_INSN 15u
 
-static bool ends(const struct emu_insn *n)
+static bool ends(const struct emu_vcpu *c, const struct emu_insn *n)
 {
-	return n->op != EMU_JCC && n->desc->attr & EMU_A_END;
+	return n->op != EMU_JCC && n->desc->attr & EMU_A_END && !jit_system_native(c, n);
 }
 
 /* Instructions from `code`, until a branch that ends the block. */
@@ -30,7 +30,7 @@ static void decode(struct emu_vcpu *c, struct jit_source *s, unsigned available)
 			return;
 		s->bytes += n->len;
 		s->count++;
-		if (ends(n))
+		if (ends(c, n))
 			return;
 	}
 }
@@ -96,6 +96,8 @@ bool jit_is_native(const struct jit_trans *t, const struct emu_insn *n)
 		return false;
 	if (jit_branch_native(n))
 		return n->op == EMU_JCC || n->opsize == (t->long_mode ? 8 : 4);
+	if (jit_system_native(t->c, n)) /* behind STI comes another instruction, see emit_sti() */
+		return n->op != EMU_STI || (n != &t->s->insn[t->s->count - 1] && !t->j->lockstep);
 	return jit_integer_native(n) || jit_stack_native(n) || jit_vector_native(n);
 }
 
@@ -410,6 +412,11 @@ static void put_cold(struct jit_trans *t, struct jit_cold *c)
 		jit_mov_imm64(&t->a, H_R11, (uintptr_t)t->b);
 		jit_jmp_to(&t->a, t->j->thunks.leave_second);
 		break;
+	case JIT_COLD_CALL:
+		jit_land(&t->a, c->from);
+		jit_mov_imm64(&t->a, H_R11, (uintptr_t)c->site);
+		jit_jmp_to(&t->a, t->j->thunks.leave_site);
+		break;
 	case JIT_COLD_VEC:
 		jit_land(&t->a, c->from);
 		jit_call_to(&t->a, c->write ? t->j->thunks.vec_load_avx : t->j->thunks.vec_load);
@@ -429,14 +436,21 @@ static void put_cold(struct jit_trans *t, struct jit_cold *c)
 
 /* ---- calls of C ---- */
 
-static void emit_call_out(struct jit_trans *t)
+struct jit_site *jit_new_site(struct jit_trans *t)
 {
 	struct jit_site *site = jit_meta_alloc(t->j, sizeof *site);
-	bool end = ends(t->n);
 
 	*site = (struct jit_site){.insn = *t->n, .block = t->b, .page_offset = (uint16_t)(t->s->page_offset + t->offset)};
 	site->insn.offset = (uint16_t)t->offset;
 	site->fn = jit_called(t->c, &site->insn);
+	return site;
+}
+
+static void emit_call_out(struct jit_trans *t)
+{
+	struct jit_site *site = jit_new_site(t);
+	bool end = ends(t->c, t->n) || t->n->desc->attr & EMU_A_END;
+
 	jit_settle_rsp(t);
 	jit_spoil_flags(t, t->live[t->i]);
 	jit_mov_imm64(&t->a, H_R11, (uintptr_t)site);
@@ -509,7 +523,8 @@ static void put_entry(struct jit_trans *t)
 
 static bool emit_native(struct jit_trans *t)
 {
-	return jit_emit_integer(t) || jit_emit_stack(t) || jit_emit_branch(t) || jit_emit_vector(t);
+	return jit_emit_integer(t) || jit_emit_stack(t) || jit_emit_branch(t) || jit_emit_vector(t) ||
+	       jit_emit_system(t);
 }
 
 static void emit_all(struct jit_trans *t)

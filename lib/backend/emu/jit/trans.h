@@ -15,7 +15,7 @@ static inline unsigned jit_home(unsigned guest)
 }
 
 /* Code that is written behind the block, because it is rarely executed. */
-enum jit_cold_kind { JIT_COLD_MISS, JIT_COLD_BAIL, JIT_COLD_LINK, JIT_COLD_CROSS, JIT_COLD_POLL, JIT_COLD_VEC, JIT_COLD_SECOND, JIT_COLD_RETURN };
+enum jit_cold_kind { JIT_COLD_MISS, JIT_COLD_BAIL, JIT_COLD_LINK, JIT_COLD_CROSS, JIT_COLD_POLL, JIT_COLD_VEC, JIT_COLD_SECOND, JIT_COLD_CALL, JIT_COLD_RETURN };
 
 struct jit_access {
 	bool simple;        /* base register (or none) and displacement, so that others off the same base can share a check */
@@ -43,7 +43,7 @@ struct jit_cold {
 	int32_t delta;         /* RSP to be moved by */
 	uint16_t page_offset;  /* of the instruction */
 	struct jit_link *link;
-	uint8_t **address;     /* RETURN: the immediate that wants its address */
+	struct jit_site *site; /* CALL */
 };
 
 #define JIT_MAX_COLD 260u
@@ -111,6 +111,7 @@ static inline int64_t jit_page_next(const struct jit_trans *t)
 {
 	return (int64_t)(t->s->page_offset + t->offset + t->n->len);
 }
+struct jit_site *jit_new_site(struct jit_trans *t);
 struct jit_link *jit_new_link(struct jit_trans *t, int64_t page_target);
 
 /* ---- memory.c ---- */
@@ -162,6 +163,6 @@ bool jit_integer_native(const struct emu_insn *n);
 bool jit_branch_native(const struct emu_insn *n);
 bool jit_stack_native(const struct emu_insn *n);
 bool jit_vector_native(const struct emu_insn *n);
-bool jit_system_native(const struct emu_insn *n);
+bool jit_system_native(const struct emu_vcpu *c, const struct emu_insn *n);
 
 #endif
