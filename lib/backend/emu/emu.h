@@ -137,7 +137,7 @@ struct emu_vcpu {
 	struct jit_vm *jit;
 	uint64_t jit_page;            /* linear address of the page that is executed */
 	uint64_t jit_ctx;             /* address space and mode, as it stands in tags */
-	uint64_t jit_flags;           /* RFLAGS; the arithmetic flags count */
+	uint64_t jit_flags;           /* arithmetic flags: as LAHF gives them in byte 1, OF in byte 0 */
 	uint64_t jit_spill, jit_spill2, jit_host_rsp;
 	uint64_t jit_value, jit_extra; /* of the thunk by which translated code was left */
 	uint32_t jit_left;            /* enum jit_leave */

@@ -177,14 +177,22 @@ static enum jit_flags_in flags_in(const struct jit_trans *t)
 	return JIT_FLAGS_MEMORY;
 }
 
-void jit_spoil_flags(struct jit_trans *t, uint8_t live)
+/* Not by PUSHFQ, which takes ten times as long. */
+void jit_save_flags(struct jit_asm *a)
 {
 	struct host_mem m = jit_field(FIELD(jit_flags));
 
-	if (t->flags == JIT_FL_HOST && live) {
-		jit_put8(&t->a, 0x9c); /* PUSHFQ; POP m: its address counts from RSP after the pop */
-		jit_encode(&t->a, &(struct host_insn){.opcode = 0x8f, .mem = &m});
-	}
+	jit_mov_rr(a, true, H_R10, H_RAX);
+	JIT_PUT(a, 0x9f);             /* LAHF */
+	JIT_PUT(a, 0x0f, 0x90, 0xc0); /* SETO al */
+	jit_encode(a, &(struct host_insn){.pp = 0x66, .opcode = 0x89, .reg = H_RAX, .mem = &m});
+	jit_mov_rr(a, true, H_RAX, H_R10);
+}
+
+void jit_spoil_flags(struct jit_trans *t, uint8_t live)
+{
+	if (t->flags == JIT_FL_HOST && live)
+		jit_save_flags(&t->a);
 	t->flags = JIT_FL_MEMORY;
 }
 
@@ -197,9 +205,6 @@ void jit_want_flags(struct jit_trans *t)
 		return;
 	jit_store(a, true, jit_field(FIELD(jit_spill)), H_RAX);
 	jit_encode(a, &(struct host_insn){.map = 1, .opcode = 0xb7, .reg = H_RAX, .mem = &m}); /* MOVZX eax, word */
-	JIT_PUT(a, 0xc0, 0xec, 3);                                                             /* SHR ah, 3: OF */
-	JIT_PUT(a, 0x80, 0xe4, 1);                                                             /* AND ah, 1 */
-	JIT_PUT(a, 0x86, 0xc4);                                                                /* XCHG al, ah */
 	JIT_PUT(a, 0x04, 0x7f);                                                                /* ADD al, 127 */
 	JIT_PUT(a, 0x9e);                                                                      /* SAHF */
 	jit_load(a, true, H_RAX, jit_field(FIELD(jit_spill)));
@@ -289,12 +294,9 @@ static void put_leave(struct jit_trans *t, const struct jit_link *l)
 /* What a link leads to while it has no target. save: flags are in RFLAGS. */
 static void put_unlinked(struct jit_trans *t, struct jit_link *l, bool save)
 {
-	struct host_mem m = jit_field(FIELD(jit_flags));
-
 	l->unlinked = jit_here(&t->a);
 	if (save) {
-		jit_put8(&t->a, 0x9c);
-		jit_encode(&t->a, &(struct host_insn){.opcode = 0x8f, .mem = &m});
+		jit_save_flags(&t->a);
 		put_patchable_jump(t, &l->site_save);
 		l->unlinked_save = jit_here(&t->a);
 	}
@@ -377,7 +379,6 @@ void jit_exit_if(struct jit_trans *t, unsigned cc, int64_t target)
 
 static void put_cold(struct jit_trans *t, struct jit_cold *c)
 {
-	struct host_mem m = jit_field(FIELD(jit_flags));
 	uint8_t *site;
 
 	switch (c->kind) {
@@ -395,10 +396,8 @@ static void put_cold(struct jit_trans *t, struct jit_cold *c)
 		break;
 	case JIT_COLD_CROSS:
 		jit_land(&t->a, c->from);
-		if (c->save) {
-			jit_put8(&t->a, 0x9c);
-			jit_encode(&t->a, &(struct host_insn){.opcode = 0x8f, .mem = &m});
-		}
+		if (c->save)
+			jit_save_flags(&t->a);
 		put_cross(t, c->link);
 		break;
 	case JIT_COLD_POLL:

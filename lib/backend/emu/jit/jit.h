@@ -18,8 +18,7 @@
  * Position. Blocks are keyed on the guest-physical address and the mode, and serve every linear address of their page:
  * emu_vcpu.jit_page holds the linear address of the page that is being executed; RIP is that plus a constant.
  *
- * Flags. At a block's entry the arithmetic flags are dead, in emu_vcpu.jit_flags (as RFLAGS; other bits of it mean
- * nothing), or in the host's RFLAGS, whichever the block wants: struct jit_block.flags_in.
+ * Flags. At a block's entry the arithmetic flags are dead, in emu_vcpu.jit_flags, or in the host's RFLAGS, whichever the block wants: struct jit_block.flags_in.
  *
  * Memory. An access that the TLB lets through is made in place. For any other the block asks for a fill, and if that does
  * not help (device, page crossing, page with code, watchpoint, fault) it leaves at the instruction, of which nothing has

@@ -140,7 +140,12 @@ static void make_enter(struct jit_vm *j, struct jit_asm *a)
 	jit_mov_rr(a, true, H_R11, H_RSI);
 	jit_mov_rr(a, true, H_RSP, H_RDI);
 	jit_load(a, false, H_RAX, at(FIELD(aflags), 0));
-	jit_store(a, true, at(FIELD(jit_flags), 0), H_RAX);
+	jit_mov_rr(a, false, H_RCX, H_RAX);
+	jit_shift_imm(a, 4, false, H_RAX, 8);
+	jit_shift_imm(a, 5, false, H_RCX, 11);
+	jit_alu_imm(a, H_AND, false, H_RAX, 0xff00);
+	jit_op_rr(a, 0x0b, false, H_RAX, H_RCX);
+	jit_store(a, false, at(FIELD(jit_flags), 0), H_RAX);
 	move_homes(a, homes, VC_ARRAY_SIZE(homes), false, 0);
 	JIT_PUT(a, 0x41, 0xff, 0xe3); /* JMP r11 */
 }
@@ -154,8 +159,14 @@ static uint8_t *make_leave_common(struct jit_asm *a)
 	jit_store(a, true, at(FIELD(jit_value), 0), H_R11);
 	jit_store(a, true, at(FIELD(jit_extra), 0), H_R10);
 	move_homes(a, homes, VC_ARRAY_SIZE(homes), true, 0);
+	/* AH: flags as LAHF has them, AL: OF */
 	jit_load(a, false, H_RAX, at(FIELD(jit_flags), 0));
-	jit_alu_imm(a, H_AND, false, H_RAX, VC_FLAGS_ARITH);
+	jit_mov_rr(a, false, H_RCX, H_RAX);
+	jit_shift_imm(a, 5, false, H_RCX, 8);
+	jit_alu_imm(a, H_AND, false, H_RCX, VC_FLAGS_ARITH & 0xff);
+	jit_alu_imm(a, H_AND, false, H_RAX, 1);
+	jit_shift_imm(a, 4, false, H_RAX, 11);
+	jit_op_rr(a, 0x0b, false, H_RAX, H_RCX);
 	jit_store(a, false, at(FIELD(aflags), 0), H_RAX);
 	compare_live(a, 0, JIT_VEC_NONE);
 	none = jit_jcc(a, H_E);
@@ -183,13 +194,11 @@ static uint8_t *make_leave(struct jit_asm *a, const uint8_t *common, enum jit_le
 static uint8_t *make_stale(struct jit_asm *a, const uint8_t *common, bool host)
 {
 	uint8_t *here = begin(a);
-	struct host_mem m = at(FIELD(jit_left), 0), flags = at(FIELD(jit_flags), 0);
+	struct host_mem m = at(FIELD(jit_left), 0);
 
 	push_pop(a, H_R11, false);
-	if (host) {
-		jit_put8(a, 0x9c);
-		jit_encode(a, &(struct host_insn){.opcode = 0x8f, .mem = &flags});
-	}
+	if (host)
+		jit_save_flags(a);
 	jit_encode(a, &(struct host_insn){.opcode = 0xc7, .mem = &m, .imm = JIT_LEAVE_STALE, .imm_size = 4});
 	jit_jmp_to(a, common);
 	return here;

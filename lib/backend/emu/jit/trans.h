@@ -89,9 +89,11 @@ uint8_t jit_flags_killed(const struct emu_insn *n);
 /* ---- block.c ---- */
 struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind);
 static inline uint8_t jit_live_behind(const struct jit_trans *t) { return t->live[t->i + 1]; }
+/* RFLAGS to emu_vcpu.jit_flags; uses R10. */
+void jit_save_flags(struct jit_asm *a);
 /* The next host instruction reads flags that the guest left. */
 void jit_want_flags(struct jit_trans *t);
-/* The next host instructions change RFLAGS: saves what is still read from instruction t->i on (live: mask). */
+/* The next host instructions change RFLAGS: uses R10, saves what is still read from instruction t->i on (live: mask). */
 void jit_spoil_flags(struct jit_trans *t, uint8_t live);
 /* The instruction left the guest's flags in RFLAGS. */
 static inline void jit_set_flags(struct jit_trans *t) { t->flags = JIT_FL_HOST; }
