@@ -20,8 +20,8 @@ enum vcore_engine {
 	VCORE_ENGINE_JIT = 2,    /**< same-ISA binary translator; -ENOTSUP in a build without it */
 	/**
 	 * For tests of the translator: every block is interpreted as well, and the first difference in registers, flags or
-	 * memory is logged with a disassembly and ends the run with VCORE_CRASH_INTERNAL. Two orders of magnitude slower;
-	 * nothing but the vcpus may write guest memory. -ENOTSUP in a build without jit.
+	 * memory is logged with a disassembly and ends the run with VCORE_CRASH_INTERNAL. Some million instructions a second;
+	 * nothing but the vcpus may write guest memory while they run.
 	 */
 	VCORE_ENGINE_LOCKSTEP = 3,
 };

@@ -127,6 +127,31 @@ static void take_line(void *ctx, enum vcore_log_level level, const char *message
 }
 
 /* `auto` says what it took, and why. */
+START_TEST(lockstep)
+{
+	struct vcore_vm_info info = {.size = sizeof info};
+	vcore_vm *vm = NULL;
+
+	if (api_backend(_i) == VCORE_BACKEND_KVM) {
+		REFUSED(vcore_vm_new(NEW(.backend = VCORE_BACKEND_KVM, .engine = VCORE_ENGINE_LOCKSTEP), &vm), ENOTSUP,
+		        "lockstep");
+		return;
+	}
+	vm = api_vm_with(_i, &(struct vcore_options){.engine = VCORE_ENGINE_LOCKSTEP, .memory = RAM});
+	/* mov ecx, 10; l: push ecx; pop eax; dec ecx; jnz l; out 0x10, al; inc eax; hlt */
+	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE,
+	         CODE_BYTES(0xb9, 10, 0, 0, 0, 0x51, 0x58, 0x49, 0x75, 0xfb, 0xe6, 0x10, 0x40, 0xf4));
+	api_run(vm, VCORE_EXIT_PIO);
+	api_run(vm, VCORE_EXIT_HALT);
+	ck_assert_uint_eq(api_rax(vm), 2);
+	OK(vcore_vm_get_info(vm, &info));
+	ck_assert_uint_eq(info.engine, VCORE_ENGINE_LOCKSTEP);
+	ck_assert_uint_eq(info.instructions, 1 + 10 * 4 + 3);
+	ck_assert_uint_eq(info.compared, 1 + 10 * 4 + 1);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 START_TEST(log_of_auto)
 {
 	struct vcore_backend_info info = {.size = sizeof info};
@@ -345,6 +370,7 @@ int main(void)
 	EACH(tcase, refused_options);
 	EACH(tcase, facts);
 	EACH(tcase, counters);
+	EACH(tcase, lockstep);
 	tcase_add_test(tcase, log_of_auto);
 	EACH(tcase, set_log);
 	tcase_add_test(tcase, messages_are_the_threads_own);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Lockstep: engine jit as what is tested. */
-#include "backend/emu/lockstep.h"
 #include "backend/emu/jit/jit.h"
+#include "backend/emu/lockstep.h"
 
 static bool run(struct emu_vcpu *c)
 {

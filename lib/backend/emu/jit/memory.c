@@ -251,17 +251,24 @@ static struct host_mem tlb(unsigned field_offset)
 	return jit_field_indexed(FIELD(tlb) + field_offset, H_R11);
 }
 
-/* R11 holds the linear address of the first byte; R10 that of the last one, or of the first when it must be aligned. */
-static void compare(struct jit_trans *t, struct jit_cold *c, int32_t mask)
+/*
+ * R11 holds the linear address of the first byte; R10 that of the last one, or of the first when it must be aligned.
+ * Alignment is looked at apart: the low bits of an address and those of a context together may be another context.
+ */
+static void compare(struct jit_trans *t, struct jit_cold *c)
 {
 	struct jit_asm *a = &t->a;
 	struct host_mem ctx = jit_field(FIELD(ctx));
 	struct host_mem tag =
 	    tlb(c->write ? offsetof(struct emu_tlb_entry, write) : (unsigned)offsetof(struct emu_tlb_entry, read));
 
+	if (c->access.aligned) {
+		JIT_PUT(a, 0x41, 0xf6, 0xc3, (uint8_t)(c->access.size - 1)); /* TEST r11b, imm8 */
+		c->from2 = jit_jcc(a, H_NE);
+	}
 	jit_shift_imm(a, 5, true, H_R11, TLB_SHIFT);
 	jit_alu_imm(a, H_AND, false, H_R11, (int32_t)TLB_MASK);
-	jit_alu_imm(a, H_AND, true, H_R10, mask);
+	jit_alu_imm(a, H_AND, true, H_R10, -4096);
 	jit_alu_mem(a, H_OR, true, H_R10, &ctx);
 	jit_alu_mem(a, H_CMP, true, H_R10, &tag);
 	c->from = jit_jcc(a, H_NE);
@@ -292,7 +299,6 @@ static struct host_mem access_simple(struct jit_trans *t, const struct jit_acces
 {
 	struct jit_asm *a = &t->a;
 	int64_t at = settled_disp(t, x), lo = at, hi = at + x->size;
-	int32_t mask = -4096;
 	unsigned base;
 	bool write = x->write;
 
@@ -300,9 +306,7 @@ static struct host_mem access_simple(struct jit_trans *t, const struct jit_acces
 	      (t->group.write || !write) && !x->aligned)) {
 		struct jit_cold *c;
 
-		if (x->aligned) {
-			mask |= (int32_t)x->size - 1;
-		} else if (!t->no_groups && x->base < 16) {
+		if (!x->aligned && !t->no_groups && x->base < 16) {
 			int64_t first = at - (x->base == VC_RSP ? t->delta : 0), low = first, high = first + x->size;
 
 			/* in coordinates of the current RSP; the first instruction may itself have moved it already */
@@ -327,7 +331,7 @@ static struct host_mem access_simple(struct jit_trans *t, const struct jit_acces
 		        (struct host_mem){.base = (uint8_t)base,
 		                          .index = H_NONE,
 		                          .disp = (int32_t)(x->aligned ? lo : hi - 1)});
-		compare(t, c, mask);
+		compare(t, c);
 		t->group.valid = x->base != EMU_REG_NONE && x->base != EMU_REG_RIP && !t->no_groups;
 		t->group.base = x->base;
 		t->group.lo = lo;
@@ -354,18 +358,15 @@ static struct host_mem access_any(struct jit_trans *t, const struct jit_access *
 {
 	struct jit_asm *a = &t->a;
 	struct jit_cold *c;
-	int32_t mask = -4096;
 
 	jit_drop_group(t);
 	spoil(t);
 	c = new_miss(t, x, 0, x->size, x->write);
 	jit_effective(t, x, H_R10);
 	jit_mov_rr(a, true, H_R11, H_R10);
-	if (x->aligned)
-		mask |= (int32_t)x->size - 1;
-	else if (x->size > 1)
+	if (!x->aligned && x->size > 1)
 		jit_lea(a, true, H_R10, (struct host_mem){.base = H_R10, .index = H_NONE, .disp = (int32_t)x->size - 1});
-	compare(t, c, mask);
+	compare(t, c);
 	/* R10 and R11 may both be used by the address: the addend waits */
 	if ((x->base < 16 && jit_home(x->base) == H_NONE && x->index < 16 && jit_home(x->index) == H_NONE) ||
 	    x->bit_base >= 0) {
@@ -397,6 +398,8 @@ void jit_emit_cold_miss(struct jit_trans *t, struct jit_cold *c)
 	int32_t delta = t->delta;
 
 	jit_land(a, c->from);
+	if (c->access.aligned)
+		jit_land(a, c->from2);
 	t->delta = c->delta;
 	if (c->access.simple && c->access.base < 16) {
 		unsigned base = jit_get(t, c->access.base, H_R10);
