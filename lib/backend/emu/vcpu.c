@@ -431,7 +431,7 @@ static enum go step(struct emu_vcpu *c)
 		s->shadow_sti = shadow_sti;
 		s->shadow_mov_ss = shadow_mov_ss;
 		s->rflags |= flags & VC_FLAG_RF;
-		return RUN_ENDS;
+		return stop == EMU_STOP_AGAIN ? GO_AGAIN : RUN_ENDS;
 	}
 }
 
