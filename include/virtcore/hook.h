@@ -6,8 +6,8 @@
  * no hooks at all. Backend emu has all kinds; kvm, where the CPU itself executes the guest, has ports only.
  *
  * A callback runs on the thread of the vcpu, with no library lock held, possibly on several threads at once, as a
- * device's callback does, and may call the same functions: the vcpu's get functions, vcore_vcpu_translate(), _read() and
- * _write(), those of memory, hooks and devices, and vcore_vcpu_kick(), but none that change the vcpu's registers
+ * device's callback does, and may call the same functions: the vcpu's get functions, vcore_vcpu_translate(), _read()
+ * and _write(), those of memory, hooks and devices, and vcore_vcpu_kick(), but none that change the vcpu's registers
  * (-EBUSY). What the program itself does to guest memory calls no hook.
  */
 #ifndef VIRTCORE_HOOK_H
@@ -19,23 +19,23 @@ VCORE_BEGIN_DECLS
 
 enum vcore_hook_kind {
 	/**
-	 * Before an instruction is executed whose first byte has a linear address in the range; RIP is that instruction. One
-	 * that does not complete (a fault, a repetition that an interrupt breaks) is told again when it is begun again.
+	 * Before an instruction is executed whose first byte has a linear address in the range; RIP is that instruction.
+	 * One that does not complete (a fault, a repetition that an interrupt breaks) is told again when it is begun again.
 	 * After vcore_vcpu_kick() in the callback the run ends before the instruction; the next run executes it without
 	 * telling it again.
 	 */
 	VCORE_HOOK_CODE = 0,
 	/**
-	 * The same, before a basic block that begins in the range: instructions of one page of which the last may be a branch
-	 * and no other is. Where blocks end besides is the engine's affair, but each instruction belongs to a block that was
-	 * told. A block that was left early (fault, interrupt) is gone on with as another that begins there.
+	 * The same, before a basic block that begins in the range: instructions that follow one another, of which only the
+	 * last may be a branch. Where else blocks end is the engine's affair, but each instruction belongs to a block that
+	 * was told. A block that was left early (fault, interrupt) is gone on with as another that begins there.
 	 */
 	VCORE_HOOK_BLOCK = 1,
 	/**
 	 * After a data access by a vcpu that touches the range of guest-physical addresses, be it memory or a device: also
 	 * those that the CPU makes of itself to descriptor tables, task segments and stacks, but not its walks of page
-	 * tables and fetches of code. An access across a page's end is told as two; an instruction that is begun again (fault,
-	 * exit to the program) tells its accesses again. Registers are as they were before the instruction. After
+	 * tables and fetches of code. An access across a page's end is told as two; an instruction that is begun again
+	 * (fault, exit to the program) tells its accesses again. Registers are as they were before the instruction. After
 	 * vcore_vcpu_kick() the run ends soon behind the instruction.
 	 */
 	VCORE_HOOK_MEMORY = 2,
@@ -81,8 +81,8 @@ struct vcore_hook_options {
 };
 
 /**
- * Add a hook. Vcpus are held for the moment it takes; each sees the hook at the latest with the next block that it begins.
- * Hooks on the same place are called in the order in which they were added.
+ * Add a hook. Vcpus are held for the moment it takes; each sees the hook at the latest with the next block that it
+ * begins. Hooks on the same place are called in the order in which they were added.
  *
  * @param options copied
  * @param hook    out, may be NULL; borrowed from the vm until it is removed
@@ -92,9 +92,9 @@ struct vcore_hook_options {
 VCORE_API int vcore_hook_add(vcore_vm *vm, const struct vcore_hook_options *options, vcore_hook **hook);
 
 /**
- * Remove a hook. No callback of it begins after this has returned, and none runs any more. Called inside a callback on one
- * of the vm's vcpus, the hook's own for example, it does not wait for those that have begun: destroy tells when the last
- * one is over.
+ * Remove a hook. No callback of it begins after this has returned, and none runs any more. Called inside a callback on
+ * one of the vm's vcpus, the hook's own for example, it does not wait for those that have begun: destroy tells when the
+ * last one is over.
  * @return 0; -EINVAL for NULL; -EALREADY while another thread removes it
  */
 VCORE_API int vcore_hook_remove(vcore_hook *hook);

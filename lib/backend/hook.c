@@ -330,8 +330,9 @@ static void wake_removers(struct vc_hooks *hooks, struct vc_pass *pass)
 }
 
 /*
- * Leaving the gate publishes busy to whoever takes the hook away; entering, a full barrier, stands between clearing busy
- * and looking for removers, who in turn count themselves before they look at busy. The hook may be gone afterwards.
+ * Leaving the gate publishes busy to whoever takes the hook away; entering, a full barrier, stands between clearing
+ * busy and looking for removers, who in turn count themselves before they look at busy. The hook may be gone
+ * afterwards.
  */
 static void call_one(struct vc_hooks *hooks, struct vc_pass *pass, struct vcore_hook *hook,
                      const struct vcore_hook_event *e)

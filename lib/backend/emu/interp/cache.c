@@ -15,7 +15,7 @@
 
 /* The code of one block at most, and with it room for the largest block. */
 #define MAX_BYTES 512u
-#define MAX_SIZE                                                                       \
+#define MAX_SIZE                                                                           \
 	(sizeof(struct interp_block) + 2 * (INTERP_MAX_INSNS + 2) * sizeof(struct interp_op) + \
 	 INTERP_MAX_INSNS * sizeof(struct emu_insn) + sizeof(struct interp_cross) + MAX_BYTES + 64)
 #define MAX_INSN 15u
@@ -205,8 +205,8 @@ static uint8_t *lower(struct emu_vcpu *c, struct interp_block *b, const struct d
 	for (unsigned k = 0; k < d->count; k++) {
 		const struct emu_insn *n = &d->insn[k];
 		if (hooks)
-			hooked = interp_lower_hook(c, n, place.offset, place.page_offset + place.offset, k ? 0 : d->bytes,
-			                           &b->op[ops]);
+			hooked =
+			    interp_lower_hook(c, n, place.offset, place.page_offset + place.offset, k ? 0 : d->bytes, &b->op[ops]);
 		ops += hooked;
 		if (k && !hooked && n->op == EMU_JCC && interp_fuse(c, n - 1, n, &place, &b->op[ops - 1])) {
 			place.offset += n->len;
