@@ -296,17 +296,16 @@ END_TEST
 
 /* ---- while the guest runs ---- */
 
-/*
- * Each vcpu: adds to a cell, calls, moves a string, reads a port; for ever. DATA + 0x100 is the range of the memory
- * hook.
- */
-GUEST(busy, "1: lock inc qword ptr [0x6100]\n"
-            "lea esi, [0x6000]; mov edi, 0x60f0; mov ecx, 0x20; rep movsb\n"
+/* Each vcpu: adds to a cell, moves a string to a place of its own (EBX), calls, reads a port; for ever. 32 bits. */
+GUEST(busy, ".code32\n"
+            "1: lock inc dword ptr [0x6100]\n"
+            "mov esi, 0x6000; lea edi, [ebx + 0x7000]; mov ecx, 0x20; rep movsb\n"
             "call 2f\n"
             "in al, 0x10\n"
             "jmp 1b\n"
-            "2: add rax, [0x6108]\n"
-            "ret");
+            "2: add eax, [0x6000]\n"
+            "ret\n"
+            ".code64");
 
 #define VCPUS 2
 
@@ -332,16 +331,24 @@ static void start_busy(int backend, struct api_device *d)
 	vcore_vm_unref(vm);
 	vm = api_vm(backend, VCPUS);
 	OK(vcore_io_add(vm, VCORE_BUS_PIO, 0x10, 1, &api_device_ops, d, NULL));
-	for (uint32_t i = 0; i < VCPUS; i++)
-		api_load(vm, i, VCORE_MODE_LONG64, CODE, busy, (size_t)(busy_end - busy));
+	for (uint32_t i = 0; i < VCPUS; i++) {
+		struct vcore_regs regs = {.size = sizeof regs};
+
+		api_load(vm, i, VCORE_MODE_PROTECTED32, CODE, busy, (size_t)(busy_end - busy));
+		OK(vcore_vcpu_get_regs(vcore_vm_vcpu(vm, i), &regs));
+		regs.rbx = 0x1000 * i;
+		regs.rsp -= 0x100 * i;
+		OK(vcore_vcpu_set_regs(vcore_vm_vcpu(vm, i), &regs));
+	}
 	OK(vcore_vm_start(vm));
 }
 
 static const struct vcore_hook_options busy_hooks[] = {
     {.kind = VCORE_HOOK_PORT, .start = 0x10, .length = 1},
     {.kind = VCORE_HOOK_MEMORY, .start = 0x6100, .length = 8},
+    {.kind = VCORE_HOOK_MEMORY, .start = 0x7010, .length = 0xff8},
     {.kind = VCORE_HOOK_CODE},
-    {.kind = VCORE_HOOK_CODE, .start = CODE + 8, .length = 4},
+    {.kind = VCORE_HOOK_CODE, .start = CODE + 4, .length = 8},
     {.kind = VCORE_HOOK_BLOCK},
     {.kind = VCORE_HOOK_BLOCK, .start = CODE, .length = 0x40},
 };
@@ -435,7 +442,6 @@ START_TEST(churned_while_running)
 		ck_assert_int_eq(pthread_create(&thread[i], NULL, churn, (void *)(i | kinds << 16)), 0);
 	for (int i = 0; i < 30; i++) {
 		OK(vcore_memory_add(vm, 16 * RAM, 4096, VCORE_MEM_RWX, NULL, &slot));
-		OK(vcore_memory_write(vm, CODE, busy, 8)); /* decoded code becomes stale */
 		api_pause_ms(1);
 		OK(vcore_memory_remove(slot));
 	}
