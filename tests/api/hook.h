@@ -30,10 +30,42 @@ static vcore_vcpu *vcpu;
 static struct log logs[2];
 static struct log *const a = &logs[0], *const b = &logs[1];
 
-static inline void start(int backend)
+/* What tests run on: every engine of backend emu, then the other backends. */
+static const uint32_t engines[] = {VCORE_ENGINE_INTERP, VCORE_ENGINE_JIT, VCORE_ENGINE_LOCKSTEP};
+enum { ENGINES = sizeof engines / sizeof engines[0] };
+
+static inline bool have_emu(void)
+{
+	return api_backend_count() && api_backend(0) == VCORE_BACKEND_EMU;
+}
+static inline int choices(void)
+{
+	return api_backend_count() + (have_emu() ? ENGINES - 1 : 0);
+}
+static inline int backend_of(int choice)
+{
+	return !have_emu() ? choice : choice < ENGINES ? 0 : choice - ENGINES + 1;
+}
+static inline bool is_kvm(int choice)
+{
+	return api_backend(backend_of(choice)) == VCORE_BACKEND_KVM;
+}
+/* It does one instruction at a time where it does not compare: blocks are of one. */
+static inline bool is_lockstep(int choice)
+{
+	return !is_kvm(choice) && engines[choice] == VCORE_ENGINE_LOCKSTEP;
+}
+static inline vcore_vm *new_vm(int choice, uint32_t vcpus)
+{
+	struct vcore_options o = {.vcpus = vcpus, .memory = RAM, .engine = is_kvm(choice) ? 0 : engines[choice]};
+
+	return api_vm_with(backend_of(choice), &o);
+}
+
+static inline void start(int choice)
 {
 	memset(logs, 0, sizeof logs);
-	vm = api_vm(backend, 1);
+	vm = new_vm(choice, 1);
 	vcpu = vcore_vm_vcpu(vm, 0);
 }
 
@@ -72,11 +104,6 @@ static inline vcore_hook *add(struct log *log, enum vcore_hook_kind kind, uint64
 	return log->hook;
 }
 
-static inline bool is_kvm(int backend)
-{
-	return api_backend(backend) == VCORE_BACKEND_KVM;
-}
-
 /* Event n of a log. */
 static inline void told(const struct log *log, uint32_t n, uint64_t address, uint32_t length, uint64_t value,
                         bool write)
@@ -89,7 +116,7 @@ static inline void told(const struct log *log, uint32_t n, uint64_t address, uin
 	              (unsigned long long)e->address, (unsigned long long)e->value);
 }
 
-/* The tests of a program, for every backend; its exit status. */
+/* The tests of a program, each on all that there is; its exit status. */
 static inline int run_tests(const char *name, const TTest *const *tests, size_t count)
 {
 	Suite *suite = suite_create(name);
@@ -97,7 +124,7 @@ static inline int run_tests(const char *name, const TTest *const *tests, size_t 
 
 	tcase_set_timeout(tcase, 120);
 	for (size_t i = 0; i < count; i++)
-		EACH(tcase, tests[i]);
+		tcase_add_loop_test(tcase, tests[i], 0, choices());
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);
 }

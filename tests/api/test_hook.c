@@ -283,7 +283,7 @@ START_TEST(removal_in_callbacks)
 				add(b, kind, at, 1, 0);
 			api_run(vm, VCORE_EXIT_HALT);
 			/* the first block goes on over the loop's head */
-			ck_assert_uint_eq(a->count, way == 0 ? 1 : kind == VCORE_HOOK_BLOCK ? 4 : 5);
+			ck_assert_uint_eq(a->count, way == 0 ? 1 : kind == VCORE_HOOK_BLOCK && !is_lockstep(_i) ? 4 : 5);
 			ck_assert_uint_eq(b->count, 0);
 			ck_assert_uint_eq(a->destroyed, way == 0 ? 1 : way == 1 ? a->count : 0);
 			if (way)
@@ -325,11 +325,9 @@ static void busy_callback(void *ctx, const struct vcore_hook_event *event)
 	atomic_fetch_sub(&in_callback, 1);
 }
 
-static void start_busy(int backend, struct api_device *d)
+static void start_busy(int choice, struct api_device *d)
 {
-	start(backend);
-	vcore_vm_unref(vm);
-	vm = api_vm(backend, VCPUS);
+	vm = new_vm(choice, VCPUS);
 	OK(vcore_io_add(vm, VCORE_BUS_PIO, 0x10, 1, &api_device_ops, d, NULL));
 	for (uint32_t i = 0; i < VCPUS; i++) {
 		struct vcore_regs regs = {.size = sizeof regs};

@@ -2,6 +2,7 @@
 /* Hooks from inside: looking up among many, and what decoded blocks look like with and without them. */
 #include "backend/emu/hook.h"
 #include "backend/emu/interp/interp.h"
+#include "backend/emu/jit/jit.h"
 #include "interp_guest.h"
 
 static void hooks_setup(void)
@@ -146,12 +147,13 @@ struct shot {
 	struct interp_op op[16];
 };
 
-/* Run, and look at the first block, whose operations name what lies behind them by address. */
+/* Run in the interpreter, and look at the first block, whose operations name what lies behind them by address. */
 static void shoot(struct shot *shot)
 {
 	struct interp_block *block;
 
 	PUT(code, CODE);
+	c->jit = NULL;
 	c->s.gpr[VC_RBX] = 0;
 	w->exit.reason = 0;
 	ck_assert_int_eq(vc_backend_emu.run(&w->vcpu, &w->exit), 0);
@@ -228,6 +230,32 @@ START_TEST(blocks_without_hooks_are_the_same)
 }
 END_TEST
 
+/* Code that hooks may be on is not translated at all; other code in the same page is. */
+START_TEST(hooked_code_is_not_translated)
+{
+	struct vcore_hook *hook;
+
+	PUT(code, CODE);
+	vc_gate_enter(&w->vcpu.pass);
+	ck_assert_uint_gt(jit_native_insns(c), 0);
+	vc_gate_leave(&w->vcpu.pass);
+	for (uint32_t kind = VCORE_HOOK_CODE; kind <= VCORE_HOOK_BLOCK; kind++) {
+		hook = add(kind, CODE, 1, 0, 0);
+		vc_gate_enter(&w->vcpu.pass);
+		c->s.rip = CODE;
+		ck_assert_uint_eq(jit_native_insns(c), 0);
+		c->s.rip = CODE + 5;
+		ck_assert_uint_gt(jit_native_insns(c), 0);
+		vc_gate_leave(&w->vcpu.pass);
+		vc_hook_remove(hook, true);
+		vc_gate_enter(&w->vcpu.pass);
+		c->s.rip = CODE;
+		ck_assert_uint_gt(jit_native_insns(c), 0);
+		vc_gate_leave(&w->vcpu.pass);
+	}
+}
+END_TEST
+
 /* A page that a hook watches has no tags; its neighbours have. */
 START_TEST(tags_of_hooked_pages)
 {
@@ -253,7 +281,8 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {many_hooks, offsets_of_code, blocks_without_hooks_are_the_same, tags_of_hooked_pages};
+	const TTest *const tests[] = {many_hooks, offsets_of_code, blocks_without_hooks_are_the_same,
+	                              hooked_code_is_not_translated, tags_of_hooked_pages};
 	Suite *s = suite_create("hook");
 	TCase *t = tcase_create("hook");
 	SRunner *r;

@@ -55,6 +55,11 @@ bool emu_hook_block(struct emu_vcpu *c, uint64_t rip, unsigned len, uint64_t cou
 	return call(c, VCORE_HOOK_BLOCK, rip, len, count);
 }
 
+void emu_hook_forget(struct emu_vcpu *c)
+{
+	memset(c->sys->told, 0, sizeof c->sys->told);
+}
+
 /* ---- memory ---- */
 
 static uint64_t low_bytes(const void *data, unsigned len)

@@ -18,12 +18,12 @@
 
 /* ---- for engines: when code is decoded ---- */
 
-/* Any hook on code or blocks: if not, nothing is inserted. */
+/* Any hook on code or blocks: if not, nothing is inserted. What lockstep's second vcpu does is told by the first. */
 static inline bool emu_hooks_on(const struct emu_vcpu *c)
 {
 	const struct vc_hooks *h = &c->bvm->hooks;
 
-	return vc_unlikely(h->list[VCORE_HOOK_CODE] || h->list[VCORE_HOOK_BLOCK]);
+	return vc_unlikely(h->list[VCORE_HOOK_CODE] || h->list[VCORE_HOOK_BLOCK]) && !c->shadow;
 }
 /* Whether an instruction (a block) may have to be told that begins at one of [page_offset, page_offset + len) in a
  * page. */
@@ -41,6 +41,9 @@ bool emu_hooks_block_wanted(const struct emu_vcpu *c, unsigned page_offset, unsi
  */
 bool emu_hook_code(struct emu_vcpu *c, uint64_t rip, unsigned len, uint64_t count);
 bool emu_hook_block(struct emu_vcpu *c, uint64_t rip, unsigned len, uint64_t count);
+
+/* The vcpu was sent elsewhere, by an event or by the program: the next instruction is told, whichever it is. */
+void emu_hook_forget(struct emu_vcpu *c);
 
 /* ---- for mmu/ ---- */
 

@@ -153,15 +153,18 @@ interp_ret interp_hook(struct emu_vcpu *c, const struct interp_op *i)
 {
 	const struct interp_block *b = interp_block_of(i);
 	uint64_t rip = (c->block_rip + i->head.offset) & c->ip_mask;
-	uint64_t count = c->once ? c->icount : c->icount - b->insns + insns_before(b, i);
-	bool called = false;
+	bool alone = b == c->interp->alone, called = false;
+	uint64_t count = alone ? c->icount : c->icount - b->insns + insns_before(b, i);
 	c->cur = &i->head;
 	if (i->reg & INTERP_HOOK_BLOCK)
 		called = emu_hook_block(c, rip, (unsigned)i->imm, count);
 	if (i->reg & INTERP_HOOK_CODE)
 		called |= emu_hook_code(c, rip, i->head.len, count);
-	/* As in interp_call(): requests first, which come with changes of memory that the block's page was in. */
-	if (called && (events_wait(c) || !interp_block_current(b) || b->cross))
+	/*
+	 * The code may be another now. As in interp_call(): requests first, which come with changes of memory that the
+	 * block's page was in.
+	 */
+	if (called && (alone || b->cross || events_wait(c) || !interp_block_current(b)))
 		emu_come_again(c);
 	INTERP_NEXT;
 }
@@ -191,7 +194,7 @@ interp_ret interp_call(struct emu_vcpu *c, const struct interp_op *i)
 	 * It may have changed this very block; or let others remove the memory that the block's page was in, which comes
 	 * with a request.
 	 */
-	if (vc_unlikely(interp_wanted(c) || !interp_block_current(interp_block_of(i)) || interp_block_of(i)->cross)) {
+	if (vc_unlikely(events_wait(c) || !interp_block_current(interp_block_of(i)) || interp_block_of(i)->cross)) {
 		advance(c, i);
 		return interp_resume(c);
 	}
@@ -277,10 +280,11 @@ static void unwound(struct emu_vcpu *c)
 {
 	if (c->in_block)
 		c->s.rip = emu_rip(c) & c->ip_mask;
-	if (c->cur && !c->once) {
+	if (c->cur) {
 		const struct interp_op *i = VC_CONTAINER_OF(c->cur, const struct interp_op, head);
 		const struct interp_block *b = interp_block_of(i);
-		c->icount -= b->insns - insns_before(b, i);
+		if (b != c->interp->alone) /* which is counted when it is over */
+			c->icount -= b->insns - insns_before(b, i);
 	}
 	c->cur = NULL;
 	c->in_block = c->once = false;

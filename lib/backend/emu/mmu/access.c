@@ -269,7 +269,7 @@ static void tell_hooks(struct emu_vcpu *c, const struct span *s, const void *buf
 
 static bool hooked(const struct emu_vcpu *c)
 {
-	return vc_unlikely(c->bvm->hooks.list[VCORE_HOOK_MEMORY] != NULL);
+	return vc_unlikely(c->bvm->hooks.list[VCORE_HOOK_MEMORY] != NULL) && !c->shadow;
 }
 
 /* ---- whole accesses ---- */
