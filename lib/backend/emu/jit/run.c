@@ -286,15 +286,18 @@ static enum emu_stop interpret(struct emu_vcpu *c)
 static const uint8_t *call_out(struct emu_vcpu *c, struct jit_site *site)
 {
 	const uint8_t *resume = site->resume;
-	unsigned len = site->insn.len;
 	struct jit_block *block = site->block;
+	uint64_t evictions = atomic_load(&c->jit->evictions);
+	/* outside the gate, in a callback of a device or a hook, site and block may be evicted */
+	const struct emu_insn insn = site->insn;
 
 	c->icount++;
-	c->jit_calls[site->insn.op]++;
-	if (site->fn(c, &site->insn) == EMU_JUMP)
+	c->jit_calls[insn.op]++;
+	if (site->fn(c, &insn) == EMU_JUMP)
 		return NULL;
-	c->s.rip = linear_of(c, c->s.rip + len);
-	if (!resume || wanted(c) || atomic_load(&block->stale) || !c->jit_can)
+	c->s.rip = linear_of(c, c->s.rip + insn.len);
+	if (!resume || wanted(c) || atomic_load(&c->jit->evictions) != evictions || atomic_load(&block->stale) ||
+	    !c->jit_can)
 		return NULL;
 	return resume;
 }
