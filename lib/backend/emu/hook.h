@@ -2,11 +2,11 @@
 /*
  * Hooks (backend/hook.h) in backend emu, for the engines and the MMU.
  *
- * Code and blocks: where such hooks are, an engine puts calls into what it decodes or translates. It does so for every
- * instruction whose offset in its page is one that a hook's range has, because code is cached by its physical address
- * and hooks are on linear ones; emu_hook_code() and emu_hook_block() look at that. When hooks change, every vcpu is
- * outside the gate and is requested VC_REQ_TLB, upon which it drops decoded blocks: no engine need look at hooks
- * elsewhere.
+ * Code and blocks: where such hooks are, the interpreter puts calls into the blocks that it decodes, and the translator
+ * leaves the code to the interpreter. They do so for every instruction whose offset in its page is one that a hook's
+ * range has, because code is cached by its physical address and hooks are on linear ones; emu_hook_code() and
+ * emu_hook_block() look at that. When hooks change, every vcpu is outside the gate: translated blocks are dropped, and
+ * VC_REQ_TLB has each vcpu drop its decoded ones. Engines need not look at hooks elsewhere.
  *
  * Memory: a page that a hook's range touches gets no tag in the TLB, so every access comes to the slow paths of
  * mmu/access.c, which report it.
