@@ -25,8 +25,7 @@ static inline bool emu_hooks_on(const struct emu_vcpu *c)
 
 	return vc_unlikely(h->list[VCORE_HOOK_CODE] || h->list[VCORE_HOOK_BLOCK]) && !c->shadow;
 }
-/* Whether an instruction (a block) may have to be told that begins at one of [page_offset, page_offset + len) in a
- * page. */
+/* Whether an instruction (a block) may have to be told that begins in [page_offset, page_offset + len) of a page. */
 bool emu_hooks_code_wanted(const struct emu_vcpu *c, unsigned page_offset, unsigned len);
 bool emu_hooks_block_wanted(const struct emu_vcpu *c, unsigned page_offset, unsigned len);
 
