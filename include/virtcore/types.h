@@ -8,7 +8,7 @@
  *   then in vcore_error_message() of the same thread.
  * - A struct that crosses the border starts with `uint32_t size`; set it to sizeof the struct. Fields that an older
  *   caller did not know are taken as zero, and zero always means the default.
- * - Handles of vcpus, slots and devices are borrowed from their vm and die with it.
+ * - Handles of vcpus, slots, devices and hooks are borrowed from their vm and die with it.
  * - Unless a function says otherwise it may be called from any thread.
  * - Strings, ops structs and file descriptors handed in are copied or duplicated before the call returns.
  */
@@ -43,6 +43,8 @@ typedef struct vcore_vcpu vcore_vcpu;
 typedef struct vcore_slot vcore_slot;
 /** Anything that answers on ports, MMIO or hypercalls. Borrowed from its vm until removed. */
 typedef struct vcore_device vcore_device;
+/** A callback on what a guest does. Borrowed from its vm until removed. */
+typedef struct vcore_hook vcore_hook;
 
 /** Address spaces a device can answer in. */
 enum vcore_bus {

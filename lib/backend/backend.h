@@ -10,6 +10,7 @@
 #include <virtcore/vcpu.h>
 #include <virtcore/vm.h>
 
+#include "backend/hook.h"
 #include "bus/bus.h"
 #include "bus/irq.h"
 #include "chipset/chipset.h"
@@ -33,6 +34,7 @@ struct vc_bvm {
 	struct vc_ioapic *ioapic;
 	const struct vc_backend *ops;
 	struct vc_bvcpu **vcpu; /* vcpus entries */
+	struct vc_hooks hooks;
 	void *priv;
 };
 
@@ -131,6 +133,9 @@ struct vc_backend {
 	int (*hypercalls)(struct vc_bvm *vm, bool on);
 	/* The guest clock was stopped, started or set: put the TSC right. */
 	void (*clock_changed)(struct vc_bvm *vm);
+	uint32_t hook_kinds; /* bit n: enum vcore_hook_kind n works */
+	/* Inside an exclusive section: the hooks of that kind are others now. NULL: looked up at each event anyway. */
+	void (*hooks_changed)(struct vc_bvm *vm, enum vcore_hook_kind kind);
 	/* What is in no vcpu's state to power-on: in-kernel interrupt controllers, waiting interrupts, accesses not answered. */
 	int (*reset)(struct vc_bvm *vm);
 };

@@ -26,7 +26,7 @@ struct vc_gate {
 
 struct vc_pass {
 	_Atomic uint32_t inside; /* written by the holder, or by its thread in vc_gate_begin() */
-	/* For lib/bus, written by the holder: the device whose callback it runs (NULL: none), and on which thread. */
+	/* Written by the holder: the device or hook whose callback it runs (NULL: none), and on which thread. */
 	_Atomic(void *) busy;
 	_Atomic(pthread_t) thread;
 	struct vc_gate *gate;

@@ -9,7 +9,7 @@
 #define TSC_KHZ_MAX 100000000u /* 100 GHz */
 
 /* What has been made, in order: a failing vcore_vm_new() takes down just that. */
-enum part { PART_GATE, PART_LOOP, PART_MEM, PART_BUSES, PART_BACKEND, PART_SYNC };
+enum part { PART_GATE, PART_LOOP, PART_MEM, PART_BUSES, PART_HOOKS, PART_BACKEND, PART_SYNC };
 
 static int check_options(const struct vcore_options *o)
 {
@@ -189,6 +189,9 @@ static int make_parts(struct vcore_vm *vm, const struct vcore_options *o)
 	if ((r = vc_buses_init(&vm->buses, &vm->gate)) < 0)
 		return r;
 	vm->parts_ready[PART_BUSES] = true;
+	if ((r = vc_hooks_init(&vm->bvm.hooks)) < 0)
+		return r;
+	vm->parts_ready[PART_HOOKS] = true;
 	if ((r = make_backend(vm, o)) < 0 || (r = vm->machine->build(vm, o)) < 0)
 		return r;
 	return make_vcpus(vm, o);
@@ -205,6 +208,8 @@ static void destroy(struct vcore_vm *vm)
 		vc_vcpu_fini(&vm->vcpus[i]);
 	if (vm->parts_ready[PART_BUSES])
 		vc_buses_fini(&vm->buses);
+	if (vm->parts_ready[PART_HOOKS])
+		vc_hooks_fini(&vm->bvm);
 	vc_lapics_free(vm->lapics);
 	if (vm->parts_ready[PART_BACKEND])
 		vm->bvm.ops->vm_destroy(&vm->bvm);

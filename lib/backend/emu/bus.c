@@ -48,10 +48,17 @@ static void begin_instruction(struct emu_vcpu *c)
 	sys->done_by.rcx = rcx;
 }
 
-/* The access was completed before. */
-static bool replay(struct emu_sys *sys, const struct vcore_io *io, uint64_t *value)
+static void tell_hooks(struct emu_vcpu *c, const struct vcore_io *io)
 {
-	const struct emu_done_access *d;
+	if (vc_hooks_port(c->bvcpu, io))
+		emu_inside_again(c);
+}
+
+/* The access was completed before. Hooks have not heard of a read yet that the program answered. */
+static bool replay(struct emu_vcpu *c, struct vcore_io *io, uint64_t *value)
+{
+	struct emu_sys *sys = c->sys;
+	struct emu_done_access *d;
 
 	if (!sys->restarting || sys->done_next >= sys->done_count)
 		return false;
@@ -62,11 +69,14 @@ static bool replay(struct emu_sys *sys, const struct vcore_io *io, uint64_t *val
 		return false;
 	}
 	sys->done_next++;
-	*value = d->data;
+	*value = io->data = d->data;
+	if (!d->told)
+		tell_hooks(c, io);
+	d->told = true;
 	return true;
 }
 
-static bool record(struct emu_sys *sys, const struct vcore_io *io, bool is_write)
+static bool record(struct emu_sys *sys, const struct vcore_io *io, bool is_write, bool told)
 {
 	if (!sys->done)
 		sys->done = calloc(EMU_DONE_MAX, sizeof *sys->done);
@@ -76,7 +86,8 @@ static bool record(struct emu_sys *sys, const struct vcore_io *io, bool is_write
 	                                                        .data = io->data,
 	                                                        .bus = (uint8_t)io->bus,
 	                                                        .width = (uint8_t)io->width,
-	                                                        .write = is_write};
+	                                                        .write = is_write,
+	                                                        .told = told};
 	sys->done_next = sys->done_count;
 	return true;
 }
@@ -98,7 +109,7 @@ static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, con
 	exit->data = exit->is_write ? io->data : 0;
 	if (args)
 		memcpy(exit->args, args, sizeof exit->args);
-	if (record(c->sys, io, exit->is_write)) {
+	if (record(c->sys, io, exit->is_write, exit->is_write)) {
 		c->sys->answer_wanted = true;
 	} else {
 		exit->reason = VCORE_EXIT_CRASH;
@@ -125,10 +136,11 @@ uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address
 		memcpy(io.args, args, sizeof io.args);
 	if (may_leave) {
 		begin_instruction(c);
-		if (replay(c->sys, &(struct vcore_io){.bus = bus, .address = address, .width = width, .is_write = write},
-		           &value))
+		if (replay(c, &(struct vcore_io){.bus = bus, .address = address, .width = width, .is_write = write}, &value))
 			return value;
 	}
+	if (write)
+		tell_hooks(c, &io);
 	atomic_fetch_add_explicit(&c->bvcpu->exits, 1, memory_order_relaxed);
 	answered = vc_bus_dispatch(c->bvm->env.buses, &c->bvcpu->pass, &io);
 	vc_trace_access(c->bvcpu, &io, answered);
@@ -138,7 +150,9 @@ uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address
 	if (!answered)
 		io.data = args ? (uint64_t)-KVM_ENOSYS : UINT64_MAX;
 	io.data &= vc_width_mask(width);
+	if (!write)
+		tell_hooks(c, &io);
 	if (may_leave)
-		record(c->sys, &io, write);
+		record(c->sys, &io, write, true);
 	return io.data;
 }

@@ -56,6 +56,7 @@ enum emu_stop {
 	EMU_STOP_EVENTS,    /* requests, attention or the end of a step: let vcpu.c look */
 	EMU_STOP_EXCEPTION, /* emu_vcpu.exc holds it; s.rip is the faulting instruction (trap: the next) */
 	EMU_STOP_EXIT,      /* emu_vcpu.exit is filled */
+	EMU_STOP_AGAIN,     /* as EVENTS, before the instruction: emu_come_again() */
 };
 
 /* How a system instruction's handler ended. */
@@ -80,6 +81,7 @@ enum emu_unwind {
 	EMU_UNWIND_EXCEPTION = 1, /* c->exc is filled */
 	EMU_UNWIND_EXIT,          /* c->exit is filled */
 	EMU_UNWIND_RETRY,         /* emu_retry_single() */
+	EMU_UNWIND_AGAIN,         /* emu_come_again() */
 };
 
 /* What others may know of the operation that the engine executes. */
@@ -184,6 +186,8 @@ void emu_raise_pf(struct emu_vcpu *c, uint64_t cr2, uint32_t error) __attribute_
 void emu_leave(struct emu_vcpu *c) __attribute__((noreturn, cold));
 /* Stop executing this instruction without effect and execute it again as a block of its own (own-code modification). */
 void emu_retry_single(struct emu_vcpu *c) __attribute__((noreturn, cold));
+/* Leave the engine before this instruction, of which nothing has been done, to look at requests and at code anew. */
+void emu_come_again(struct emu_vcpu *c) __attribute__((noreturn, cold));
 
 /* ---- vcpu.c ---- */
 /* Recompute mode, cpl, stack_size, flat, mode_key, ctx from s. After any change of segments, CR0, CR3, CR4, EFER, RFLAGS.VM/AC. */

@@ -46,6 +46,11 @@ void emu_retry_single(struct emu_vcpu *c)
 	longjmp(*c->unwind, EMU_UNWIND_RETRY);
 }
 
+void emu_come_again(struct emu_vcpu *c)
+{
+	longjmp(*c->unwind, EMU_UNWIND_AGAIN);
+}
+
 /* ---- delivery ---- */
 
 /* SDM vol. 3, table 6-4 */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
@@ -109,6 +110,8 @@ void emu_set_state(struct emu_vcpu *c, const struct vc_cpu_state *state)
 {
 	struct vc_lapic *lapic = c->bvcpu->lapic;
 
+	if (state == &c->s || state->rip != c->s.rip)
+		emu_hook_forget(c);
 	if (state != &c->s)
 		c->s = *state;
 	emu_set_rflags(c, c->s.rflags);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 
+#include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
@@ -202,6 +203,7 @@ static bool shadowed(const struct emu_vcpu *c)
 /* Delivery has ended: the guest goes on, is dead, or the program must answer an access first. */
 static enum go delivered(struct emu_vcpu *c, bool alive)
 {
+	emu_hook_forget(c);
 	if (!alive) {
 		c->exit->crash = VCORE_CRASH_TRIPLE_FAULT;
 		snprintf(c->exit->message, sizeof c->exit->message, "triple fault at %#llx:%#llx",
@@ -431,7 +433,7 @@ static enum go step(struct emu_vcpu *c)
 		s->shadow_sti = shadow_sti;
 		s->shadow_mov_ss = shadow_mov_ss;
 		s->rflags |= flags & VC_FLAG_RF;
-		return RUN_ENDS;
+		return stop == EMU_STOP_AGAIN ? GO_AGAIN : RUN_ENDS;
 	}
 }
 

@@ -24,8 +24,15 @@ struct emu_done_access {
 	uint64_t address, data;
 	uint8_t bus, width;
 	bool write;
+	bool told; /* to hooks, as far as they want to know */
 };
 #define EMU_DONE_MAX 512u
+
+/* The last execution of an instruction or block that hooks were called for; see emu_hook_code(). */
+struct emu_hook_told {
+	uint64_t linear, count;
+	uint64_t next; /* number of the first hook that was not there yet */
+};
 
 #define EMU_MARKERS 64u
 /* bvm->priv */
@@ -60,6 +67,8 @@ struct emu_sys {
 	struct {            /* which execution of which instruction they are of */
 		uint64_t icount, rip, rcx;
 	} done_by;
+
+	struct emu_hook_told told[2]; /* VCORE_HOOK_CODE, VCORE_HOOK_BLOCK */
 
 	unsigned pauses;      /* PAUSE instructions since the thread last gave way */
 	bool give_way;        /* ... enough of them: let another thread run */

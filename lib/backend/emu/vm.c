@@ -83,6 +83,13 @@ static const struct vc_mem_listener listener = {
     .written = written,
 };
 
+/* Hooks on memory are in the TLBs, by tags that are not there; those on code are in decoded blocks. */
+static void hooks_changed(struct vc_bvm *vm, enum vcore_hook_kind kind)
+{
+	if (kind != VCORE_HOOK_PORT)
+		flush_all(vm);
+}
+
 /* ---- the vm ---- */
 
 static int vm_create(struct vc_bvm *vm)
@@ -182,5 +189,7 @@ const struct vc_backend vc_backend_emu = {
     .set_debug = emu_backend_set_debug,
     .interrupt = emu_backend_interrupt,
     .clock_changed = clock_changed,
+    .hook_kinds = 1u << VCORE_HOOK_CODE | 1u << VCORE_HOOK_BLOCK | 1u << VCORE_HOOK_MEMORY | 1u << VCORE_HOOK_PORT,
+    .hooks_changed = hooks_changed,
     .reset = emu_backend_reset,
 };

@@ -29,5 +29,6 @@ const struct vc_backend vc_backend_kvm = {
     .flush_coalesced = kvm_flush_coalesced,
     .hypercalls = kvm_hypercalls,
     .clock_changed = kvm_clock_changed,
+    .hook_kinds = 1u << VCORE_HOOK_PORT,
     .reset = kvm_reset,
 };

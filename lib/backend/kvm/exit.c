@@ -65,6 +65,13 @@ static void ask_program(const struct vcore_io *io, struct vcore_exit *exit)
 	exit->is_write = io->is_write;
 }
 
+/* What a read gives. */
+static void answer(struct vc_bvcpu *v, const struct vcore_io *io, uint8_t *data)
+{
+	memcpy(data, &io->data, io->width);
+	vc_hooks_port(v, io);
+}
+
 /* Serve elements from io_done on. False: the program must answer the one at io_done. */
 static bool serve_access(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
@@ -75,6 +82,8 @@ static bool serve_access(struct vc_bvcpu *v, struct vcore_exit *exit)
 
 	for (; k->io_done < elements(k->run); k->io_done++) {
 		current_access(v, &io, &data);
+		if (io.is_write)
+			vc_hooks_port(v, &io);
 		answered = lapic_access(v, &io) || vc_bus_dispatch(v->vm->env.buses, &v->pass, &io);
 		vc_trace_access(v, &io, answered);
 		if (!answered) {
@@ -86,7 +95,7 @@ static bool serve_access(struct vc_bvcpu *v, struct vcore_exit *exit)
 			io.data = ~0ull;
 		}
 		if (!io.is_write)
-			memcpy(data, &io.data, io.width);
+			answer(v, &io, data);
 	}
 	k->io_open = false;
 	k->unfinished = true;
@@ -116,8 +125,9 @@ bool kvm_resume_access(struct vc_bvcpu *v, struct vcore_exit *exit)
 #endif
 	if (k->io_asked) {
 		current_access(v, &io, &data);
+		io.data = exit->data;
 		if (!io.is_write)
-			memcpy(data, &exit->data, io.width);
+			answer(v, &io, data);
 		k->io_asked = false;
 		k->io_done++;
 	}

@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "backend/emu/hook.h"
 #include "backend/emu/interp/interp.h"
 
 /* The code of one block at most, and with it room for the largest block. */
 #define MAX_BYTES 512u
-#define MAX_SIZE                                                                       \
-	(sizeof(struct interp_block) + (INTERP_MAX_INSNS + 2) * sizeof(struct interp_op) + \
+#define MAX_SIZE                                                                           \
+	(sizeof(struct interp_block) + 2 * (INTERP_MAX_INSNS + 2) * sizeof(struct interp_op) + \
 	 INTERP_MAX_INSNS * sizeof(struct emu_insn) + sizeof(struct interp_cross) + MAX_BYTES + 64)
 #define MAX_INSN 15u
 
@@ -51,7 +52,7 @@ void interp_mode(struct emu_vcpu *c)
 	it->mode = (struct emu_decode_mode){c->mode, c->protected_mode, &c->bvcpu->cpuid.features};
 	c->ip_mask = emu_ip_mask(c);
 	c->interp_key = c->mode | c->protected_mode << 2 | it->linear_is_rip << 3 | (uint32_t)c->stack_size << 4 |
-	                (uint32_t)c->flat << 8;
+	                (uint32_t)c->flat << 8 | (emu_hooks_on(c) ? INTERP_KEY_HOOKS : 0);
 }
 
 static void flush(struct emu_vcpu *c)
@@ -195,18 +196,23 @@ static void number(struct interp_block *b)
 /* Operations from a draft. Returns the end of what the block uses. */
 static uint8_t *lower(struct emu_vcpu *c, struct interp_block *b, const struct draft *d)
 {
+	bool hooks = b->key & INTERP_KEY_HOOKS, hooked = false;
+	unsigned most_ops = (hooks ? 2 * d->count : d->count) + 1;
 	struct interp_place place = {.page_offset = b->gpa & (VC_PAGE_SIZE - 1),
-	                             .keep = (struct emu_insn *)(void *)&b->op[d->count + 1]};
+	                             .keep = (struct emu_insn *)(void *)&b->op[most_ops]};
 	const struct emu_insn *last = &d->insn[d->count - 1];
 	unsigned ops = 0;
 	for (unsigned k = 0; k < d->count; k++) {
 		const struct emu_insn *n = &d->insn[k];
-		struct interp_op *op = &b->op[ops];
-		if (k && n->op == EMU_JCC && interp_fuse(c, n - 1, n, &place, op - 1)) {
+		if (hooks)
+			hooked =
+			    interp_lower_hook(c, n, place.offset, place.page_offset + place.offset, k ? 0 : d->bytes, &b->op[ops]);
+		ops += hooked;
+		if (k && !hooked && n->op == EMU_JCC && interp_fuse(c, n - 1, n, &place, &b->op[ops - 1])) {
 			place.offset += n->len;
 			break;
 		}
-		if (make_op(c, n, d->status[k], &place, op))
+		if (make_op(c, n, d->status[k], &place, &b->op[ops]))
 			place.keep++;
 		place.offset += n->len;
 		ops++;
@@ -260,7 +266,7 @@ static struct interp_block *make_crossing(struct emu_vcpu *c, const struct code 
 	struct code second;
 	struct interp_place place = {.page_offset = VC_PAGE_SIZE};
 	struct emu_insn n;
-	unsigned ops = 0;
+	unsigned ops = 0, most_ops = c->interp_key & INTERP_KEY_HOOKS ? 4 : 3;
 	int status = emu_decode(bytes, fetch_crossing(c, code, bytes, &second), &it->mode, &n);
 
 	if (status == EMU_DECODE_MORE || n.len <= code->available || !second.page)
@@ -269,7 +275,7 @@ static struct interp_block *make_crossing(struct emu_vcpu *c, const struct code 
 	*b = (struct interp_block){
 	    .gpa = code->gpa, .key = c->interp_key, .page = code->page, .bytes = (uint16_t)code->available, .insns = 1};
 	b->generation = emu_code_mark(c, code->page, code->gpa, code->available);
-	cross = (struct interp_cross *)(void *)&b->op[3];
+	cross = (struct interp_cross *)(void *)&b->op[most_ops];
 	place.keep = (struct emu_insn *)(void *)(cross + 1);
 	*cross = (struct interp_cross){.page = second.page, .gpa = second.gpa, .bytes = n.len - code->available};
 	cross->generation = emu_code_mark(c, second.page, second.gpa, cross->bytes);
@@ -277,6 +283,8 @@ static struct interp_block *make_crossing(struct emu_vcpu *c, const struct code 
 		return NULL;
 	b->cross = cross;
 	b->op[ops++] = (struct interp_op){.fn = interp_check_cross};
+	if (b->key & INTERP_KEY_HOOKS)
+		ops += interp_lower_hook(c, &n, 0, b->gpa & (VC_PAGE_SIZE - 1), n.len, &b->op[ops]);
 	if (make_op(c, &n, status, &place, &b->op[ops++]))
 		place.keep++;
 	if (status == EMU_DECODE_OK && !interp_ends_block(&n))
@@ -380,7 +388,7 @@ const struct interp_op *interp_prepare_alone(struct emu_vcpu *c)
 	uint8_t bytes[MAX_INSN];
 	struct code code, second;
 	struct emu_insn n;
-	unsigned length;
+	unsigned length, ops = 0;
 	int status;
 
 	fetch(c, &code);
@@ -393,9 +401,11 @@ const struct interp_op *interp_prepare_alone(struct emu_vcpu *c)
 	}
 	if (status == EMU_DECODE_MORE)
 		emu_raise_error(c, VC_GP, 0); /* it goes on beyond the code segment */
-	make_op(c, &n, status, &place, &b->op[0]);
-	end_op(&b->op[1], n.len, false);
-	b->ops = 2;
+	if (c->interp_key & INTERP_KEY_HOOKS)
+		ops += interp_lower_hook(c, &n, 0, code.gpa & (VC_PAGE_SIZE - 1), n.len, &b->op[ops]);
+	make_op(c, &n, status, &place, &b->op[ops++]);
+	end_op(&b->op[ops++], n.len, false);
+	b->ops = (uint8_t)ops;
 	number(b);
 	return b->op;
 }

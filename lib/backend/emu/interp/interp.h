@@ -90,6 +90,8 @@ struct interp_cross {
 };
 
 #define INTERP_MAX_INSNS   62
+/* In a block's key: made while there were hooks on code; it may have operations that call them (interp_hook). */
+#define INTERP_KEY_HOOKS   (1u << 31)
 #define INTERP_HASH_BITS   14
 /* The arena of blocks: what it begins with, and what it may grow to when it is full again within so many instructions. */
 #define INTERP_ARENA_FIRST    (2u << 20)
@@ -146,6 +148,12 @@ struct interp_place {
 /* Make the operation. True: it uses place->keep. */
 bool interp_lower(struct emu_vcpu *c, const struct emu_insn *insn, const struct interp_place *place,
                   struct interp_op *op);
+/*
+ * The operation that calls hooks before the instruction that `op` will be of, if there may be any. page_offset: of the
+ * instruction; bytes: of the block that begins with it, 0: none does. False: none made.
+ */
+bool interp_lower_hook(const struct emu_vcpu *c, const struct emu_insn *insn, unsigned offset, unsigned page_offset,
+                       unsigned bytes, struct interp_op *op);
 /* Make the operation of insn also that of the conditional jump behind it. False: there is no handler for the two. */
 bool interp_fuse(const struct emu_vcpu *c, const struct emu_insn *insn, const struct emu_insn *jcc,
                  const struct interp_place *jcc_place, struct interp_op *op);
@@ -179,6 +187,10 @@ interp_ret interp_raise_ud(struct emu_vcpu *c, const struct interp_op *i);
 interp_ret interp_raise_gp(struct emu_vcpu *c, const struct interp_op *i);
 interp_ret interp_check_cross(struct emu_vcpu *c,
                               const struct interp_op *i); /* before an instruction that crosses pages */
+/* Before an instruction: calls hooks. reg: INTERP_HOOK_*; imm: bytes of the block, if this is its first instruction. */
+#define INTERP_HOOK_CODE  1u
+#define INTERP_HOOK_BLOCK 2u
+interp_ret interp_hook(struct emu_vcpu *c, const struct interp_op *i);
 /* A block ends without a branch: behind it, in the same page, or anywhere. */
 interp_ret interp_end_near(struct emu_vcpu *c, const struct interp_op *i);
 interp_ret interp_end_far(struct emu_vcpu *c, const struct interp_op *i);

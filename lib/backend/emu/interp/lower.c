@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* From struct emu_insn to struct interp_op: the handler and its operands. */
+#include "backend/emu/hook.h"
 #include "backend/emu/interp/interp.h"
 
 static enum interp_kind kind_of(const struct emu_vcpu *c, const struct emu_insn *n)
@@ -237,6 +238,20 @@ bool interp_lower(struct emu_vcpu *c, const struct emu_insn *n, const struct int
 	op->imm = (uintptr_t)place->keep;
 	op->fn = !called ? interp_raise_ud : interp_ends_block(n) ? interp_call_end : interp_call;
 	return called;
+}
+
+bool interp_lower_hook(const struct emu_vcpu *c, const struct emu_insn *n, unsigned offset, unsigned page_offset,
+                       unsigned bytes, struct interp_op *op)
+{
+	bool code = emu_hooks_code_wanted(c, page_offset, 1), block = bytes && emu_hooks_block_wanted(c, page_offset, 1);
+
+	if (!code && !block)
+		return false;
+	*op = (struct interp_op){.head = {.offset = (uint16_t)offset, .len = n->len},
+	                         .fn = interp_hook,
+	                         .imm = bytes,
+	                         .reg = (code ? INTERP_HOOK_CODE : 0) | (block ? INTERP_HOOK_BLOCK : 0)};
+	return true;
 }
 
 bool interp_fuse(const struct emu_vcpu *c, const struct emu_insn *n, const struct emu_insn *jcc,

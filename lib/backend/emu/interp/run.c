@@ -2,6 +2,7 @@
 /* The interpreter's loop: entering and leaving blocks, single instructions, unwinding. */
 #include <stdlib.h>
 
+#include "backend/emu/hook.h"
 #include "backend/emu/interp/interp.h"
 #include "backend/emu/vcpu.h"
 
@@ -129,6 +130,45 @@ interp_ret interp_check_cross(struct emu_vcpu *c, const struct interp_op *i)
 	INTERP_NEXT;
 }
 
+/* ---- hooks ---- */
+
+/* Instructions before operation i of its block, as far as icount has them when the block is entered. */
+static unsigned insns_before(const struct interp_block *b, const struct interp_op *i)
+{
+	unsigned n = i->head.index;
+	if (b->cross)
+		return 0;
+	if (b->key & INTERP_KEY_HOOKS)
+		for (const struct interp_op *k = b->op; k < i; k++)
+			n -= k->fn == interp_hook;
+	return n;
+}
+
+static bool events_wait(const struct emu_vcpu *c)
+{
+	return c->attention || atomic_load_explicit(c->requests, memory_order_relaxed);
+}
+
+interp_ret interp_hook(struct emu_vcpu *c, const struct interp_op *i)
+{
+	const struct interp_block *b = interp_block_of(i);
+	uint64_t rip = (c->block_rip + i->head.offset) & c->ip_mask;
+	bool alone = b == c->interp->alone, called = false;
+	uint64_t count = alone ? c->icount : c->icount - b->insns + insns_before(b, i);
+	c->cur = &i->head;
+	if (i->reg & INTERP_HOOK_BLOCK)
+		called = emu_hook_block(c, rip, (unsigned)i->imm, count);
+	if (i->reg & INTERP_HOOK_CODE)
+		called |= emu_hook_code(c, rip, i->head.len, count);
+	/*
+	 * The code may be another now. As in interp_call(): requests first, which come with changes of memory that the
+	 * block's page was in.
+	 */
+	if (called && (alone || b->cross || events_wait(c) || !interp_block_current(b)))
+		emu_come_again(c);
+	INTERP_NEXT;
+}
+
 /* ---- instructions that functions execute ---- */
 
 /* Run it, with s.rip right and not in a block, so that it may change s.rip and the mode as it likes. */
@@ -154,7 +194,7 @@ interp_ret interp_call(struct emu_vcpu *c, const struct interp_op *i)
 	 * It may have changed this very block; or let others remove the memory that the block's page was in, which comes
 	 * with a request.
 	 */
-	if (vc_unlikely(interp_wanted(c) || !interp_block_current(interp_block_of(i)) || interp_block_of(i)->cross)) {
+	if (vc_unlikely(events_wait(c) || !interp_block_current(interp_block_of(i)) || interp_block_of(i)->cross)) {
 		advance(c, i);
 		return interp_resume(c);
 	}
@@ -240,10 +280,11 @@ static void unwound(struct emu_vcpu *c)
 {
 	if (c->in_block)
 		c->s.rip = emu_rip(c) & c->ip_mask;
-	if (c->cur && !c->once) {
+	if (c->cur) {
 		const struct interp_op *i = VC_CONTAINER_OF(c->cur, const struct interp_op, head);
 		const struct interp_block *b = interp_block_of(i);
-		c->icount -= b->insns - (b->cross ? 0u : i->head.index);
+		if (b != c->interp->alone) /* which is counted when it is over */
+			c->icount -= b->insns - insns_before(b, i);
 	}
 	c->cur = NULL;
 	c->in_block = c->once = false;
@@ -281,6 +322,10 @@ static enum emu_stop catch(struct emu_vcpu *c, void (*body)(struct emu_vcpu *c))
 	case EMU_UNWIND_EXCEPTION:
 		unwound(c);
 		stop = EMU_STOP_EXCEPTION;
+		break;
+	case EMU_UNWIND_AGAIN:
+		unwound(c);
+		stop = EMU_STOP_AGAIN;
 		break;
 	default:
 		unwound(c);

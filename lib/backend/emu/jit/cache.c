@@ -348,5 +348,6 @@ void jit_flush(struct vc_bvm *vm)
 		empty_region(j, r);
 	use_region(j, 0);
 	forget_paths(vm);
+	atomic_fetch_add(&j->evictions, 1);
 	pthread_mutex_unlock(&j->lock);
 }

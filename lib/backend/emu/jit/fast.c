@@ -13,7 +13,7 @@ static bool quick_fill(struct emu_vcpu *c, uint64_t linear, bool write)
 	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
 	uint64_t tag = (linear & VC_PAGE_MASK) | m->context[linear >> 63];
 
-	if (m->watch_count || m->slow_data || (c->cpl != 3 && !(linear >> 63)))
+	if (m->watch_count || m->slow_data || c->bvm->hooks.list[VCORE_HOOK_MEMORY] || (c->cpl != 3 && !(linear >> 63)))
 		return false;
 	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
 		const struct emu_l2_entry *l = &set[i];

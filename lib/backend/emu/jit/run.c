@@ -2,6 +2,7 @@
 /* The engine: finding blocks and serving what translated code leaves for. */
 #include <stdlib.h>
 
+#include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
@@ -159,13 +160,22 @@ static bool revalidate(struct emu_vcpu *c, struct jit_block *b, const uint8_t *h
 	return good;
 }
 
+/* What is to be translated. False: nothing there can be, or hooks are on it, which the interpreter calls. */
+static bool read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
+{
+	if (!jit_read_source(c, s, linear))
+		return false;
+	return !emu_hooks_on(c) || (!emu_hooks_block_wanted(c, s->page_offset, 1) &&
+	                            !emu_hooks_code_wanted(c, s->page_offset, s->bytes));
+}
+
 static struct jit_block *make(struct emu_vcpu *c, uint64_t linear, bool no_groups)
 {
 	struct jit_vm *j = c->jit;
 	struct jit_source s;
 	struct jit_block *b;
 
-	if (!jit_read_source(c, &s, linear))
+	if (!read_source(c, &s, linear))
 		return NULL;
 	for (;;) {
 		pthread_mutex_lock(&j->lock);
@@ -189,7 +199,7 @@ static struct jit_block *make(struct emu_vcpu *c, uint64_t linear, bool no_group
 			return b;
 		evict(c);
 		/* outside the gate the memory map may have changed */
-		if (!jit_read_source(c, &s, linear))
+		if (!read_source(c, &s, linear))
 			return NULL;
 	}
 }
@@ -276,15 +286,18 @@ static enum emu_stop interpret(struct emu_vcpu *c)
 static const uint8_t *call_out(struct emu_vcpu *c, struct jit_site *site)
 {
 	const uint8_t *resume = site->resume;
-	unsigned len = site->insn.len;
 	struct jit_block *block = site->block;
+	uint64_t evictions = atomic_load(&c->jit->evictions);
+	/* outside the gate, in a callback of a device or a hook, site and block may be evicted */
+	const struct emu_insn insn = site->insn;
 
 	c->icount++;
-	c->jit_calls[site->insn.op]++;
-	if (site->fn(c, &site->insn) == EMU_JUMP)
+	c->jit_calls[insn.op]++;
+	if (site->fn(c, &insn) == EMU_JUMP)
 		return NULL;
-	c->s.rip = linear_of(c, c->s.rip + len);
-	if (!resume || wanted(c) || atomic_load(&block->stale) || !c->jit_can)
+	c->s.rip = linear_of(c, c->s.rip + insn.len);
+	if (!resume || wanted(c) || atomic_load(&c->jit->evictions) != evictions || atomic_load(&block->stale) ||
+	    !c->jit_can)
 		return NULL;
 	return resume;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The slow paths of guest memory accesses: what the inline TLB check in access.h does not settle. */
+#include "backend/emu/hook.h"
 #include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
@@ -253,6 +254,24 @@ static void check_own_code(struct emu_vcpu *c, const struct span *s)
 	}
 }
 
+/* Hooks are told of an access that has happened. */
+static void tell_hooks(struct emu_vcpu *c, const struct span *s, const void *buffer, bool write)
+{
+	const uint8_t *data = buffer;
+
+	for (unsigned i = 0; i < s->count; i++) {
+		uint64_t linear = s->part[i].linear;
+
+		emu_hook_memory(c, s->part[i].page.gpa | (linear & (VC_PAGE_SIZE - 1)), linear, data, s->part[i].size, write);
+		data += s->part[i].size;
+	}
+}
+
+static bool hooked(const struct emu_vcpu *c)
+{
+	return vc_unlikely(c->bvm->hooks.list[VCORE_HOOK_MEMORY] != NULL) && !c->shadow;
+}
+
 /* ---- whole accesses ---- */
 
 static void read_span(struct emu_vcpu *c, struct span *s, enum emu_privilege by, void *buffer)
@@ -290,6 +309,8 @@ static void load(struct emu_vcpu *c, uint64_t linear, void *buffer, unsigned siz
 	if (vc_unlikely(c->mmu->watch_count))
 		check_watch(c, linear, size, false);
 	read_span(c, &s, by, buffer);
+	if (hooked(c))
+		tell_hooks(c, &s, buffer, false);
 }
 
 static void store(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsigned size, enum emu_privilege by)
@@ -301,6 +322,8 @@ static void store(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsig
 	if (vc_unlikely(c->mmu->watch_count))
 		check_watch(c, linear, size, true);
 	write_span(c, &s, by, buffer);
+	if (hooked(c))
+		tell_hooks(c, &s, buffer, true);
 }
 
 uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
@@ -448,6 +471,8 @@ uint64_t emu_rmw_slow_begin(struct emu_vcpu *c, uint64_t linear, unsigned size, 
 	if (vc_unlikely(c->mmu->watch_count))
 		check_watch(c, linear, size, true);
 	read_span(c, &s, EMU_BY_CPL, &value);
+	if (hooked(c))
+		tell_hooks(c, &s, &value, false);
 	return value;
 }
 
@@ -457,9 +482,12 @@ void emu_rmw_slow_end(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64
 
 	resolve(c, linear, size, true, EMU_BY_CPL, &s);
 	write_span(c, &s, EMU_BY_CPL, &value);
+	if (hooked(c))
+		tell_hooks(c, &s, &value, true);
 	if (c->mmu->exclusive) {
 		c->mmu->exclusive = false;
 		vc_gate_end(c->bvm->gate, &c->bvcpu->pass);
 		emu_inside_again(c);
+		emu_hook_memory_later(c);
 	}
 }

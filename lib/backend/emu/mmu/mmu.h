@@ -67,6 +67,9 @@ struct emu_itlb_entry {
 	struct vc_page_info *page;
 };
 
+/* Both halves of CMPXCHG16B, or both pieces of an access across a page's end, read and written. */
+#define EMU_HOOK_LATER 4u
+
 #define EMU_LOCAL_MAX    16u
 #define EMU_LARGE_FILTER 4096u
 #define EMU_HUGE_FILTER  512u
@@ -118,6 +121,8 @@ struct emu_mmu {
 	} watch[4];
 
 	bool exclusive; /* emu_rmw_slow_begin holds the gate */
+	unsigned untold_count; /* accesses that hooks hear of when it does no more */
+	struct vcore_hook_event untold[EMU_HOOK_LATER];
 	uint64_t fills;
 	uint64_t changes; /* grows with every flush and switch of spaces: for who keeps translations of its own */
 	struct vc_slot *last_slot;

@@ -2,6 +2,7 @@
 /* Contexts, flushes and fills of the software TLB. See mmu.h for how they hang together. */
 #include <stdlib.h>
 
+#include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
@@ -510,7 +511,7 @@ static void fill_first_level(struct emu_vcpu *c, uint64_t linear, enum emu_privi
 	struct vc_slot *slot = page->slot;
 	bool logged;
 
-	if (!slot || watched(c->mmu, linear))
+	if (!slot || watched(c->mmu, linear) || emu_hooks_page(c, page->gpa))
 		return;
 	tag = first_tag(c, linear, by);
 	if (tag == EMU_NO_TAG)
