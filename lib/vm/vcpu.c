@@ -550,7 +550,9 @@ static int translate(struct vcore_vcpu *v, const struct vc_cpu_state *state, uin
 	uint32_t code = 0;
 	int r;
 
+	vc_mem_rdlock(&v->vm->mem); /* the tables must not go away under the walk */
 	r = vc_translate(&v->vm->mem, state, gva, access, user, v->b.cpuid.phys_bits, gpa, &code);
+	vc_mem_unlock(&v->vm->mem);
 	return r < 0
 	           ? vc_fail(EFAULT, "guest-virtual address %#llx is not mapped for this access: page-fault error code %#x",
 	                     (unsigned long long)gva, code)
