@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* For a debugger (lib/debug): holds vcpus one by one, beside the program's pause, and is given the DEBUG exits. */
+#include <stdlib.h>
+
+#include "config.h"
 #include "vm/vm.h"
 
 int vc_vm_debug_begin(struct vcore_vm *vm, struct vc_debugger *debugger)
@@ -113,4 +116,59 @@ void vc_vm_debug_left(struct vcore_vcpu *v)
 	pthread_mutex_lock(&vm->lock);
 	pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);
+}
+
+/* ---- exceptions that a DEBUG exit took from the guest ---- */
+
+/* DR6 beside the four breakpoints: BD, BS, BT */
+#define DR6_CAUSES 0xe00fu
+
+/* Not every KVM finds the return address of an INT3 that is injected: there the interpreter executes it. */
+static bool must_interpret(const struct vcore_vcpu *v, const struct vcore_exit *exit)
+{
+#ifdef VC_HAVE_EMU
+	return exit->exception == VC_BP && v->vm->bvm.ops->id != VCORE_BACKEND_EMU;
+#else
+	return false;
+#endif
+}
+
+static int interpret(struct vcore_vcpu *v, struct vc_cpu_state *state)
+{
+#ifdef VC_HAVE_EMU
+	int r;
+
+	vc_gate_enter(&v->b.pass);
+	r = vc_emu_step(&v->b, state);
+	vc_gate_leave(&v->b.pass);
+	return r;
+#else
+	return 0;
+#endif
+}
+
+/* For delivery at the next run. INT3: RIP is still its own, as the backends have it. */
+static void raise_exception(struct vc_cpu_state *state, const struct vcore_exit *exit)
+{
+	state->exception_pending = 1;
+	state->exception_vector = (uint8_t)exit->exception;
+	state->exception_has_error = 0;
+	state->exception_error = 0;
+	if (exit->exception == VC_DB)
+		state->dr6 |= exit->dr6 & DR6_CAUSES;
+}
+
+int vc_vcpu_give_back(struct vcore_vcpu *v, const struct vcore_exit *exit)
+{
+	struct vc_cpu_state *state = malloc(sizeof *state);
+	int r = state ? vc_vcpu_load(v, state) : vc_fail(ENOMEM, "no memory for a vcpu's state");
+
+	if (r >= 0) {
+		/* one that is a triple fault is left to the backend, whose exit tells of it */
+		if (!must_interpret(v, exit) || interpret(v, state) < 0)
+			raise_exception(state, exit);
+		r = vc_vcpu_store(v, state);
+	}
+	free(state);
+	return r;
 }

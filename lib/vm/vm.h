@@ -164,6 +164,8 @@ bool vc_vm_debug_takes(struct vcore_vcpu *vcpu, const struct vcore_exit *exit);
 /* On the program's thread, inside vcore_vcpu_run(): wait while held; tell that the vcpu has no owner any more. */
 void vc_vm_debug_wait(struct vcore_vcpu *vcpu);
 void vc_vm_debug_left(struct vcore_vcpu *vcpu);
+/* The exception of this DEBUG exit happens to the guest after all. The vcpu is held. 0 or -errno. */
+int vc_vcpu_give_back(struct vcore_vcpu *vcpu, const struct vcore_exit *exit);
 
 /* vcpu.c */
 int vc_vcpu_init(struct vcore_vm *vm, uint32_t index);
