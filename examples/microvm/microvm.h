@@ -28,10 +28,11 @@ struct settings {
 	unsigned device_count;
 	const char *modules[MAX_MODULES + 1];
 	unsigned module_count;
-	const char *serial;     /* stdio, none, pty, file:PATH */
-	const char *debug_exit; /* port as text; NULL: none */
-	double timeout;         /* seconds; 0: none */
-	bool stats, verbose, trace;
+	const char *serial;      /* stdio, none, pty, file:PATH */
+	const char *debug_exit;  /* port as text; NULL: none */
+	const char *gdb_address; /* NULL: the library's default */
+	double timeout;          /* seconds; 0: none */
+	bool stats, verbose, trace, gdb;
 	bool shape_given; /* an option that --config excludes */
 };
 

@@ -9,6 +9,7 @@
 #include <virtcore/device.h>
 #include <virtcore/error.h>
 #include <virtcore/exit.h>
+#include <virtcore/gdb.h>
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
