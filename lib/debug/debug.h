@@ -33,7 +33,7 @@ struct vc_gdb_stop {
 	enum { VC_GDB_NONE, VC_GDB_SIGNAL, VC_GDB_STEPPED, VC_GDB_SOFT_HIT, VC_GDB_HARD_HIT, VC_GDB_WATCH_HIT } why;
 	enum vc_gdb_kind kind; /* WATCH_HIT */
 	uint8_t signal;        /* SIGNAL */
-	uint64_t address;      /* HARD_HIT, WATCH_HIT: of the debug register */
+	uint64_t address;      /* SOFT_HIT, HARD_HIT, WATCH_HIT: what was hit */
 };
 
 enum vc_gdb_action { VC_GDB_STAY, VC_GDB_CONTINUE, VC_GDB_STEP };
@@ -44,7 +44,9 @@ struct vc_gdb_thread {
 	struct vcore_exit exit; /* under vm->lock */
 	enum vc_gdb_action action;
 	struct vc_gdb_stop pending; /* not told yet */
-	struct vcore_debug debug;   /* what the vcpu has */
+	bool past_hard;             /* stopped before the instruction at hard_at: it is to get past that */
+	uint64_t hard_at;
+	struct vcore_debug debug; /* what the vcpu has */
 };
 
 struct vc_gdb {

@@ -23,7 +23,7 @@ static struct vc_gdb_stop look_at_int3(struct vc_gdb *g, uint32_t vcpu)
 	if (!soft)
 		return (struct vc_gdb_stop){.why = VC_GDB_NONE};
 	if (soft->gva == rip)
-		return (struct vc_gdb_stop){.why = VC_GDB_SOFT_HIT};
+		return (struct vc_gdb_stop){.why = VC_GDB_SOFT_HIT, .address = rip};
 	/* our byte at another address, where gdb knows of no breakpoint */
 	return (struct vc_gdb_stop){.why = VC_GDB_SIGNAL, .signal = SIGNAL_TRAP};
 }
@@ -57,6 +57,13 @@ static bool take_exit(struct vc_gdb *g, uint32_t vcpu, struct vcore_exit *exit)
 	return taken;
 }
 
+static void note(struct vc_gdb_thread *t, const struct vc_gdb_stop *stop)
+{
+	t->pending = *stop;
+	t->past_hard = stop->why == VC_GDB_HARD_HIT;
+	t->hard_at = stop->address;
+}
+
 void vc_gdb_collect(struct vc_gdb *g)
 {
 	vc_gdb_forget(g);
@@ -68,7 +75,7 @@ void vc_gdb_collect(struct vc_gdb *g)
 			continue;
 		stop = exit.exception == VC_BP ? look_at_int3(g, i) : look_at_db(g, i, &exit);
 		if (stop.why != VC_GDB_NONE)
-			g->threads[i].pending = stop;
+			note(&g->threads[i], &stop);
 		else if (vc_vcpu_give_back(&g->vm->vcpus[i], &exit) < 0)
 			vc_log(&g->vm->log, VCORE_LOG_ERROR, "vcpu %u loses an exception %u of the guest's: %s", i, exit.exception,
 			       vcore_error_message());
@@ -86,15 +93,21 @@ static void tell_watch(const struct vc_gdb_stop *stop, struct vc_rsp_out *reply)
 	vc_rsp_text(reply, "%s:%llx;", names[stop->kind], (unsigned long long)stop->address);
 }
 
+/* gdb compares addresses with RIP: one that counts the base of CS is a breakpoint that it knows nothing of. */
+static bool is_known(struct vc_gdb *g, const struct vc_gdb_stop *stop)
+{
+	return g->tells_breaks && vc_gdb_load(g, g->current) >= 0 && g->state->rip == stop->address;
+}
+
 void vc_gdb_tell(struct vc_gdb *g, const struct vc_gdb_stop *stop, struct vc_rsp_out *reply)
 {
 	vc_rsp_clear(reply);
 	vc_rsp_text(reply, "T%02xthread:%x;", stop->why == VC_GDB_SIGNAL ? stop->signal : SIGNAL_TRAP, g->current + 1);
 	if (stop->why == VC_GDB_WATCH_HIT)
 		tell_watch(stop, reply);
-	else if (stop->why == VC_GDB_SOFT_HIT && g->tells_breaks)
+	else if (stop->why == VC_GDB_SOFT_HIT && is_known(g, stop))
 		vc_rsp_text(reply, "swbreak:;");
-	else if (stop->why == VC_GDB_HARD_HIT && g->tells_breaks)
+	else if (stop->why == VC_GDB_HARD_HIT && is_known(g, stop))
 		vc_rsp_text(reply, "hwbreak:;");
 }
 
@@ -183,23 +196,49 @@ static bool tell_pending(struct vc_gdb *g, struct vc_rsp_out *reply)
 	return false;
 }
 
+/* RF lets the next instruction go without its breakpoint (SDM vol. 3, 18.3.1.1). */
+static int get_past(struct vc_gdb *g, uint32_t vcpu)
+{
+	struct vc_gdb_thread *t = &g->threads[vcpu];
+	int r;
+
+	if (!t->past_hard)
+		return 0;
+	t->past_hard = false;
+	r = vc_gdb_load(g, vcpu);
+	if (r < 0 || vc_gdb_linear_rip(g) != t->hard_at)
+		return r;
+	g->state->rflags |= VC_FLAG_RF;
+	return vc_gdb_store(g, true);
+}
+
+static int arm_vcpu(struct vc_gdb *g, uint32_t vcpu)
+{
+	struct vc_gdb_thread *t = &g->threads[vcpu];
+	struct vcore_debug debug = vc_gdb_debug(g, t->action == VC_GDB_STEP);
+	int r;
+
+	if (t->debug.flags == debug.flags && t->debug.dr7 == debug.dr7 && !memcmp(t->debug.dr, debug.dr, sizeof debug.dr))
+		return 0;
+	r = vc_vcpu_set_debug(&g->vm->vcpus[vcpu], &debug);
+	if (r >= 0)
+		t->debug = debug;
+	return r;
+}
+
 /* Breakpoints and steps, for the vcpus that go. */
 static int arm(struct vc_gdb *g)
 {
-	for (uint32_t i = 0; i < g->vm->bvm.vcpus; i++) {
-		struct vc_gdb_thread *t = &g->threads[i];
-		struct vcore_debug debug = vc_gdb_debug(g, t->action == VC_GDB_STEP);
-		int r;
+	int r = 0;
 
-		if (t->action == VC_GDB_STAY || (t->debug.flags == debug.flags && t->debug.dr7 == debug.dr7 &&
-		                                 !memcmp(t->debug.dr, debug.dr, sizeof debug.dr)))
+	for (uint32_t i = 0; r >= 0 && i < g->vm->bvm.vcpus; i++) {
+		if (g->threads[i].action == VC_GDB_STAY)
 			continue;
-		r = vc_vcpu_set_debug(&g->vm->vcpus[i], &debug);
-		if (r < 0)
-			return r;
-		t->debug = debug;
+		r = get_past(g, i);
+		if (r >= 0)
+			r = arm_vcpu(g, i);
 	}
-	return 0;
+	return r;
 }
 
 enum vc_gdb_result vc_gdb_resume(struct vc_gdb *g, struct vc_rsp_out *reply)

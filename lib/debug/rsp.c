@@ -94,7 +94,7 @@ enum vc_rsp_event vc_rsp_feed(struct vc_rsp_in *in, uint8_t byte)
 		return VC_RSP_NOTHING;
 	case SUM_HIGH:
 		in->bad |= digit < 0;
-		in->expected = (uint8_t)(digit << 4);
+		in->expected = (uint8_t)((unsigned)digit << 4);
 		in->state = SUM_LOW;
 		return VC_RSP_NOTHING;
 	case SUM_LOW:

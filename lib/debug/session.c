@@ -74,6 +74,7 @@ void vc_gdb_detach(struct vc_gdb *g)
 			vc_log(&g->vm->log, VCORE_LOG_ERROR, "vcpu %u stays in debug mode: %s", i, vcore_error_message());
 		t->debug = off;
 		t->pending.why = VC_GDB_NONE;
+		t->past_hard = false;
 		t->action = VC_GDB_CONTINUE;
 	}
 	g->running = false;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The guest of the gdb tests: an ELF64 entered in 64-bit mode, whose symbols gdb knows. Ends by writing 21 to debug-exit. */
+/* The guest of the gdb tests: an ELF64 entered in 64-bit mode, whose symbols gdb knows. Two vcpus. Ends by writing 21 to debug-exit. */
 #define LAPIC 0xfee00000
 #define TRAMPOLINE 0x10000 /* where a second vcpu starts */
+#define ONLINE 0x7800
 #define CODE64 0x08
 #define DATA 0x10
 
-	.globl _start, tick, counter, secret, wide, trapped, own_int3, behind_int3, finish, looked
+	.globl _start, tick, counter, secret, wide, trapped, own_int3, behind_int3, finish, looked, spin
 	.text
 _start:
 	leaq stack_end(%rip), %rsp
@@ -26,7 +27,7 @@ _start:
 	shrq $16, %rax
 	movl %eax, 8(%rdi)
 	lidt idt_pointer(%rip)
-	/* INIT and SIPI to the others, if there are any; they count themselves and halt */
+	/* INIT and SIPI to the second vcpu, which says so and halts */
 	leaq trampoline(%rip), %rsi
 	movl $TRAMPOLINE, %edi
 	movl $(trampoline_end - trampoline), %ecx
@@ -35,6 +36,9 @@ _start:
 	movl $0x1ff, 0xf0(%rbx)
 	movl $0xc4500, 0x300(%rbx)
 	movl $(0xc4600 | TRAMPOLINE >> 12), 0x300(%rbx)
+5:	pause
+	cmpb $0, ONLINE
+	je 5b
 	/* vector registers */
 	movups pattern(%rip), %xmm0
 	movups pattern + 16(%rip), %xmm15
@@ -58,6 +62,14 @@ finish:
 3:	hlt
 	jmp 3b
 
+/* says that it is there, and stays */
+spin:
+	movw $0x3f8, %dx
+	movb $'s', %al
+	outb %al, %dx
+6:	incl counter(%rip)
+	jmp 6b
+
 tick:
 	incl counter(%rip)
 	movq %rbp, wide + 8(%rip)
@@ -71,7 +83,7 @@ on_int3:
 trampoline:
 	xorw %ax, %ax
 	movw %ax, %ds
-	lock incb 0x7800
+	incb ONLINE
 4:	hlt
 	jmp 4b
 trampoline_end:

@@ -416,7 +416,10 @@ START_TEST(stops)
 	leave(1, 3, 0);
 	ck_assert(vc_gdb_stopped(g, &reply));
 	reply_is("T05thread:2;swbreak:;");
-	/* what is no longer asked for is not told */
+	/* what is no longer asked for is not told; a vcpu before its breakpoint gets past it */
+	answers("Hg3", "OK");
+	answers("P10=0011000000000000", "OK");
+	answers("Hg2", "OK"); /* then the turn is the third's */
 	ask("vCont;c");
 	leave(1, 3, 0);
 	leave(0, 1, 1);
@@ -426,6 +429,8 @@ START_TEST(stops)
 	answers("z1,1100,1", "OK");
 	ask("vCont;c");
 	ck_assert(g->running);
+	ck_assert_int_eq(vc_vcpu_load(&vm->vcpus[2], &s), 0);
+	ck_assert(s.rflags & VC_FLAG_RF);
 	/* an INT3 and a trap of the guest's own go to the guest */
 	answers("z0,1000,1", "OK");
 	leave(0, 3, 0);
