@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The stub's thread: accepts gdb, reads packets, sends replies, and tells gdb when a vcpu stops or the vm ends. */
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>

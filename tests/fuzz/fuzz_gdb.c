@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a peer sends to the gdb stub: bytes, packets made of them, and all that the packets do to a vm that stands still. */
+/* What a peer sends to the gdb stub: bytes, packets made of them, and all that the packets do to a vm that stands
+ * still. */
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
