@@ -16,7 +16,7 @@ for argument in "$@"; do
 done
 . tests/tools/need.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
-	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[bzip2]' '[mawk]' '[libunicorn-dev]'
+	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]'
 
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s\n' "$*"; }

@@ -224,13 +224,24 @@ static int report(const struct vcore_exit *exit, bool timed_out)
 	}
 }
 
-static int run(vcore_vm *vm, struct settings *s, struct console *console, int signals)
+/* The vcpus stand still until gdb lets them go. */
+static int wait_for_gdb(vcore_vm *vm, const struct settings *s, vcore_gdb **gdb)
+{
+	struct vcore_gdb_options options = {.size = sizeof options, .wait = 1, .address = s->gdb_address};
+	char address[128];
+
+	if (vcore_gdb_new(vm, &options, gdb) < 0 || vcore_gdb_address(*gdb, address, sizeof address) < 0)
+		return fail("--gdb");
+	fprintf(stderr, "microvm: waiting for gdb; in gdb: target remote %s%s\n", address,
+	        isatty(STDERR_FILENO) ? "\r" : "");
+	return -1;
+}
+
+static int run_started(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
 {
 	struct vcore_exit exit = {.size = sizeof exit};
 	bool timed_out;
 
-	if (s->boot.kernel && vcore_boot(vm, &s->boot) < 0)
-		return fail(s->boot.kernel);
 	if (vcore_vm_start(vm) < 0)
 		return fail("cannot start the vm");
 	timed_out = serve(vm, s, console, signals);
@@ -241,6 +252,21 @@ static int run(vcore_vm *vm, struct settings *s, struct console *console, int si
 		return STATUS_POWEROFF;
 	}
 	return report(&exit, timed_out);
+}
+
+static int run(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
+{
+	vcore_gdb *gdb = NULL;
+	int status = -1;
+
+	if (s->boot.kernel && vcore_boot(vm, &s->boot) < 0)
+		return fail(s->boot.kernel);
+	if (s->gdb)
+		status = wait_for_gdb(vm, s, &gdb);
+	if (status < 0)
+		status = run_started(vm, s, console, signals);
+	vcore_gdb_free(gdb);
+	return status;
 }
 
 int main(int argc, char **argv)

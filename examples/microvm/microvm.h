@@ -30,9 +30,10 @@ struct settings {
 	unsigned module_count;
 	const char *serial;      /* stdio, none, pty, file:PATH */
 	const char *debug_exit;  /* port as text; NULL: none */
+	const char *gdb_address; /* NULL: the library's default */
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
-	bool stats, verbose, trace;
+	bool stats, verbose, trace, gdb;
 	bool shape_given; /* an option that --config excludes */
 };
 

@@ -54,6 +54,7 @@ enum option_id {
 	OPT_DEVICE,
 	OPT_SERIAL,
 	OPT_DEBUG_EXIT,
+	OPT_GDB,
 	OPT_TIMEOUT,
 	OPT_LOCKSTEP_LIMIT,
 	OPT_STATS,
@@ -88,6 +89,7 @@ static const struct option_row rows[] = {
     {"device", "TYPE,K=V", OPT_DEVICE, "add a device; `help` lists them; may be repeated"},
     {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
     {"debug-exit", "[PORT]", OPT_DEBUG_EXIT, "a port whose write ends the vm (default port: 0xf4)"},
+    {"gdb", "[ADDRESS]", OPT_GDB, "wait for gdb there: HOST:PORT or unix:PATH (default: 127.0.0.1:1234)"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
     {"lockstep-limit", "N", OPT_LOCKSTEP_LIMIT, "with engine lockstep: end well once N instructions were compared"},
     {"stats", NULL, OPT_STATS, "print counters when the vm has ended"},
@@ -282,6 +284,10 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		return -1;
 	case OPT_DEBUG_EXIT:
 		s->debug_exit = value ? value : "0xf4";
+		return -1;
+	case OPT_GDB:
+		s->gdb = true;
+		s->gdb_address = value;
 		return -1;
 	case OPT_TIMEOUT:
 		return take_timeout(value, &s->timeout);

@@ -126,7 +126,7 @@ struct vcore_debug {
 	uint64_t dr7;
 };
 
-/** Debug the guest from outside. @return 0; -ENOTSUP; -EBUSY */
+/** Debug the guest from outside. @return 0; -ENOTSUP; -EBUSY, also while the vm has a gdb stub (vcore_gdb_new()) */
 VCORE_API int vcore_vcpu_set_debug(vcore_vcpu *vcpu, const struct vcore_debug *debug);
 
 enum vcore_access { VCORE_ACCESS_READ = 0, VCORE_ACCESS_WRITE = 1, VCORE_ACCESS_FETCH = 2 };

@@ -10,6 +10,7 @@
 #include <virtcore/error.h>
 #include <virtcore/exit.h>
 #include <virtcore/hook.h>
+#include <virtcore/gdb.h>
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>

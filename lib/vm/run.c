@@ -41,10 +41,18 @@ static void clock_changed(struct vcore_vm *vm)
 		vm->bvm.ops->clock_changed(&vm->bvm);
 }
 
-/* The guest's time goes on. Caller holds the lock; nobody runs or changes a vcpu. */
-static void start_time(struct vcore_vm *vm)
+void vc_vm_stop_time(struct vcore_vm *vm)
 {
-	if (!vm->time_stands)
+	if (vm->time_stands)
+		return;
+	vm->time_stands = true;
+	vc_clock_stop(&vm->clock);
+	clock_changed(vm);
+}
+
+void vc_vm_start_time(struct vcore_vm *vm)
+{
+	if (!vm->time_stands || vm->debug_stands)
 		return;
 	vm->time_stands = false;
 	vc_clock_start(&vm->clock);
@@ -62,7 +70,7 @@ void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
 		if (vm->state == VCORE_VM_PAUSED)
 			vm->state = VCORE_VM_RUNNING;
 		if (!vm->claimed)
-			start_time(vm);
+			vc_vm_start_time(vm);
 		pthread_cond_broadcast(&vm->changed);
 	}
 	pthread_mutex_unlock(&vm->lock);
@@ -133,18 +141,23 @@ static void execute(struct vcore_vcpu *v, struct vcore_exit *exit)
 
 /* ---- the library's threads ---- */
 
-/* Park while the vm is held. False: the vm ends. */
+static bool is_held(const struct vcore_vcpu *v)
+{
+	return v->vm->hold || v->debug_hold;
+}
+
+/* Park while the vm or the vcpu is held. False: the vm ends. */
 static bool may_run(struct vcore_vcpu *v)
 {
 	struct vcore_vm *vm = v->vm;
 	bool go;
 
 	pthread_mutex_lock(&vm->lock);
-	if (vm->hold && !vm->ending) {
+	if (is_held(v) && !vm->ending) {
 		v->parked = true;
 		vm->threads_in--;
 		pthread_cond_broadcast(&vm->changed);
-		while (vm->hold && !vm->ending)
+		while (is_held(v) && !vm->ending)
 			pthread_cond_wait(&vm->changed, &vm->lock);
 		v->parked = false;
 		vm->threads_in++;
@@ -184,7 +197,7 @@ static void *vcpu_thread(void *arg)
 
 		execute(v, &exit);
 		/* a kick has nobody to return to here; a pause request is answered by may_run() */
-		if (exit.reason != VCORE_EXIT_NONE && exit.reason != VCORE_EXIT_KICKED)
+		if (exit.reason != VCORE_EXIT_NONE && exit.reason != VCORE_EXIT_KICKED && !vc_vm_debug_takes(v, &exit))
 			vc_vm_end(v->vm, &exit);
 	}
 	thread_ends(v);
@@ -262,7 +275,7 @@ void vc_vm_release(struct vcore_vm *vm)
 	pthread_mutex_lock(&vm->lock);
 	vm->claimed = false;
 	if (vm->state != VCORE_VM_PAUSED)
-		start_time(vm);
+		vc_vm_start_time(vm);
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
 		if (atomic_load(&vm->vcpus[i].owner) == VC_OWNER_CLAIM)
 			atomic_store(&vm->vcpus[i].owner, VC_OWNER_NONE);
@@ -417,9 +430,7 @@ int vcore_vm_pause(vcore_vm *vm)
 		pthread_cond_wait(&vm->changed, &vm->lock);
 	if (vm->hold && vm->state == VCORE_VM_RUNNING && !vm->ending) {
 		vm->state = VCORE_VM_PAUSED;
-		vm->time_stands = true;
-		vc_clock_stop(&vm->clock);
-		clock_changed(vm);
+		vc_vm_stop_time(vm);
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
@@ -439,7 +450,7 @@ int vcore_vm_resume(vcore_vm *vm)
 	} else {
 		vm->hold = false;
 		vm->state = VCORE_VM_RUNNING;
-		start_time(vm);
+		vc_vm_start_time(vm);
 		pthread_cond_broadcast(&vm->changed);
 	}
 	pthread_mutex_unlock(&vm->lock);
@@ -565,6 +576,20 @@ static bool take_final(struct vcore_vcpu *v, struct vcore_exit *exit)
 	return taken;
 }
 
+/* The vcpu becomes the calling thread's, which waits for a debugger that holds it. */
+static bool take_for_program(struct vcore_vcpu *v, uint32_t *found)
+{
+	struct vcore_vm *vm = v->vm;
+	bool taken;
+
+	pthread_mutex_lock(&vm->lock);
+	while (v->debug_hold && !vm->ending && atomic_load(&v->owner) == VC_OWNER_NONE)
+		pthread_cond_wait(&vm->changed, &vm->lock);
+	taken = take_over(v, VC_OWNER_PROGRAM, found);
+	pthread_mutex_unlock(&vm->lock);
+	return taken;
+}
+
 static int busy_running(const struct vcore_vcpu *v, uint32_t owner)
 {
 	return vc_fail(EBUSY, "vcore_vcpu_run: vcpu %u is %s", v->b.index,
@@ -582,18 +607,22 @@ int vcore_vcpu_run(vcore_vcpu *v, int64_t timeout_ns, struct vcore_exit *out)
 
 	if (!v || vc_struct_in(&exit, sizeof exit, out) < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_run: a vcpu and an exit with its size set are needed");
-	if (!take_over(v, VC_OWNER_PROGRAM, &owner))
+	if (!take_for_program(v, &owner))
 		return busy_running(v, owner);
 	r = arm_timeout(v, timeout_ns, &timer);
 	while (r >= 0 && !take_final(v, &exit)) {
+		vc_vm_debug_wait(v);
 		execute(v, &exit);
-		if (exit.reason != VCORE_EXIT_NONE)
+		if (vc_vm_debug_takes(v, &exit))
+			exit = (struct vcore_exit){.size = sizeof exit};
+		else if (exit.reason != VCORE_EXIT_NONE)
 			break;
 	}
 	vc_timer_free(timer);
 	/* one that came too late must not end a later run */
 	atomic_fetch_and(&v->b.requests, ~(uint32_t)VC_REQ_TIMEOUT);
 	atomic_store(&v->owner, VC_OWNER_NONE);
+	vc_vm_debug_left(v);
 	if (r < 0)
 		return r;
 	exit.size = sizeof exit;

@@ -82,13 +82,15 @@ vcore_vm *vcore_vcpu_vm(vcore_vcpu *v)
 
 enum cookie { COOKIE_STATE_LOCK, COOKIE_VM_LOCK, COOKIE_CALLBACK };
 
-/* A vcpu that one of the library's threads owns: only while that is parked. Returns with vm->lock held when true. */
+/* A vcpu that a thread owns: only while that is parked. Returns with vm->lock held when true. */
 static bool lock_parked(struct vcore_vcpu *v)
 {
 	struct vcore_vm *vm = v->vm;
+	uint32_t owner;
 
 	pthread_mutex_lock(&vm->lock);
-	if (atomic_load(&v->owner) == VC_OWNER_THREAD && v->parked && !vm->claimed)
+	owner = atomic_load(&v->owner);
+	if ((owner == VC_OWNER_THREAD && v->parked && !vm->claimed) || (owner == VC_OWNER_PROGRAM && v->debug_waits))
 		return true;
 	pthread_mutex_unlock(&vm->lock);
 	return false;
@@ -112,7 +114,7 @@ int vc_vcpu_lock(struct vcore_vcpu *v, bool change, unsigned *cookie)
 		return 0;
 	}
 	pthread_mutex_unlock(&v->state_lock);
-	if (owner == VC_OWNER_THREAD && lock_parked(v)) {
+	if ((owner == VC_OWNER_THREAD || owner == VC_OWNER_PROGRAM) && lock_parked(v)) {
 		*cookie = COOKIE_VM_LOCK;
 		return 0;
 	}
@@ -155,6 +157,30 @@ static void end_state(struct vcore_vcpu *v, struct vc_cpu_state *state, unsigned
 {
 	vc_vcpu_unlock(v, cookie);
 	free(state);
+}
+
+int vc_vcpu_load(struct vcore_vcpu *v, struct vc_cpu_state *state)
+{
+	unsigned cookie;
+	int r = vc_vcpu_lock(v, false, &cookie);
+
+	if (r < 0)
+		return r;
+	r = v->vm->bvm.ops->get_state(&v->b, state);
+	vc_vcpu_unlock(v, cookie);
+	return r;
+}
+
+int vc_vcpu_store(struct vcore_vcpu *v, const struct vc_cpu_state *state)
+{
+	unsigned cookie;
+	int r = vc_vcpu_lock(v, true, &cookie);
+
+	if (r < 0)
+		return r;
+	r = vc_vcpu_put_state(v, state);
+	vc_vcpu_unlock(v, cookie);
+	return r;
 }
 
 /* ---- general registers ---- */
@@ -527,17 +553,24 @@ int vcore_vcpu_nmi(vcore_vcpu *v)
 int vcore_vcpu_set_debug(vcore_vcpu *v, const struct vcore_debug *in)
 {
 	struct vcore_debug debug;
-	unsigned cookie;
-	int r;
 
 	if (!v || vc_struct_in(&debug, sizeof debug, in) < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_set_debug: a vcpu and a debug struct with its size set are needed");
 	if (debug.flags & ~(uint32_t)(VCORE_DEBUG_SINGLE_STEP | VCORE_DEBUG_SW_BREAK | VCORE_DEBUG_HW_BREAK))
 		return vc_fail(EINVAL, "vcore_vcpu_set_debug: flags are %#x: expected bits 0 to 2", debug.flags);
-	r = vc_vcpu_lock(v, true, &cookie);
+	if (atomic_load(&v->vm->debugger))
+		return vc_fail(EBUSY, "vcore_vcpu_set_debug: vcpu %u is debugged by gdb (vcore_gdb_new())", v->b.index);
+	return vc_vcpu_set_debug(v, &debug);
+}
+
+int vc_vcpu_set_debug(struct vcore_vcpu *v, const struct vcore_debug *debug)
+{
+	unsigned cookie;
+	int r = vc_vcpu_lock(v, true, &cookie);
+
 	if (r < 0)
 		return r;
-	r = v->vm->bvm.ops->set_debug(&v->b, &debug);
+	r = v->vm->bvm.ops->set_debug(&v->b, debug);
 	vc_vcpu_unlock(v, cookie);
 	return r;
 }
@@ -550,7 +583,9 @@ static int translate(struct vcore_vcpu *v, const struct vc_cpu_state *state, uin
 	uint32_t code = 0;
 	int r;
 
+	vc_mem_rdlock(&v->vm->mem); /* the tables must not go away under the walk */
 	r = vc_translate(&v->vm->mem, state, gva, access, user, v->b.cpuid.phys_bits, gpa, &code);
+	vc_mem_unlock(&v->vm->mem);
 	return r < 0
 	           ? vc_fail(EFAULT, "guest-virtual address %#llx is not mapped for this access: page-fault error code %#x",
 	                     (unsigned long long)gva, code)
@@ -574,6 +609,14 @@ int vcore_vcpu_translate(vcore_vcpu *v, uint64_t gva, enum vcore_access access, 
 	return r;
 }
 
+int vc_vcpu_walk(struct vcore_vcpu *v, const struct vc_cpu_state *state, uint64_t gva, uint64_t *gpa)
+{
+	/* SMAP keeps the supervisor from user pages: those are the user's */
+	int r = translate(v, state, gva, VCORE_ACCESS_READ, false, gpa);
+
+	return r < 0 ? translate(v, state, gva, VCORE_ACCESS_READ, true, gpa) : r;
+}
+
 static int copy_virtual(struct vcore_vcpu *v, uint64_t gva, uint8_t *buffer, size_t length, bool write)
 {
 	unsigned cookie;
@@ -582,13 +625,12 @@ static int copy_virtual(struct vcore_vcpu *v, uint64_t gva, uint8_t *buffer, siz
 
 	if (!state)
 		return r;
-	state->cr4 &= ~(uint64_t)VC_CR4_SMAP; /* privilege does not count */
 	while (r >= 0 && length > 0) {
 		uint64_t gpa, piece = VC_PAGE_SIZE - (gva & ~VC_PAGE_MASK);
 
 		if (piece > length)
 			piece = length;
-		r = translate(v, state, gva, VCORE_ACCESS_READ, false, &gpa);
+		r = vc_vcpu_walk(v, state, gva, &gpa);
 		if (r >= 0)
 			r = write ? vc_mem_write(&v->vm->mem, gpa, buffer, piece) : vc_mem_read(&v->vm->mem, gpa, buffer, piece);
 		gva += piece;

@@ -30,6 +30,8 @@ struct vcore_vcpu {
 	_Atomic uint32_t executing; /* inside backend->run(), callbacks included */
 	bool parked;                /* THREAD: not inside backend->run(); under vm->lock */
 	bool has_thread;            /* under vm->lock */
+	bool debug_hold;            /* must not execute, by the debugger's will; under vm->lock */
+	bool debug_waits;           /* PROGRAM: waits inside vcore_vcpu_run() for that to end; under vm->lock */
 	bool created;               /* vcpu_create succeeded; state_lock exists */
 	pthread_t thread;
 };
@@ -93,12 +95,15 @@ struct vcore_vm {
 	pthread_mutex_t doorbells; /* protects zones; serializes changes of ioeventfds. Before the gate */
 	struct vc_zone *zones;
 
-	pthread_mutex_t lock; /* protects all below, and vcpus' parked and has_thread */
+	_Atomic(struct vc_debugger *) debugger; /* NULL: none; taken away under lock */
+
+	pthread_mutex_t lock; /* protects all below, and vcpus' parked, has_thread and debug_* */
 	pthread_cond_t changed;
 	enum vcore_vm_state state;
 	bool claimed;        /* vc_vm_claim(): nothing may start or change its vcpus */
 	bool hold;           /* vcpu threads must park */
-	bool time_stands;    /* vcore_vm_pause() stopped the guest's clock */
+	bool time_stands;    /* vcore_vm_pause() or the debugger stopped the guest's clock */
+	bool debug_stands;   /* the debugger holds all vcpus: the clock must not start */
 	bool ending;         /* a final exit is recorded in `final` */
 	uint32_t threads_in; /* vcpu threads not parked and not ended */
 	struct vcore_exit final;
@@ -137,6 +142,31 @@ void vc_vm_release(struct vcore_vm *vm);
 /* True on one of the vm's vcpu threads or inside vcore_vcpu_run(). */
 bool vc_vm_is_own_thread(struct vcore_vm *vm);
 
+/* Guest time stands still, or goes on unless something else holds it. Caller holds the lock; nobody executes. */
+void vc_vm_stop_time(struct vcore_vm *vm);
+void vc_vm_start_time(struct vcore_vm *vm);
+
+/* debug.c */
+struct vc_debugger {
+	/* That vcpu left with VCORE_EXIT_DEBUG and is held. On its thread, with vm->lock held: takes no lock, does not block. */
+	void (*stopped)(struct vc_debugger *debugger, uint32_t vcpu, const struct vcore_exit *exit);
+};
+/* From now on the debugger is given DEBUG exits, and the program may not change what makes them. -EBUSY: there is one. */
+int vc_vm_debug_begin(struct vcore_vm *vm, struct vc_debugger *debugger);
+/* Lets all vcpus go. The debugger has switched off what makes DEBUG exits. */
+void vc_vm_debug_end(struct vcore_vm *vm);
+/* Hold all vcpus, whoever runs them. Returns when none executes; not from a vcpu's thread. */
+void vc_vm_debug_hold(struct vcore_vm *vm);
+/* Let those vcpus go for which goes() says so, all with NULL; called with vm->lock held. The others stay. */
+void vc_vm_debug_release(struct vcore_vm *vm, bool (*goes)(void *ctx, uint32_t vcpu), void *ctx);
+/* On the vcpu's thread: whether this exit is the debugger's, which has it then. */
+bool vc_vm_debug_takes(struct vcore_vcpu *vcpu, const struct vcore_exit *exit);
+/* On the program's thread, inside vcore_vcpu_run(): wait while held; tell that the vcpu has no owner any more. */
+void vc_vm_debug_wait(struct vcore_vcpu *vcpu);
+void vc_vm_debug_left(struct vcore_vcpu *vcpu);
+/* The exception of this DEBUG exit happens to the guest after all. The vcpu is held. 0 or -errno. */
+int vc_vcpu_give_back(struct vcore_vcpu *vcpu, const struct vcore_exit *exit);
+
 /* vcpu.c */
 int vc_vcpu_init(struct vcore_vm *vm, uint32_t index);
 void vc_vcpu_fini(struct vcore_vcpu *vcpu);
@@ -145,6 +175,13 @@ int vc_vcpu_lock(struct vcore_vcpu *vcpu, bool change, unsigned *cookie);
 void vc_vcpu_unlock(struct vcore_vcpu *vcpu, unsigned cookie);
 /* Of a claimed vm: checks the state first. */
 int vc_vcpu_put_state(struct vcore_vcpu *vcpu, const struct vc_cpu_state *state);
+/* The whole state of a vcpu that does not execute; store checks it first. Errors as vcore_vcpu_get_sregs(). */
+int vc_vcpu_load(struct vcore_vcpu *vcpu, struct vc_cpu_state *state);
+int vc_vcpu_store(struct vcore_vcpu *vcpu, const struct vc_cpu_state *state);
+/* As vcore_vcpu_set_debug(), for the debugger. */
+int vc_vcpu_set_debug(struct vcore_vcpu *vcpu, const struct vcore_debug *debug);
+/* GVA -> GPA in that state, ignoring privilege. -EFAULT. */
+int vc_vcpu_walk(struct vcore_vcpu *vcpu, const struct vc_cpu_state *state, uint64_t gva, uint64_t *gpa);
 /* All vcpus of a claimed vm to power-on state. */
 int vc_vcpus_reset(struct vcore_vm *vm);
 

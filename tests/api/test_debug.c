@@ -74,8 +74,6 @@ START_TEST(int3)
 	struct vcore_exit exit;
 
 	/* nop; int3; nop; hlt */
-	if (api_is_poor_kvm(_i, "INT3 for the program"))
-		return;
 	make(_i, VCORE_MODE_PROTECTED32, CODE_BYTES(0x90, 0xcc, 0x90, 0xf4));
 	api_tables(vm, 0, false);
 	debug(VCORE_DEBUG_SW_BREAK, 0, 0);

@@ -41,7 +41,7 @@ grep -rlE 'include *<linux/vfio\.h>' lib include | grep -v '^lib/passthrough/' |
 grep -rnE 'include *"(kvm|backend/kvm)/' lib | grep -v '^lib/backend/kvm/' | complain "only lib/backend/kvm knows itself"
 
 # A room imports only itself and rooms above it.
-rooms="core memory bus cpu chipset backend block net device virtio vhost passthrough loader vm"
+rooms="core memory bus cpu chipset backend block net device virtio vhost passthrough loader vm debug"
 above=
 for room in $rooms; do
 	above="$above $room"

@@ -77,7 +77,7 @@ def machine(name, *more):
 def without_a_guest():
     r = expect("--help", 0, "--help", out="usage: microvm")
     for word in ("--kernel", "--initrd", "--cmdline", "--memory", "--cpus", "--cpu ", "--backend", "--engine", "--machine", "--config",
-                 "--device", "--serial", "--debug-exit", "--timeout", "--lockstep-limit", "--stats", "--trace", "Exit status", "Ctrl-A x"):
+                 "--device", "--serial", "--debug-exit", "--gdb", "--timeout", "--lockstep-limit", "--stats", "--trace", "Exit status", "Ctrl-A x"):
         check(f"--help tells of {word}", word in r.stdout)
     expect("--version", 0, "--version", out="libvirtcore")
     expect("--cpu help", 0, "--cpu", "help", "--backend", BACKEND, out="x86-64-v3")
@@ -91,6 +91,7 @@ def without_a_guest():
     expect("bad timeout", USAGE, "--kernel", "x", "--timeout", "-1", err="--timeout")
     expect("bad lockstep-limit", USAGE, "--kernel", "x", "--lockstep-limit", "0", err="--lockstep-limit 0")
     expect("bad serial", USAGE, *machine("halt"), "--serial", "modem", err="modem")
+    expect("a gdb address that is none", ERROR, *machine("halt"), "--gdb=nowhere", err="nowhere")
     expect("a kernel that is not there", ERROR, "--kernel", "/no/such/kernel", "--backend", BACKEND, err="/no/such/kernel")
     expect("a kernel that is none", ERROR, "--kernel", "/etc/passwd", "--backend", BACKEND, err="/etc/passwd")
     expect("an unknown CPU model", ERROR, *machine("halt"), "--cpu", "x86-64-v9", err="x86-64-v9")

@@ -243,9 +243,14 @@ static enum go deliver_started(struct emu_vcpu *c)
 	struct vc_cpu_state *s = &c->s;
 
 	if (s->exception_pending) {
+		/* #BP and #OF come from INT3 and INTO alone, and RIP is still that of the instruction, as in KVM's state */
+		bool soft = s->exception_vector == VC_BP || s->exception_vector == VC_OF;
+
 		s->exception_pending = 0;
 		c->exc = (struct emu_exception){.vector = s->exception_vector,
 		                                .has_error = s->exception_has_error,
+		                                .soft = soft,
+		                                .len = soft,
 		                                .error = s->exception_error,
 		                                .cr2 = s->cr2};
 		return delivered(c, emu_deliver_exception(c));

@@ -145,20 +145,43 @@ static bool crash(struct vcore_exit *exit, enum vcore_crash kind, const char *me
 	return false;
 }
 
+#ifdef VC_HAVE_EMU
+/* Whether the instruction is an INT3, which a KVM that emulates guest code leaves to us. Called inside the gate. */
+static bool at_int3(struct vc_bvcpu *v, const struct vc_cpu_state *s)
+{
+	bool long_code = (s->efer & VC_EFER_LMA) && (s->seg[VC_CS].attr & VC_SEG_L);
+	uint64_t linear = long_code ? s->rip : (uint32_t)(s->seg[VC_CS].base + s->rip), gpa;
+	bool user = VC_SEG_DPL(s->seg[VC_SS].attr) == 3;
+	const uint8_t *byte;
+	uint32_t code;
+
+	if (vc_translate(v->vm->env.mem, s, linear, VCORE_ACCESS_FETCH, user, v->cpuid.phys_bits, &gpa, &code) < 0)
+		return false;
+	byte = vc_mem_ptr(v->vm->env.mem, gpa, 1);
+	return byte && *byte == 0xcc;
+}
+#endif
+
 static bool interpret_one(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
 #ifdef VC_HAVE_EMU
 	struct vc_cpu_state *state = malloc(sizeof *state);
 	int r = state ? kvm_get_state(v, state) : vc_fail(ENOMEM, "no memory for a vcpu's state");
+	bool for_program = false;
 
-	if (r >= 0)
+	if (r >= 0 && (kvm_of(v)->debug.flags & VCORE_DEBUG_SW_BREAK))
+		for_program = at_int3(v, state);
+	if (r >= 0 && !for_program)
 		r = vc_emu_step(v, state);
-	if (r >= 0)
+	if (r >= 0 && !for_program)
 		r = kvm_set_state(v, state);
 	free(state);
-	if (r >= 0)
+	if (r < 0)
+		return crash(exit, VCORE_CRASH_INTERNAL, vcore_error_message());
+	if (!for_program && !(kvm_of(v)->debug.flags & VCORE_DEBUG_SINGLE_STEP))
 		return true;
-	return crash(exit, VCORE_CRASH_INTERNAL, vcore_error_message());
+	kvm_debug_exit(v, for_program ? VC_BP : VC_DB, for_program ? 0 : KVM_DR6_BS, exit);
+	return false;
 #else
 	return crash(exit, VCORE_CRASH_INTERNAL,
 	             "KVM cannot execute an instruction, and this build has no interpreter to do it instead");

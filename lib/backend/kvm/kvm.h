@@ -123,6 +123,7 @@ void kvm_flush_coalesced(struct vc_bvm *vm);
 /* End the instruction that waits for the program's answer, without one: the program has other plans for the vcpu. */
 void kvm_abandon_access(struct vc_bvcpu *v);
 
+#define KVM_DR6_BS 0x4000u /* single step */
 /* vcpu.c: an exit by the program's own debugging, as its exit reason says it. */
 void kvm_debug_exit(struct vc_bvcpu *v, uint32_t exception, uint64_t dr6, struct vcore_exit *exit);
 

@@ -19,7 +19,6 @@
 
 #define KICK_SIGNAL         SIGURG
 #define KERNEL_SIGSET_BYTES 8
-#define DR6_BS              0x4000u /* single step */
 /* the header's KVM_COALESCED_MMIO_MAX counts in the kernel's PAGE_SIZE, which programs do not have */
 #define RING_ENTRIES ((VC_PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
@@ -342,7 +341,7 @@ static int loop(struct vc_bvcpu *v, struct vcore_exit *exit)
 		if (r < 0)
 			return r;
 		if (!r && step) {
-			kvm_debug_exit(v, VC_DB, DR6_BS, exit);
+			kvm_debug_exit(v, VC_DB, KVM_DR6_BS, exit);
 			return 0;
 		}
 		if (library_irqs)
