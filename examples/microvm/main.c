@@ -190,6 +190,18 @@ static void print_stats(vcore_vm *vm)
 		    stderr,
 		    "microvm: instructions %" PRIu64 " (%.1f million/s), TLB fills %" PRIu64 ", blocks decoded %" PRIu64 "\n",
 		    i.instructions, i.time_ns ? (double)i.instructions * 1e3 / (double)i.time_ns : 0, i.tlb_fills, i.blocks);
+	if (i.engine == VCORE_ENGINE_JIT) {
+		struct vcore_op_count ops[12];
+		int n = vcore_vm_get_op_counts(vm, ops, sizeof ops / sizeof ops[0]);
+
+		fprintf(stderr,
+		        "microvm: left by translated code: %" PRIu64 " calls of C functions, %" PRIu64
+		        " accesses for the interpreter, %" PRIu64 " blocks not translated\n",
+		        i.calls, i.bails, i.untranslated);
+		for (int k = 0; k < n; k++)
+			fprintf(stderr, "%s %s %" PRIu64 "%s", k ? "," : "microvm: most called:", ops[k].name, ops[k].count,
+			        k == n - 1 ? "\n" : "");
+	}
 	if (i.compared)
 		fprintf(stderr, "microvm: instructions compared %" PRIu64 " (%.1f million/s)\n", i.compared,
 		        i.time_ns ? (double)i.compared * 1e3 / (double)i.time_ns : 0);

@@ -17,7 +17,7 @@ enum vcore_backend {
 enum vcore_engine {
 	VCORE_ENGINE_AUTO = 0,
 	VCORE_ENGINE_INTERP = 1, /**< interpreter */
-	VCORE_ENGINE_JIT = 2,    /**< same-ISA binary translator; -ENOTSUP in a build without it */
+	VCORE_ENGINE_JIT = 2,    /**< same-ISA binary translator; what AUTO takes */
 	/**
 	 * For tests of the translator: every block is interpreted as well, and the first difference in registers, flags or
 	 * memory is logged with a disassembly and ends the run with VCORE_CRASH_INTERNAL. Some million instructions a second;

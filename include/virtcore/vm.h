@@ -73,11 +73,20 @@ struct vcore_vm_info {
 	uint64_t pio, mmio;     /**< accesses dispatched to devices */
 	uint64_t hypercalls;
 	uint64_t interrupts;    /**< injected by the library; 0 where the kernel delivers them */
-	uint64_t instructions;  /**< executed by emu; 0 on kvm */
+	uint64_t instructions;  /**< executed by emu, by its engine jit only those that are not translated; 0 on kvm */
 	uint64_t emulated;      /**< kvm: instructions executed by the interpreter in its place */
 	uint64_t tlb_fills;     /**< emu */
-	uint64_t blocks;        /**< emu: decoded blocks */
+	uint64_t blocks;        /**< emu: decoded or translated blocks */
 	uint64_t compared;      /**< emu, engine lockstep: instructions that were compared */
+	uint64_t calls;         /**< emu, engine jit: instructions for which translated code called a C function */
+	uint64_t bails;         /**< ... accesses (devices, page crossings, code, faults) that it left to the interpreter */
+	uint64_t untranslated;  /**< ... blocks of code that the interpreter had because it is not translated */
+};
+
+/** How often instructions of one kind were not executed by translated code. */
+struct vcore_op_count {
+	char name[16]; /**< "cpuid"; forms of one operation share a name */
+	uint64_t count;
 };
 
 /**
@@ -171,6 +180,15 @@ VCORE_API vcore_vcpu *vcore_vm_vcpu(vcore_vm *vm, uint32_t index);
 
 /** Facts and counters; info->size set by the caller. @return 0; -EINVAL */
 VCORE_API int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *info);
+
+/**
+ * Which instructions backend emu's engine jit called C functions for, the most frequent first, over all vcpus. From any
+ * thread; while the vm runs, the figures are of about now.
+ *
+ * @param counts out: at most `room` of them, those with a count of 0 left out
+ * @return how many were stored; 0 on another backend or engine; -EINVAL without a vm or a place
+ */
+VCORE_API int vcore_vm_get_op_counts(vcore_vm *vm, struct vcore_op_count *counts, uint32_t room);
 
 VCORE_END_DECLS
 #endif

@@ -66,7 +66,7 @@ struct vc_bvcpu {
 	struct vc_lapic *lapic; /* NULL when in the kernel or absent */
 	uint64_t steal_ns; /* time the vcpu was ready but its thread did not run */
 	/* statistics: written by the vcpu's thread only */
-	_Atomic uint64_t exits, interrupts, instructions, emulated, tlb_fills, blocks, compared;
+	_Atomic uint64_t exits, interrupts, instructions, emulated, tlb_fills, blocks, compared, calls, bails, untranslated;
 	void *priv;
 };
 
@@ -131,6 +131,8 @@ struct vc_backend {
 	void (*flush_coalesced)(struct vc_bvm *vm);
 	/* A device wants hypercalls. NULL: the backend hands them to the bus anyway. */
 	int (*hypercalls)(struct vc_bvm *vm, bool on);
+	/* Statistics: the name of the n-th kind of instruction and how often it was not translated. False: there is none. NULL: none. */
+	bool (*op_count)(struct vc_bvcpu *vcpu, unsigned n, const char **name, uint64_t *count);
 	/* The guest clock was stopped, started or set: put the TSC right. */
 	void (*clock_changed)(struct vc_bvm *vm);
 	uint32_t hook_kinds; /* bit n: enum vcore_hook_kind n works */

@@ -344,10 +344,50 @@ int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *out)
 		info.tlb_fills += v->tlb_fills;
 		info.blocks += v->blocks;
 		info.compared += v->compared;
+		info.calls += v->calls;
+		info.bails += v->bails;
+		info.untranslated += v->untranslated;
 	}
 	pthread_mutex_lock(&vm->lock);
 	info.state = vm->state;
 	pthread_mutex_unlock(&vm->lock);
 	vc_struct_out(out, &info, sizeof info);
 	return 0;
+}
+
+/* Keeps the array sorted, the largest count first. */
+static uint32_t insert_count(struct vcore_op_count *counts, uint32_t used, uint32_t room, const char *name, uint64_t count)
+{
+	uint32_t at = used < room ? used : room;
+
+	for (; at > 0 && counts[at - 1].count < count; at--)
+		if (at < room)
+			counts[at] = counts[at - 1];
+	if (at == room)
+		return used;
+	counts[at].count = count;
+	snprintf(counts[at].name, sizeof counts[at].name, "%s", name);
+	return used < room ? used + 1 : room;
+}
+
+int vcore_vm_get_op_counts(vcore_vm *vm, struct vcore_op_count *counts, uint32_t room)
+{
+	uint32_t used = 0;
+
+	if (!vm || !counts || room > INT32_MAX)
+		return vc_fail(EINVAL, "vcore_vm_get_op_counts: a vm and room for counts are needed");
+	if (!vm->bvm.ops->op_count)
+		return 0;
+	for (unsigned n = 0;; n++) {
+		uint64_t sum = 0, count;
+		const char *name = NULL;
+
+		for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+			if (vm->bvm.ops->op_count(&vm->vcpus[i].b, n, &name, &count))
+				sum += count;
+		if (!name)
+			return (int)used;
+		if (sum)
+			used = insert_count(counts, used, room, name, sum);
+	}
 }

@@ -138,7 +138,6 @@ static const struct {
     {"{\"machine\": \"pc\"}", "pc", ENOTSUP},
     {"{\"backend\": \"xen\"}", "\"auto\", \"kvm\", \"emu\"", EINVAL},
     {"{\"engine\": 1}", "engine", EINVAL},
-    {"{\"engine\": \"jit\"}", "jit", ENOTSUP},
     {"{\"irqchip\": true}", "irqchip", EINVAL},
     {"{\"memory_kind\": \"file\"}", "memory_kind", EINVAL},
     {"{\"memory_flags\": \"thp\"}", "memory_flags", EINVAL},

@@ -20,7 +20,6 @@ START_TEST(refused_options)
 	REFUSED(vcore_vm_new(NEW(.machine = VCORE_MACHINE_PC), &vm), ENOTSUP, "pc");
 	REFUSED(vcore_vm_new(NEW(.backend = 9), &vm), EINVAL, "backend is 9");
 	REFUSED(vcore_vm_new(NEW(.backend = backend, .engine = 9), &vm), EINVAL, "engine is 9");
-	REFUSED(vcore_vm_new(NEW(.backend = backend, .engine = VCORE_ENGINE_JIT), &vm), ENOTSUP, "jit");
 	REFUSED(vcore_vm_new(NEW(.backend = backend, .irqchip = 5), &vm), EINVAL, "irqchip is 5");
 	REFUSED(vcore_vm_new(NEW(.backend = backend, .irqchip = VCORE_IRQCHIP_USER), &vm), EINVAL, "irqchip");
 	REFUSED(vcore_vm_new(NEW(.backend = backend, .machine = VCORE_MACHINE_MICROVM, .irqchip = VCORE_IRQCHIP_NONE), &vm),
@@ -53,7 +52,7 @@ START_TEST(facts)
 	                &vm));
 	OK(vcore_vm_get_info(vm, &info));
 	ck_assert_uint_eq(info.backend, api_backend(_i));
-	ck_assert_uint_eq(info.engine, info.backend == VCORE_BACKEND_EMU ? VCORE_ENGINE_INTERP : 0);
+	ck_assert_uint_eq(info.engine, info.backend == VCORE_BACKEND_EMU ? VCORE_ENGINE_JIT : 0);
 	ck_assert_uint_eq(info.irqchip, info.backend == VCORE_BACKEND_EMU ? VCORE_IRQCHIP_USER : VCORE_IRQCHIP_FULL);
 	ck_assert_uint_eq(info.machine, VCORE_MACHINE_MICROVM);
 	ck_assert_uint_eq(info.vcpus, 3);
@@ -88,7 +87,7 @@ START_TEST(counters)
 {
 	struct vcore_vm_info info = {.size = sizeof info};
 	struct api_device d = {0};
-	vcore_vm *vm = api_vm(_i, 1);
+	vcore_vm *vm = api_vm_with(_i, &(struct vcore_options){.memory = RAM, .engine = VCORE_ENGINE_INTERP});
 
 	OK(vcore_io_add(vm, VCORE_BUS_MMIO, 0x10000000, 0x1000, &api_device_ops, &d, NULL));
 	OK(vcore_io_add(vm, VCORE_BUS_PIO, 0x10, 1, &api_device_ops, &d, NULL));
@@ -104,6 +103,33 @@ START_TEST(counters)
 		ck_assert_uint_eq(info.instructions, 1 + 10 * 5 + 1);
 	else
 		ck_assert_uint_eq(info.instructions, 0);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
+/* What the translator calls C functions for. */
+START_TEST(op_counts)
+{
+	struct vcore_op_count ops[2];
+	struct vcore_vm_info info = {.size = sizeof info};
+	vcore_vm *vm = api_vm(_i, 1);
+
+	/* mov esi, 10; l: xor eax, eax; cpuid; rdtsc; cpuid; dec esi; jnz l; hlt */
+	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE,
+	         CODE_BYTES(0xbe, 10, 0, 0, 0, 0x31, 0xc0, 0x0f, 0xa2, 0x0f, 0x31, 0x0f, 0xa2, 0x4e, 0x75, 0xf5, 0xf4));
+	api_run(vm, VCORE_EXIT_HALT);
+	OK(vcore_vm_get_info(vm, &info));
+	REFUSED(vcore_vm_get_op_counts(vm, NULL, 2), EINVAL, "room");
+	if (info.backend == VCORE_BACKEND_EMU) {
+		ck_assert_int_eq(vcore_vm_get_op_counts(vm, ops, 2), 2);
+		ck_assert_str_eq(ops[0].name, "CPUID");
+		ck_assert_uint_eq(ops[0].count, 20);
+		ck_assert_str_eq(ops[1].name, "RDTSC");
+		ck_assert_uint_eq(ops[1].count, 10);
+		ck_assert_uint_ge(info.calls, 30);
+	} else {
+		ck_assert_int_eq(vcore_vm_get_op_counts(vm, ops, 2), 0);
+	}
 	vcore_vm_unref(vm);
 }
 END_TEST
@@ -370,6 +396,7 @@ int main(void)
 	EACH(tcase, refused_options);
 	EACH(tcase, facts);
 	EACH(tcase, counters);
+	EACH(tcase, op_counts);
 	EACH(tcase, lockstep);
 	tcase_add_test(tcase, log_of_auto);
 	EACH(tcase, set_log);

@@ -152,8 +152,8 @@ struct emu_vcpu {
 	uint8_t vec_live;             /* the guest's vector registers are in the host's: JIT_VEC_* */
 	bool jit_can;                 /* code of this mode can be translated */
 	bool jit_host_avx;
-	uint64_t jit_bails, jit_interpreted, jit_untranslated;
-	uint64_t jit_calls[EMU_OP_COUNT];
+	uint64_t jit_bails, jit_untranslated, jit_called;
+	_Atomic uint64_t jit_calls[EMU_OP_COUNT]; /* written by the vcpu's thread */
 	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
 	struct emu_jit_page jit_pages[EMU_JIT_PAGES];
 	struct emu_jit_jump jit_jumps[EMU_JIT_JUMPS];

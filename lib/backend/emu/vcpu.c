@@ -460,6 +460,9 @@ static void publish_counters(struct emu_vcpu *c)
 {
 	atomic_store_explicit(&c->bvcpu->instructions, c->icount, memory_order_relaxed);
 	atomic_store_explicit(&c->bvcpu->tlb_fills, c->mmu->fills, memory_order_relaxed);
+	atomic_store_explicit(&c->bvcpu->calls, c->jit_called, memory_order_relaxed);
+	atomic_store_explicit(&c->bvcpu->bails, c->jit_bails, memory_order_relaxed);
+	atomic_store_explicit(&c->bvcpu->untranslated, c->jit_untranslated, memory_order_relaxed);
 }
 
 static void run_loop(struct emu_vcpu *c)

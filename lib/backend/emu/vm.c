@@ -188,6 +188,7 @@ const struct vc_backend vc_backend_emu = {
     .set_msr = emu_backend_set_msr,
     .set_debug = emu_backend_set_debug,
     .interrupt = emu_backend_interrupt,
+    .op_count = jit_op_count,
     .clock_changed = clock_changed,
     .hook_kinds = 1u << VCORE_HOOK_CODE | 1u << VCORE_HOOK_BLOCK | 1u << VCORE_HOOK_MEMORY | 1u << VCORE_HOOK_PORT,
     .hooks_changed = hooks_changed,

@@ -53,6 +53,9 @@ void jit_page_stored(struct vc_bvm *vm, uint64_t gpa);
 /* Drop all blocks: inside an exclusive section. */
 void jit_flush(struct vc_bvm *vm);
 
+/* struct vc_backend */
+bool jit_op_count(struct vc_bvcpu *v, unsigned n, const char **name, uint64_t *count);
+
 /* ---- lockstep ---- */
 enum jit_step { JIT_STEP_EXIT, JIT_STEP_BAIL };
 /* Leading instructions of the block at s.rip that are native code. 0: the first one is not; also when fetching it faults. */

@@ -278,8 +278,26 @@ static uint64_t rip_at(const struct emu_vcpu *c, uint64_t page_offset)
 /* One block of the interpreter, from s.rip. */
 static enum emu_stop interpret(struct emu_vcpu *c)
 {
-	c->jit_interpreted++;
 	return interp_run_block(c);
+}
+
+static void count_call(struct emu_vcpu *c, unsigned op)
+{
+	uint64_t n = atomic_load_explicit(&c->jit_calls[op], memory_order_relaxed);
+
+	atomic_store_explicit(&c->jit_calls[op], n + 1, memory_order_relaxed);
+	c->jit_called++;
+}
+
+bool jit_op_count(struct vc_bvcpu *v, unsigned n, const char **name, uint64_t *count)
+{
+	const struct emu_vcpu *c = emu_of(v);
+
+	if (n >= EMU_OP_COUNT)
+		return false;
+	*name = emu_op_name((enum emu_op)n);
+	*count = atomic_load_explicit(&c->jit_calls[n], memory_order_relaxed);
+	return true;
 }
 
 /* The instruction at site, by its function. Returns where translated code goes on; NULL: at s.rip. */
@@ -292,7 +310,7 @@ static const uint8_t *call_out(struct emu_vcpu *c, struct jit_site *site)
 	const struct emu_insn insn = site->insn;
 
 	c->icount++;
-	c->jit_calls[insn.op]++;
+	count_call(c, insn.op);
 	if (site->fn(c, &insn) == EMU_JUMP)
 		return NULL;
 	c->s.rip = linear_of(c, c->s.rip + insn.len);
@@ -393,7 +411,7 @@ static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
 		c->s.rip = rip_at(c, site->page_offset);
 		if (site->fn)
 			return call_out(c, site);
-		c->jit_calls[site->insn.op]++;
+		count_call(c, site->insn.op);
 		*why = interpret(c);
 		*stop = *why != EMU_STOP_EVENTS;
 		return NULL;
