@@ -2,6 +2,7 @@
 /* Birth and death of a vm. */
 #include "vm/vm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
