@@ -88,7 +88,9 @@ static bool high_is_encodable(const struct emu_insn *n)
 {
 	struct form f = form_of(n);
 
-	if (n->prefixes & (EMU_P_MEM | EMU_P_VEX) || n->opsize == 8)
+	if (n->prefixes & EMU_P_MEM)
+		return true; /* see with_high() */
+	if (n->prefixes & EMU_P_VEX || n->opsize == 8)
 		return false;
 	if (f.reg && !is_byte_operand(n, false) && (jit_home(n->reg) == H_NONE || jit_home(n->reg) >= 8))
 		return false;
@@ -294,6 +296,26 @@ static void emit_registers(struct jit_trans *t, struct host_insn *h)
 		jit_put_back(t, n->reg2, h->vvvv);
 }
 
+/* AH to BH beside a memory operand, which may need REX: by way of R10. */
+static void with_high(struct jit_trans *t, struct host_insn *h)
+{
+	struct jit_asm *a = &t->a;
+	unsigned reg = t->n->reg - 4u;
+
+	jit_spoil_flags(t, t->live[t->i]);
+	jit_mov_rr(a, true, H_R10, reg);
+	jit_shift_imm(a, 5, true, H_R10, 8);
+	h->reg = H_R10;
+	flags_before(t);
+	jit_encode(a, h);
+	flags_behind(t);
+	if (!writes_reg(t->n))
+		return;
+	JIT_PUT(a, 0x86, 0xc4 | (uint8_t)(reg << 3 | reg));       /* XCHG low, high */
+	JIT_PUT(a, 0x41, 0x8a, 0xc2 | (uint8_t)(reg << 3));       /* MOV low, r10b */
+	JIT_PUT(a, 0x86, 0xc4 | (uint8_t)(reg << 3 | reg));
+}
+
 static void emit_memory(struct jit_trans *t, struct host_insn *h)
 {
 	const struct emu_insn *n = t->n;
@@ -311,9 +333,13 @@ static void emit_memory(struct jit_trans *t, struct host_insn *h)
 		x.bit_size = n->opsize;
 		x.simple = false;
 	}
-	m = jit_access(t, &x, reg_scratch || vvvv_scratch || x.bit_base >= 0);
+	m = jit_access(t, &x, reg_scratch || vvvv_scratch || x.bit_base >= 0 || has_high(n));
 	h->mem = &m;
 	h->byte_reg = f.reg && is_byte_operand(n, false);
+	if (has_high(n)) {
+		with_high(t, h);
+		return;
+	}
 	h->reg = n->modrm >> 3 & 7;
 	if (f.reg)
 		h->reg = (uint8_t)jit_get(t, n->reg, H_R10);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* System instructions that kernels execute all the time, in 64-bit mode at CPL 0. All others call their C function. */
+/* System instructions that kernels execute all the time, in 64-bit mode, most at CPL 0. All others call their C function. */
 #include "backend/emu/jit/trans.h"
 
 bool jit_system_native(const struct emu_vcpu *c, const struct emu_insn *n)
@@ -8,6 +8,8 @@ bool jit_system_native(const struct emu_vcpu *c, const struct emu_insn *n)
 	case EMU_CLD:
 	case EMU_STD:
 		return true;
+	case EMU_PUSHF:
+		return c->mode == EMU_MODE_64 && n->opsize == 8;
 	case EMU_CLI:
 	case EMU_STI:
 	case EMU_SWAPGS:
@@ -61,6 +63,26 @@ static void emit_swapgs(struct jit_trans *t)
 	jit_store(&t->a, true, base, H_R11);
 }
 
+static void emit_pushf(struct jit_trans *t)
+{
+	struct host_mem flags = jit_field(FIELD(jit_flags)), others = jit_field(FIELD(s.rflags)), m;
+	struct jit_access x = jit_stack_access(t, -8, 8, true);
+	struct jit_asm *a = &t->a;
+	struct jit_label no_overflow;
+
+	m = jit_access(t, &x, true);
+	jit_load(a, false, H_R10, flags);
+	jit_shift_imm(a, 5, false, H_R10, 8);
+	jit_alu_imm(a, H_AND, false, H_R10, VC_FLAGS_ARITH & 0xff);
+	jit_encode(a, &(struct host_insn){.opcode = 0xf6, .mem = &flags, .imm = 1, .imm_size = 1}); /* TEST */
+	no_overflow = jit_jcc(a, H_E);
+	jit_alu_imm(a, H_OR, false, H_R10, VC_FLAG_OF);
+	jit_land(a, no_overflow);
+	jit_alu_mem(a, H_OR, true, H_R10, &others);
+	jit_store(a, true, m, H_R10);
+	t->delta -= 8;
+}
+
 bool jit_emit_system(struct jit_trans *t)
 {
 	if (!jit_system_native(t->c, t->n))
@@ -68,6 +90,9 @@ bool jit_emit_system(struct jit_trans *t)
 	if (t->n->op != EMU_SWAPGS)
 		jit_spoil_flags(t, t->live[t->i]);
 	switch (t->n->op) {
+	case EMU_PUSHF:
+		emit_pushf(t);
+		break;
 	case EMU_CLI:
 		emit_cli(t);
 		break;
