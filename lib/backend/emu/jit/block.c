@@ -532,6 +532,8 @@ static void emit_all(struct jit_trans *t)
 
 	for (t->i = 0; t->i < t->s->count && !t->ended; t->i++) {
 		t->n = &t->s->insn[t->i];
+		if (!jit_keeps_cached(t->n))
+			t->cached = EMU_REG_NONE;
 		if (jit_is_native(t, t->n)) {
 			if (t->j->lockstep && !leading)
 				break;
@@ -587,6 +589,7 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	t->vec_ready = t->vec_avx = t->ended = false;
 	t->no_groups = no_groups;
 	t->group.valid = false;
+	t->cached = EMU_REG_NONE;
 	t->colds = t->link_count = 0;
 	t->n = &s->insn[0];
 	b = jit_meta_alloc(j, sizeof *b);

@@ -246,6 +246,59 @@ static void flags_behind(struct jit_trans *t)
 		jit_set_flags(t);
 }
 
+/* Guest register g, in `scratch` when it is one of those in memory; without a load if it is there already. */
+static unsigned get_cached(struct jit_trans *t, unsigned g, unsigned scratch)
+{
+	if (scratch == H_R10 && t->cached == g)
+		return H_R10;
+	if (scratch == H_R10 && jit_home(g) == H_NONE)
+		t->cached = EMU_REG_NONE;
+	return jit_get(t, g, scratch);
+}
+
+/* The other direction of an instruction from register to r/m, as an instruction from r/m to register. */
+static bool reverse(const struct emu_insn *n, uint8_t *opcode)
+{
+	if (n->map || n->desc->enc != EMU_ENC_RM_REG)
+		return false;
+	if (n->op != EMU_MOV && !(n->op >= EMU_ADD && n->op <= EMU_CMP))
+		return false;
+	*opcode = (uint8_t)(n->opcode | 2);
+	return true;
+}
+
+/*
+ * A source that is in memory, as a memory operand: [rsp + disp] in place of a load. Also a full-width MOV to there.
+ * False: it is done with scratch registers.
+ */
+static bool from_memory(struct jit_trans *t, struct host_insn *h, struct form f)
+{
+	const struct emu_insn *n = t->n;
+	bool rm_is_there = jit_home(n->rm) == H_NONE && t->cached != n->rm;
+	bool reg_is_there = f.reg && jit_home(n->reg) == H_NONE && t->cached != n->reg;
+	struct host_mem m;
+
+	if (f.vvvv || h->vex || n->op == EMU_XCHG || n->op == EMU_XADD || n->op == EMU_CMPXCHG)
+		return false;
+	if (rm_is_there && !(f.reg && jit_home(n->reg) == H_NONE) &&
+	    (!writes_rm(n) || (n->op == EMU_MOV && n->opsize == 8 && f.reg))) {
+		m = jit_field(GPR_AT(n->rm));
+		if (f.reg)
+			h->reg = (uint8_t)jit_home(n->reg);
+	} else if (reg_is_there && jit_home(n->rm) != H_NONE && reverse(n, &h->opcode)) {
+		m = jit_field(GPR_AT(n->reg));
+		h->reg = (uint8_t)jit_home(n->rm);
+		h->byte_reg = h->byte_rm;
+	} else {
+		return false;
+	}
+	h->mem = &m;
+	flags_before(t);
+	jit_encode(&t->a, h);
+	flags_behind(t);
+	return true;
+}
+
 static void emit_registers(struct jit_trans *t, struct host_insn *h)
 {
 	const struct emu_insn *n = t->n;
@@ -265,8 +318,10 @@ static void emit_registers(struct jit_trans *t, struct host_insn *h)
 		return;
 	}
 	h->reg = n->modrm >> 3 & 7;
+	if (from_memory(t, h, f))
+		return;
 	if (f.reg) {
-		h->reg = (uint8_t)jit_get(t, n->reg, next);
+		h->reg = (uint8_t)get_cached(t, n->reg, next);
 		if (h->reg == next)
 			next = H_R11;
 	}
@@ -284,7 +339,7 @@ static void emit_registers(struct jit_trans *t, struct host_insn *h)
 	else if (f.vvvv && n->rm == n->reg2)
 		h->rm = h->vvvv;
 	else
-		h->rm = (uint8_t)jit_get(t, n->rm, next);
+		h->rm = (uint8_t)(next == H_R10 ? get_cached(t, n->rm, next) : jit_get(t, n->rm, next));
 	flags_before(t);
 	jit_encode(&t->a, h);
 	flags_behind(t);
@@ -294,6 +349,7 @@ static void emit_registers(struct jit_trans *t, struct host_insn *h)
 		jit_put_back(t, n->reg, h->reg);
 	if (f.vvvv && (n->op == EMU_MULX || n->desc->enc == EMU_ENC_VEX_VVVV_RM))
 		jit_put_back(t, n->reg2, h->vvvv);
+	t->cached = f.vvvv ? EMU_REG_NONE : f.reg && h->reg == H_R10 ? n->reg : h->rm == H_R10 ? n->rm : t->cached;
 }
 
 /* AH to BH beside a memory operand, which may need REX: by way of R10. */
@@ -375,6 +431,13 @@ static bool move_rsp(struct jit_trans *t)
 		return false;
 	t->delta = (int32_t)by;
 	return true;
+}
+
+/* What neither uses R10 but for operands, nor leaves the copy in it out of date. */
+bool jit_keeps_cached(const struct emu_insn *n)
+{
+	return by_modrm(n) && !(n->prefixes & EMU_P_MEM) && n->op != EMU_DIV && n->op != EMU_IDIV && n->op != EMU_MUL &&
+	       n->op != EMU_IMUL1 && n->op != EMU_XCHG && n->op != EMU_XADD && n->op != EMU_CMPXCHG;
 }
 
 static void emit_by_modrm(struct jit_trans *t)

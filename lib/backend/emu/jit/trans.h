@@ -74,6 +74,9 @@ struct jit_trans {
 		int64_t lo, hi;
 	} group;
 
+	/* While instructions without memory operands follow each other: the guest register of which R10 has a copy; EMU_REG_NONE */
+	uint8_t cached;
+
 	struct jit_cold cold[JIT_MAX_COLD];
 	unsigned colds;
 	struct jit_link links[JIT_MAX_INSNS * 2 + 8];
@@ -161,6 +164,7 @@ bool jit_emit_stack(struct jit_trans *t);
 bool jit_emit_branch(struct jit_trans *t);
 bool jit_emit_vector(struct jit_trans *t);
 bool jit_emit_system(struct jit_trans *t);
+bool jit_keeps_cached(const struct emu_insn *n);
 bool jit_integer_native(const struct emu_insn *n);
 bool jit_branch_native(const struct emu_insn *n);
 bool jit_stack_native(const struct emu_insn *n);
