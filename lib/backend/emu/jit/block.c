@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "backend/emu/decode/tables.h"
 #include "backend/emu/jit/trans.h"
 #include "backend/emu/system.h"
 
@@ -96,6 +97,8 @@ bool jit_is_native(const struct jit_trans *t, const struct emu_insn *n)
 		return false;
 	if (jit_branch_native(n))
 		return n->op == EMU_JCC || n->opsize == (t->long_mode ? 8 : 4);
+	if (n->op == EMU_VEC && n->map == EMU_MAP_0F && n->opcode == 0x77 && !t->long_mode)
+		return false; /* VZEROUPPER leaves YMM8 to YMM15 alone there */
 	if (jit_system_native(t->c, n)) /* behind STI comes another instruction, see emit_sti() */
 		return n->op != EMU_STI || (n != &t->s->insn[t->s->count - 1] && !t->j->lockstep);
 	return jit_integer_native(n) || jit_stack_native(n) || jit_vector_native(n);
@@ -196,6 +199,21 @@ void jit_spoil_flags(struct jit_trans *t, uint8_t live)
 	t->flags = JIT_FL_MEMORY;
 }
 
+/*
+ * Before a check. Flags that nothing reads any more still show in the frame of a fault between here and where they are
+ * overwritten. Mostly they can be computed again from the registers of the instruction that set them; if not, they are
+ * saved.
+ */
+void jit_spoil_for_check(struct jit_trans *t)
+{
+	if (t->flags != JIT_FL_HOST || t->live[t->i]) {
+		jit_spoil_flags(t, t->live[t->i]);
+		return;
+	}
+	t->recover = jit_recoverable(t) ? (uint16_t)(t->setter_offset + 1) : 0;
+	jit_spoil_flags(t, t->recover ? 0 : EMU_FL_ALL);
+}
+
 void jit_want_flags(struct jit_trans *t)
 {
 	struct jit_asm *a = &t->a;
@@ -235,7 +253,7 @@ struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind)
 	} else {
 		t->colds++;
 	}
-	*c = (struct jit_cold){.kind = (uint8_t)kind, .delta = t->delta};
+	*c = (struct jit_cold){.kind = (uint8_t)kind, .delta = t->delta, .recover = t->recover};
 	c->page_offset = (uint16_t)(t->s->page_offset + t->offset);
 	return c;
 }
@@ -252,7 +270,7 @@ static void put_bail(struct jit_trans *t, const struct jit_cold *c)
 {
 	if (c->delta)
 		jit_lea(&t->a, true, H_R15, (struct host_mem){.base = H_R15, .index = H_NONE, .disp = c->delta});
-	jit_mov_imm64(&t->a, H_R11, c->page_offset);
+	jit_mov_imm64(&t->a, H_R11, c->page_offset | (uint32_t)c->recover << 17);
 	jit_jmp_to(&t->a, t->j->thunks.leave_bail);
 }
 
@@ -451,7 +469,7 @@ static void emit_call_out(struct jit_trans *t)
 	bool end = ends(t->c, t->n) || t->n->desc->attr & EMU_A_END;
 
 	jit_settle_rsp(t);
-	jit_spoil_flags(t, t->live[t->i]);
+	jit_spoil_flags(t, EMU_FL_ALL); /* it may fault */
 	jit_mov_imm64(&t->a, H_R11, (uintptr_t)site);
 	jit_jmp_to(&t->a, t->j->thunks.leave_site);
 	if (!end)
@@ -547,6 +565,11 @@ static void emit_all(struct jit_trans *t)
 			emit_call_out(t);
 			leading = false;
 		}
+		if (t->n->desc->flags_written | t->n->desc->flags_undefined) {
+			t->recover = 0;
+			t->setter = t->i;
+			t->setter_offset = (uint16_t)(t->s->page_offset + t->offset);
+		}
 		t->b->insns++;
 		t->offset += t->n->len;
 	}
@@ -590,6 +613,8 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	t->no_groups = no_groups;
 	t->group.valid = false;
 	t->cached = EMU_REG_NONE;
+	t->recover = 0;
+	t->setter = JIT_MAX_INSNS;
 	t->colds = t->link_count = 0;
 	t->n = &s->insn[0];
 	b = jit_meta_alloc(j, sizeof *b);

@@ -158,7 +158,7 @@ static void set_prefixes(const struct emu_insn *n, struct host_insn *h)
 
 	h->vex = vex;
 	h->map = n->map;
-	h->opcode = n->opcode;
+	h->opcode = n->map == 0 && n->opcode == 0x82 ? 0x80 : n->opcode; /* 82 does not exist in 64-bit mode */
 	h->lock = n->prefixes & EMU_P_LOCK;
 	if (vex) {
 		h->w = n->prefixes & EMU_P_W && n->opsize == 8;
@@ -512,7 +512,7 @@ static void emit_divide(struct jit_trans *t)
 	bool w = n->opsize == 8;
 	unsigned divisor;
 
-	jit_spoil_flags(t, t->live[t->i]);
+	jit_spoil_flags(t, EMU_FL_ALL); /* it may fault */
 	if (n->prefixes & EMU_P_MEM) {
 		struct jit_access x = jit_operand(t, n);
 		struct host_mem m;

@@ -151,7 +151,8 @@ enum jit_leave {
 	JIT_LEAVE_LINK,     /* value: struct jit_link */
 	JIT_LEAVE_SITE,     /* struct jit_site */
 	JIT_LEAVE_INDIRECT, /* offset in the page; extra: tag of the target */
-	JIT_LEAVE_BAIL,     /* offset in the page | 1 << 16: extra is a struct jit_block with a group that does not lie in one page */
+	JIT_LEAVE_BAIL,     /* offset in the page | 1 << 16: extra is a struct jit_block with a group that does not lie in one page;
+	                       (1 + offset of the instruction that flags must be computed from) << 17 */
 	JIT_LEAVE_POLL,     /* offset in the page */
 	JIT_LEAVE_SECOND,   /* struct jit_block: its second page is not known to be there */
 	JIT_LEAVE_STALE,    /* behind the entry of a stale block */
@@ -226,6 +227,8 @@ struct jit_source {
 };
 /* Decode at rip; false: nothing there can be translated. May raise. */
 bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear);
+/* recover.c: aflags as the instruction at linear set them, whose registers have not changed since. */
+void jit_recover_flags(struct emu_vcpu *c, uint64_t linear);
 /* run.c: the function for an instruction that is not native; NULL: the interpreter executes it. */
 emu_system_fn jit_called(struct emu_vcpu *c, struct emu_insn *n);
 /* NULL: no room (evict and try again). With the lock. */

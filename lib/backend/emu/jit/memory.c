@@ -289,12 +289,6 @@ static struct jit_cold *new_miss(struct jit_trans *t, const struct jit_access *x
 	return c;
 }
 
-/* Before a check, RFLAGS are saved if the guest still wants them; behind it they may be wanted by the instruction itself. */
-static void spoil(struct jit_trans *t)
-{
-	jit_spoil_flags(t, t->live[t->i]);
-}
-
 static struct host_mem access_simple(struct jit_trans *t, const struct jit_access *x, bool spare)
 {
 	struct jit_asm *a = &t->a;
@@ -318,7 +312,7 @@ static struct host_mem access_simple(struct jit_trans *t, const struct jit_acces
 				hi = at + x->size;
 			}
 		}
-		spoil(t);
+		jit_spoil_for_check(t);
 		c = new_miss(t, x, lo, (unsigned)(hi - lo), write);
 		if (x->base == EMU_REG_RIP) {
 			jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
@@ -360,7 +354,7 @@ static struct host_mem access_any(struct jit_trans *t, const struct jit_access *
 	struct jit_cold *c;
 
 	jit_drop_group(t);
-	spoil(t);
+	jit_spoil_for_check(t);
 	c = new_miss(t, x, 0, x->size, x->write);
 	jit_effective(t, x, H_R10);
 	jit_mov_rr(a, true, H_R11, H_R10);
@@ -416,7 +410,7 @@ void jit_emit_cold_miss(struct jit_trans *t, struct jit_cold *c)
 		jit_lea(a, true, H_R15, (struct host_mem){.base = H_R15, .index = H_NONE, .disp = c->delta});
 	if (c->size > c->access.size)
 		jit_mov_imm64(a, H_R10, (uintptr_t)t->b);
-	jit_mov_imm64(a, H_R11, c->page_offset | (uint32_t)(c->size > c->access.size) << 16);
+	jit_mov_imm64(a, H_R11, c->page_offset | (uint32_t)(c->size > c->access.size) << 16 | (uint32_t)c->recover << 17);
 	jit_jmp_to(a, t->j->thunks.leave_bail);
 	t->delta = delta;
 }

@@ -368,6 +368,15 @@ static bool second_is_there(struct emu_vcpu *c, const struct jit_block *b)
 	return true;
 }
 
+/* Flags that translated code did not keep, because only a fault's frame shows them. */
+static void recover(struct emu_vcpu *c)
+{
+	uint64_t setter = c->jit_value >> 17;
+
+	if (setter)
+		jit_recover_flags(c, rip_at(c, setter - 1));
+}
+
 static struct jit_block *block_before(const uint8_t *return_address)
 {
 	struct jit_block *b;
@@ -423,7 +432,8 @@ static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
 		return NULL;
 	case JIT_LEAVE_BAIL:
 		c->s.rip = rip_at(c, c->jit_value & 0xffff);
-		if (c->jit_value >> 16)
+		recover(c);
+		if (c->jit_value >> 16 & 1)
 			note_bail(c, (struct jit_block *)(uintptr_t)c->jit_extra);
 		c->jit_bails++;
 		*why = interpret(c);
@@ -573,6 +583,8 @@ enum jit_step jit_step(struct emu_vcpu *c)
 		return JIT_STEP_EXIT;
 	default:
 		c->s.rip = rip_at(c, c->jit_value & 0xffff);
+		if (c->jit_left == JIT_LEAVE_BAIL)
+			recover(c);
 		c->jit_dead = arithmetic_flags(EMU_FL_ALL & ~b->live[c->s.rip - start]);
 		return JIT_STEP_BAIL;
 	}

@@ -79,6 +79,7 @@ static void emit_pushf(struct jit_trans *t)
 	jit_alu_imm(a, H_OR, false, H_R10, VC_FLAG_OF);
 	jit_land(a, no_overflow);
 	jit_alu_mem(a, H_OR, true, H_R10, &others);
+	jit_alu_imm(a, H_AND, true, H_R10, ~(int32_t)(VC_FLAG_RF | VC_FLAG_VM)); /* SDM vol. 2, PUSHF */
 	jit_store(a, true, m, H_R10);
 	t->delta -= 8;
 }

@@ -42,6 +42,7 @@ struct jit_cold {
 	unsigned size;
 	int32_t delta;         /* RSP to be moved by */
 	uint16_t page_offset;  /* of the instruction */
+	uint16_t recover;      /* as in struct jit_trans */
 	struct jit_link *link;
 	struct jit_site *site; /* CALL */
 };
@@ -74,6 +75,13 @@ struct jit_trans {
 		int64_t lo, hi;
 	} group;
 
+	/*
+	 * Flags that are in neither place, and not needed but for a fault: 1 + the page offset of the instruction they can be
+	 * computed from (jit_recover_flags()); else 0. And the last instruction that set flags.
+	 */
+	uint16_t recover, setter_offset;
+	unsigned setter;
+
 	/* While instructions without memory operands follow each other: the guest register of which R10 has a copy; EMU_REG_NONE */
 	uint8_t cached;
 
@@ -89,6 +97,10 @@ bool jit_is_native(const struct jit_trans *t, const struct emu_insn *n);
 uint8_t jit_flags_needed(const struct emu_insn *n, uint8_t live_behind);
 uint8_t jit_flags_killed(const struct emu_insn *n);
 
+/* ---- recover.c ---- */
+/* Can what instruction t->setter set be computed from registers at any fault from t->i on? */
+bool jit_recoverable(const struct jit_trans *t);
+
 /* ---- block.c ---- */
 struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind);
 static inline uint8_t jit_live_behind(const struct jit_trans *t) { return t->live[t->i + 1]; }
@@ -98,6 +110,7 @@ void jit_save_flags(struct jit_asm *a);
 void jit_want_flags(struct jit_trans *t);
 /* The next host instructions change RFLAGS: uses R10, saves what is still read from instruction t->i on (live: mask). */
 void jit_spoil_flags(struct jit_trans *t, uint8_t live);
+void jit_spoil_for_check(struct jit_trans *t);
 /* The instruction left the guest's flags in RFLAGS. */
 static inline void jit_set_flags(struct jit_trans *t) { t->flags = JIT_FL_HOST; }
 /* Make R15 guest RSP. */

@@ -43,7 +43,7 @@ static void make_ready(struct jit_trans *t, bool avx)
 
 	if (t->vec_ready && (t->vec_avx || !avx))
 		return;
-	jit_spoil_flags(t, t->live[t->i]);
+	jit_spoil_for_check(t);
 	jit_drop_group(t);
 	c = jit_cold(t, JIT_COLD_VEC);
 	c->write = avx;
@@ -55,20 +55,23 @@ static void make_ready(struct jit_trans *t, bool avx)
 	t->vec_avx |= avx;
 }
 
-static void set_encoding(const struct emu_insn *n, struct host_insn *h)
+static void set_encoding(const struct jit_trans *t, const struct emu_insn *n, struct host_insn *h)
 {
 	static const uint8_t prefix[4] = {[EMU_PP_NONE] = 0, [EMU_PP_66] = 0x66, [EMU_PP_F3] = 0xf3, [EMU_PP_F2] = 0xf2};
 	const struct emu_vec_row *row = emu_vec_row_of(n->desc);
 
 	h->vex = n->prefixes & EMU_P_VEX;
 	h->pp = prefix[row->pp];
-	h->w = n->prefixes & EMU_P_W;
+	/* outside 64-bit mode W does not widen a general register */
+	h->w = n->prefixes & EMU_P_W && (t->long_mode || !(n->desc->vec.reg_file == EMU_VR_GPR ||
+	                                                   n->desc->vec.rm_file == EMU_VR_GPR || is_string(n)));
 	h->l = n->prefixes & EMU_P_VEX_L;
 	h->map = n->map;
 	h->opcode = n->opcode;
 	h->vvvv = n->desc->vec.roles & (EMU_V_VVVV_R | EMU_V_VVVV_W) ? n->reg2 : 0;
 	if (n->desc->imm != EMU_IMM_NONE) {
-		h->imm = n->imm & 0xff;
+		/* the register in imm8[7:4] has three bits outside 64-bit mode */
+		h->imm = n->imm & (n->desc->vec.roles & EMU_V_IS4 && !t->long_mode ? 0x7f : 0xff);
 		h->imm_size = 1;
 	}
 }
@@ -93,7 +96,7 @@ static void emit(struct jit_trans *t)
 		jit_settle_rsp(t);
 		jit_drop_group(t);
 	}
-	set_encoding(n, &h);
+	set_encoding(t, n, &h);
 	h.reg = vec->reg_file == EMU_VR_NONE ? n->modrm >> 3 & 7 : n->reg;
 	h.rm = n->rm;
 	if (n->prefixes & EMU_P_MEM) {
