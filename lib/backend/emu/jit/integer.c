@@ -278,7 +278,8 @@ static bool from_memory(struct jit_trans *t, struct host_insn *h, struct form f)
 	bool reg_is_there = f.reg && jit_home(n->reg) == H_NONE && t->cached != n->reg;
 	struct host_mem m;
 
-	if (f.vvvv || h->vex || n->op == EMU_XCHG || n->op == EMU_XADD || n->op == EMU_CMPXCHG)
+	/* BT of memory reaches beyond the operand */
+	if (f.vvvv || h->vex || (n->op >= EMU_BT && n->op <= EMU_BTC) || n->op == EMU_XCHG || n->op == EMU_XADD || n->op == EMU_CMPXCHG)
 		return false;
 	if (rm_is_there && !(f.reg && jit_home(n->reg) == H_NONE) &&
 	    (!writes_rm(n) || (n->op == EMU_MOV && n->opsize == 8 && f.reg))) {
