@@ -162,7 +162,7 @@ void emu_backend_probe(struct vcore_backend_info *info)
 	info->available = 1;
 	info->features = VCORE_FEATURE_MSI | VCORE_FEATURE_DIRTY_LOG | VCORE_FEATURE_READONLY_MEM | VCORE_FEATURE_XSAVE |
 	                 VCORE_FEATURE_DEBUG | VCORE_FEATURE_TSC_DEADLINE | VCORE_FEATURE_X2APIC | VCORE_FEATURE_IOEVENTFD |
-	                 VCORE_FEATURE_IRQFD;
+	                 VCORE_FEATURE_IRQFD | VCORE_FEATURE_JIT;
 	info->max_vcpus = 255;
 	info->ring0_ps = (uint32_t)(ring0 * 1000 / instructions);
 	info->ring3_ps = (uint32_t)(ring3 * 1000 / instructions);

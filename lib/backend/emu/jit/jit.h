@@ -128,7 +128,9 @@ struct jit_block {
 };
 
 #define JIT_REGIONS      8u
-#define JIT_REGION_CODE  (8u << 20)
+#ifndef JIT_REGION_CODE /* tests make it small, so that regions are evicted */
+#define JIT_REGION_CODE (8u << 20)
+#endif
 #define JIT_REGION_META  (16u << 20)
 #define JIT_CODE_SIZE    (JIT_REGIONS * JIT_REGION_CODE)
 #define JIT_META_SIZE    ((size_t)JIT_REGIONS * JIT_REGION_META)
