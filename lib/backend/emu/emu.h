@@ -48,6 +48,7 @@ struct emu_jit_page {
 #define EMU_JIT_JUMPS   4096u
 #define EMU_JIT_RETURNS 32u
 #define EMU_JIT_PAGES   1024u
+#define EMU_JIT_ADDENDS 4u
 /* Below the vcpu: what signal handlers use as their stack while translated code runs. */
 #define EMU_JIT_STACK (256u << 10)
 
@@ -141,6 +142,7 @@ struct emu_vcpu {
 	uint64_t jit_ctx;             /* address space and mode, as it stands in tags */
 	uint64_t jit_flags;           /* arithmetic flags: as LAHF gives them in byte 1, OF in byte 0 */
 	uint64_t jit_spill, jit_spill2, jit_host_rsp;
+	uint64_t jit_addend[EMU_JIT_ADDENDS]; /* of pages that a block checked */
 	uint64_t jit_value, jit_extra; /* of the thunk by which translated code was left */
 	uint32_t jit_left;            /* enum jit_leave */
 	uint32_t jit_host_mxcsr;

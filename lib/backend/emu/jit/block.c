@@ -234,9 +234,11 @@ void jit_settle_rsp(struct jit_trans *t)
 	if (!t->delta)
 		return;
 	jit_lea(&t->a, true, H_R15, (struct host_mem){.base = H_R15, .index = H_NONE, .disp = t->delta});
-	if (t->group.base == VC_RSP) {
-		t->group.lo -= t->delta;
-		t->group.hi -= t->delta;
+	for (unsigned k = 0; k < EMU_JIT_ADDENDS; k++) {
+		if (t->group[k].base == VC_RSP) {
+			t->group[k].lo -= t->delta;
+			t->group[k].hi -= t->delta;
+		}
 	}
 	t->delta = 0;
 }
@@ -338,7 +340,7 @@ static void put_cross(struct jit_trans *t, struct jit_link *l)
 	struct host_mem id = jit_field_indexed(FIELD(jit_pages[0].id), H_R11);
 	struct jit_label other, other2;
 
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
 	jit_lea(a, t->long_mode, H_R10, (struct host_mem){.base = H_R10, .index = H_NONE, .disp = (int32_t)page});
 	jit_mov_rr(a, true, H_R11, H_R10);
@@ -477,7 +479,7 @@ static void emit_call_out(struct jit_trans *t)
 	t->ended = end;
 	t->flags = JIT_FL_MEMORY;
 	t->vec_ready = t->vec_avx = false;
-	jit_drop_group(t);
+	jit_forget_group(t, EMU_REG_NONE);
 }
 
 /* ---- the whole ---- */
@@ -544,6 +546,14 @@ static bool emit_native(struct jit_trans *t)
 	       jit_emit_system(t);
 }
 
+/* Groups whose base the instruction has written; RSP's are the business of those that do. */
+static void forget_written(struct jit_trans *t)
+{
+	for (unsigned k = 0; k < EMU_JIT_ADDENDS; k++)
+		if (t->group[k].valid && t->group[k].base != VC_RSP && jit_writes_gpr(t->n, t->group[k].base))
+			jit_forget_group(t, t->group[k].base);
+}
+
 static void emit_all(struct jit_trans *t)
 {
 	bool leading = true;
@@ -557,8 +567,7 @@ static void emit_all(struct jit_trans *t)
 				break;
 			emit_native(t);
 			t->b->native += leading;
-			if (t->group.valid && t->group.base != VC_RSP && jit_writes_gpr(t->n, t->group.base))
-				jit_drop_group(t);
+			forget_written(t);
 		} else {
 			if (t->j->lockstep && t->i)
 				break;
@@ -611,7 +620,9 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	t->delta = 0;
 	t->vec_ready = t->vec_avx = t->ended = false;
 	t->no_groups = no_groups;
-	t->group.valid = false;
+	memset(t->group, 0, sizeof t->group);
+	t->in_r11 = -1;
+	t->next_group = 0;
 	t->cached = EMU_REG_NONE;
 	t->recover = 0;
 	t->setter = JIT_MAX_INSNS;

@@ -101,7 +101,7 @@ static void emit_pop(struct jit_trans *t)
 	if (guest == VC_RSP) {
 		jit_load(&t->a, t->long_mode, H_R15, m);
 		t->delta = 0;
-		jit_drop_group(t);
+		jit_forget_group(t, VC_RSP);
 		return;
 	}
 	if (to == H_NONE)
@@ -124,7 +124,7 @@ static void emit_leave(struct jit_trans *t)
 	        (struct host_mem){.base = H_RBP, .index = H_NONE, .disp = (int32_t)width(t)});
 	jit_mov_rr(&t->a, t->long_mode, H_RBP, H_R10);
 	t->delta = 0;
-	jit_drop_group(t);
+	jit_forget_group(t, EMU_REG_NONE);
 }
 
 bool jit_emit_stack(struct jit_trans *t)
@@ -176,7 +176,7 @@ static void push_return(struct jit_trans *t)
 		return;
 	c = jit_cold(t, JIT_COLD_RETURN);
 	c->link = jit_new_link(t, jit_page_next(t));
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	jit_alu_mem(a, H_XOR, true, H_R10, &ctx);
 	jit_load(a, false, H_R11, jit_field(FIELD(jit_top)));
 	jit_alu_imm(a, H_ADD, false, H_R11, (int32_t)JUMP_SIZE);
@@ -241,7 +241,7 @@ void jit_exit_indirect(struct jit_trans *t)
 	struct host_mem code = jit_field_indexed(FIELD(jit_jumps[0].code), H_R11);
 	struct jit_label miss;
 
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	jit_mov_rr(a, true, H_R11, H_R10);
 	jit_shift_imm(a, 5, true, H_R11, 12);
 	jit_op_rr(a, 0x33, true, H_R11, H_R10);
@@ -290,7 +290,7 @@ static void emit_ret(struct jit_trans *t)
 	jit_load(a, t->long_mode, H_R10, m);
 	move_rsp(t, (int)width(t) + (has_imm ? (int)(t->n->imm & 0xffff) : 0));
 	jit_settle_rsp(t);
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	jit_load(a, false, H_R11, jit_field(FIELD(jit_top)));
 	jit_alu_mem(a, H_XOR, true, H_R10, &ctx);
 	jit_alu_mem(a, H_CMP, true, H_R10, &tag);

@@ -460,8 +460,8 @@ static void emit_by_modrm(struct jit_trans *t)
 		emit_memory(t, &h);
 	else
 		emit_registers(t, &h);
-	if (names_rsp(n) && t->group.base == VC_RSP && jit_writes_gpr(n, VC_RSP))
-		jit_drop_group(t);
+	if (names_rsp(n) && jit_writes_gpr(n, VC_RSP))
+		jit_forget_group(t, VC_RSP);
 }
 
 /* ---- LEA ---- */
@@ -480,7 +480,7 @@ static void emit_lea(struct jit_trans *t)
 	}
 	if (n->reg == VC_RSP) {
 		jit_settle_rsp(t);
-		jit_drop_group(t);
+		jit_forget_group(t, VC_RSP);
 	}
 	base = x.base < 16 ? jit_home(x.base) : H_NONE;
 	index = x.index < 16 ? jit_home(x.index) : H_NONE;
@@ -493,7 +493,7 @@ static void emit_lea(struct jit_trans *t)
 		return;
 	}
 	if (x.base < 16 && base == H_NONE && x.index < 16 && index == H_NONE)
-		jit_drop_group(t);
+		jit_lose_addend(t);
 	jit_effective(t, &x, H_R10);
 	if (to == H_NONE) {
 		if (n->opsize == 4)
@@ -528,7 +528,7 @@ static void emit_divide(struct jit_trans *t)
 			jit_settle_rsp(t);
 		divisor = jit_get(t, n->rm, H_R10);
 	}
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	if (n->op == EMU_DIV) { /* the quotient fits when the upper half is below the divisor */
 		jit_op_rr(a, 0x3b, w, H_RDX, divisor);
 		jit_bail_label(t, H_AE);
@@ -557,8 +557,7 @@ static void emit_oreg(struct jit_trans *t)
 
 	if (n->reg == VC_RSP) {
 		jit_settle_rsp(t);
-		if (t->group.base == VC_RSP)
-			jit_drop_group(t);
+		jit_forget_group(t, VC_RSP);
 	}
 	if (n->op == EMU_MOV) {
 		r = jit_home(n->reg) == H_NONE ? H_R10 : jit_home(n->reg);

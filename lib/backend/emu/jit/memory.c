@@ -3,7 +3,7 @@
  * Memory operands.
  *
  * A check compares the tag of the access's last byte with the TLB entry of its first, so that a page crossing never
- * matches. Accesses off one base register that follow each other are checked together: R11 then keeps the addend.
+ * matches. Accesses off one base register are checked together: R11 then keeps the addend, or jit_addend when others come in between.
  */
 #include "backend/emu/jit/trans.h"
 
@@ -102,7 +102,7 @@ void jit_effective(struct jit_trans *t, const struct jit_access *x, unsigned to)
 	if (x->bit_base >= 0) { /* BT: bit offsets reach beyond the operand (SDM vol. 2, 3.1.1.9) */
 		unsigned other = to == H_R10 ? H_R11 : H_R10, log = x->bit_size == 8 ? 6 : 5, reg;
 
-		jit_drop_group(t);
+		jit_lose_addend(t);
 		reg = jit_get(t, (unsigned)x->bit_base, other);
 		if (x->bit_size == 8)
 			jit_mov_rr(a, true, other, reg);
@@ -191,10 +191,14 @@ static bool moves_rsp(const struct emu_insn *n, int64_t *by)
 	return false;
 }
 
-/* What a following access off the same base needs, looking from instruction k. Stops at the first that may not be shared. */
-static void extend_group(const struct jit_trans *t, uint8_t base, int64_t *lo, int64_t *hi, bool *write)
+/*
+ * What following accesses off the same base need. again: others come in between, so that R11 will not last. Looks until
+ * the base changes, the block may be left, or an access is too far away.
+ */
+static void extend_group(const struct jit_trans *t, uint8_t base, int64_t *lo, int64_t *hi, bool *write, bool *again)
 {
 	int64_t rsp = 0, by = 0;
+	bool others = false;
 
 	for (unsigned k = t->i; k < t->s->count; k++) {
 		const struct emu_insn *n = &t->s->insn[k];
@@ -208,11 +212,15 @@ static void extend_group(const struct jit_trans *t, uint8_t base, int64_t *lo, i
 				int64_t at = x.disp + (base == VC_RSP ? rsp : 0);
 				unsigned size = jit_mem_size(n);
 
-				if (!x.simple || x.base != base || n->op == EMU_PUSH || n->op == EMU_POP ||
-				    (n->op >= EMU_BT && n->op <= EMU_BTC))
+				if (n->op == EMU_PUSH || n->op == EMU_POP)
 					return;
+				if (!x.simple || x.base != base || (n->op >= EMU_BT && n->op <= EMU_BTC)) {
+					others = true;
+					goto writes;
+				}
 				if ((at < *lo ? *hi - at : at + (int64_t)size - *lo) > GROUP_SPAN)
 					return;
+				*again = *again || others;
 				if (at < *lo)
 					*lo = at;
 				if (at + (int64_t)size > *hi)
@@ -223,8 +231,13 @@ static void extend_group(const struct jit_trans *t, uint8_t base, int64_t *lo, i
 			} else if (is_rsp_move) {
 				int64_t at = by < 0 ? rsp - 8 : rsp;
 
-				if (base != VC_RSP || (at < *lo ? *hi - at : at + 8 - *lo) > GROUP_SPAN)
+				if (base != VC_RSP) {
+					others = true;
+					goto writes;
+				}
+				if ((at < *lo ? *hi - at : at + 8 - *lo) > GROUP_SPAN)
 					return;
+				*again = *again || others;
 				if (at < *lo)
 					*lo = at;
 				if (at + 8 > *hi)
@@ -235,6 +248,7 @@ static void extend_group(const struct jit_trans *t, uint8_t base, int64_t *lo, i
 				return;
 			}
 		}
+	writes:
 		if (is_rsp_move && base == VC_RSP)
 			rsp += by;
 		if (n->op == EMU_POP && n->desc->enc == EMU_ENC_OREG && n->reg == base)
@@ -252,7 +266,7 @@ static struct host_mem tlb(unsigned field_offset)
 }
 
 /*
- * R11 holds the linear address of the first byte; R10 that of the last one, or of the first when it must be aligned.
+ * R11 holds the linear address of the first byte, R10 that of the last one.
  * Alignment is looked at apart: the low bits of an address and those of a context together may be another context.
  */
 static void compare(struct jit_trans *t, struct jit_cold *c)
@@ -289,48 +303,82 @@ static struct jit_cold *new_miss(struct jit_trans *t, const struct jit_access *x
 	return c;
 }
 
+/* A page that is known to hold [at, end) off the base; -1: none. */
+static int known_group(const struct jit_trans *t, const struct jit_access *x, int64_t at, int64_t end)
+{
+	if (x->aligned)
+		return -1;
+	for (int k = 0; k < (int)EMU_JIT_ADDENDS; k++) {
+		const struct jit_group *g = &t->group[k];
+
+		if (g->valid && g->base == x->base && at >= g->lo && end <= g->hi && (g->write || !x->write))
+			return k;
+	}
+	return -1;
+}
+
+/* Note what was just checked; its addend is in R11. */
+static void note_group(struct jit_trans *t, const struct jit_group *checked)
+{
+	unsigned k = t->next_group++ % EMU_JIT_ADDENDS;
+
+	for (unsigned other = 0; other < EMU_JIT_ADDENDS; other++)
+		if (t->group[other].valid && t->group[other].base == checked->base)
+			k = other;
+	t->group[k] = *checked;
+	t->in_r11 = (int)k;
+	if (checked->stored)
+		jit_store(&t->a, true, jit_field(FIELD(jit_addend) + k * 8), H_R11);
+}
+
+static void check_simple(struct jit_trans *t, const struct jit_access *x, int64_t at)
+{
+	struct jit_group g = {.valid = true, .base = x->base, .write = x->write, .lo = at, .hi = at + x->size};
+	struct jit_asm *a = &t->a;
+	struct jit_cold *c;
+	unsigned base;
+
+	jit_lose_addend(t);
+	if (!x->aligned && !t->no_groups && x->base < 16) {
+		/* in coordinates of RSP as it is now; see moves_rsp() */
+		int64_t first = at - (x->base == VC_RSP ? t->delta : 0), low = first, high = first + x->size;
+
+		extend_group(t, x->base, &low, &high, &g.write, &g.stored);
+		g.lo = at + (low - first);
+		g.hi = at + (high - first);
+		if (g.lo < INT32_MIN || g.hi > INT32_MAX) {
+			g.lo = at;
+			g.hi = at + x->size;
+		}
+	}
+	jit_spoil_for_check(t);
+	c = new_miss(t, x, g.lo, (unsigned)(g.hi - g.lo), g.write);
+	if (x->base == EMU_REG_RIP) {
+		jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
+		base = H_R10;
+	} else {
+		base = x->base == EMU_REG_NONE ? H_NONE : jit_get(t, x->base, H_R10);
+	}
+	jit_lea(a, true, H_R11, (struct host_mem){.base = (uint8_t)base, .index = H_NONE, .disp = (int32_t)g.lo});
+	jit_lea(a, true, H_R10, (struct host_mem){.base = (uint8_t)base, .index = H_NONE, .disp = (int32_t)g.hi - 1});
+	compare(t, c);
+	if (x->base != EMU_REG_NONE && x->base != EMU_REG_RIP && !t->no_groups)
+		note_group(t, &g);
+}
+
 static struct host_mem access_simple(struct jit_trans *t, const struct jit_access *x, bool spare)
 {
+	int64_t at = settled_disp(t, x);
+	int known = known_group(t, x, at, at + x->size);
 	struct jit_asm *a = &t->a;
-	int64_t at = settled_disp(t, x), lo = at, hi = at + x->size;
 	unsigned base;
-	bool write = x->write;
 
-	if (!(t->group.valid && t->group.base == x->base && at >= t->group.lo && hi <= t->group.hi &&
-	      (t->group.write || !write) && !x->aligned)) {
-		struct jit_cold *c;
-
-		if (!x->aligned && !t->no_groups && x->base < 16) {
-			int64_t first = at - (x->base == VC_RSP ? t->delta : 0), low = first, high = first + x->size;
-
-			/* in coordinates of the current RSP; the first instruction may itself have moved it already */
-			extend_group(t, x->base, &low, &high, &write);
-			lo = at + (low - first);
-			hi = at + (high - first);
-			if (lo < INT32_MIN || hi > INT32_MAX) {
-				lo = at;
-				hi = at + x->size;
-			}
-		}
-		jit_spoil_for_check(t);
-		c = new_miss(t, x, lo, (unsigned)(hi - lo), write);
-		if (x->base == EMU_REG_RIP) {
-			jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
-			base = H_R10;
-		} else {
-			base = x->base == EMU_REG_NONE ? H_NONE : jit_get(t, x->base, H_R10);
-		}
-		jit_lea(a, true, H_R11, (struct host_mem){.base = (uint8_t)base, .index = H_NONE, .disp = (int32_t)lo});
-		jit_lea(a, true, H_R10,
-		        (struct host_mem){.base = (uint8_t)base,
-		                          .index = H_NONE,
-		                          .disp = (int32_t)(x->aligned ? lo : hi - 1)});
-		compare(t, c);
-		t->group.valid = x->base != EMU_REG_NONE && x->base != EMU_REG_RIP && !t->no_groups;
-		t->group.base = x->base;
-		t->group.lo = lo;
-		t->group.hi = hi;
-		t->group.write = write;
+	if (known < 0) {
+		check_simple(t, x, at);
+	} else if (known != t->in_r11) {
+		jit_lose_addend(t);
+		jit_load(a, true, H_R11, jit_field(FIELD(jit_addend) + (unsigned)known * 8));
+		t->in_r11 = known;
 	}
 	if (x->base == EMU_REG_NONE)
 		return (struct host_mem){.base = H_R11, .index = H_NONE, .disp = (int32_t)at};
@@ -341,8 +389,8 @@ static struct host_mem access_simple(struct jit_trans *t, const struct jit_acces
 		base = jit_get(t, x->base, H_R10);
 	}
 	if (base == H_R10 && spare) {
+		jit_lose_addend(t);
 		jit_lea(a, true, H_R11, (struct host_mem){.base = H_R10, .index = H_R11});
-		jit_drop_group(t);
 		return (struct host_mem){.base = H_R11, .index = H_NONE, .disp = (int32_t)at};
 	}
 	return (struct host_mem){.base = (uint8_t)base, .index = H_R11, .disp = (int32_t)at};
@@ -353,7 +401,7 @@ static struct host_mem access_any(struct jit_trans *t, const struct jit_access *
 	struct jit_asm *a = &t->a;
 	struct jit_cold *c;
 
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	jit_spoil_for_check(t);
 	c = new_miss(t, x, 0, x->size, x->write);
 	jit_effective(t, x, H_R10);

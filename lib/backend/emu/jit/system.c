@@ -56,7 +56,7 @@ static void emit_swapgs(struct jit_trans *t)
 {
 	struct host_mem base = jit_field(FIELD(s.seg[VC_GS].base)), other = jit_field(FIELD(s.kernel_gs_base));
 
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	jit_load(&t->a, true, H_R10, base);
 	jit_load(&t->a, true, H_R11, other);
 	jit_store(&t->a, true, other, H_R10);

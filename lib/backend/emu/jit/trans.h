@@ -68,12 +68,17 @@ struct jit_trans {
 	bool no_groups;
 	bool ended;                   /* nothing falls out of the block any more */
 
-	/* R11 is the addend of a page that was checked for [lo, hi) off `base` */
-	struct {
-		bool valid, write;
+	/*
+	 * Pages that were checked: [lo, hi) off `base` is in one. The addend of one of them may be in R11 (in_r11, else -1), and
+	 * those of `stored` ones are in emu_vcpu.jit_addend.
+	 */
+	struct jit_group {
+		bool valid, stored, write;
 		uint8_t base;
 		int64_t lo, hi;
-	} group;
+	} group[EMU_JIT_ADDENDS];
+	int in_r11;
+	unsigned next_group;
 
 	/*
 	 * Flags that are in neither place, and not needed but for a fault: 1 + the page offset of the instruction they can be
@@ -144,7 +149,22 @@ struct jit_access jit_stack_access(const struct jit_trans *t, int64_t disp, unsi
 /* R10 = effective address with segment base, of any operand. */
 void jit_effective(struct jit_trans *t, const struct jit_access *x, unsigned to);
 void jit_emit_cold_miss(struct jit_trans *t, struct jit_cold *c);
-static inline void jit_drop_group(struct jit_trans *t) { t->group.valid = false; }
+/* R11 is used for something else. */
+static inline void jit_lose_addend(struct jit_trans *t)
+{
+	if (t->in_r11 >= 0 && !t->group[t->in_r11].stored)
+		t->group[t->in_r11].valid = false;
+	t->in_r11 = -1;
+}
+/* That base register changes; EMU_REG_NONE: nothing is known any more. */
+static inline void jit_forget_group(struct jit_trans *t, unsigned base)
+{
+	for (unsigned k = 0; k < EMU_JIT_ADDENDS; k++)
+		if (base == EMU_REG_NONE || t->group[k].base == base)
+			t->group[k].valid = false;
+	if (t->in_r11 >= 0 && !t->group[t->in_r11].valid)
+		t->in_r11 = -1;
+}
 
 /* Bytes of the memory operand. */
 unsigned jit_mem_size(const struct emu_insn *n);
@@ -160,7 +180,7 @@ static inline unsigned jit_get(struct jit_trans *t, unsigned g, unsigned scratch
 	if (h != H_NONE)
 		return h;
 	if (scratch == H_R11)
-		jit_drop_group(t);
+		jit_lose_addend(t);
 	jit_load(&t->a, true, scratch, jit_field(GPR_AT(g)));
 	return scratch;
 }

@@ -44,7 +44,7 @@ static void make_ready(struct jit_trans *t, bool avx)
 	if (t->vec_ready && (t->vec_avx || !avx))
 		return;
 	jit_spoil_for_check(t);
-	jit_drop_group(t);
+	jit_lose_addend(t);
 	c = jit_cold(t, JIT_COLD_VEC);
 	c->write = avx;
 	jit_encode(&t->a, &(struct host_insn){
@@ -94,7 +94,7 @@ static void emit(struct jit_trans *t)
 
 	if (names_rsp(n)) {
 		jit_settle_rsp(t);
-		jit_drop_group(t);
+		jit_forget_group(t, VC_RSP);
 	}
 	set_encoding(t, n, &h);
 	h.reg = vec->reg_file == EMU_VR_NONE ? n->modrm >> 3 & 7 : n->reg;
