@@ -202,13 +202,13 @@ static void unlink_incoming(struct jit_vm *j, struct jit_block *b)
 static void forget_outgoing(struct jit_block *b)
 {
 	for (unsigned k = 0; k < b->links_count; k++) {
-		struct jit_link *l = &b->links[k], **at;
+		struct jit_link *l = &b->links[k];
 
 		if (!l->to)
 			continue;
-		for (at = &l->to->incoming; *at != l; at = &(*at)->next)
-			;
-		*at = l->next;
+		*l->at = l->next;
+		if (l->next)
+			l->next->at = l->at;
 		l->to = NULL;
 	}
 }
@@ -239,6 +239,9 @@ void jit_link(struct jit_vm *j, struct jit_link *l, struct jit_block *to)
 	}
 	l->to = to;
 	l->next = to->incoming;
+	l->at = &to->incoming;
+	if (l->next)
+		l->next->at = &l->next;
 	to->incoming = l;
 }
 

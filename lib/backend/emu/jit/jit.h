@@ -81,7 +81,7 @@ struct jit_link {
 	uint8_t *unlinked_save;
 	uint32_t *page_id;  /* another page: the immediate that jit_fetch's id is compared with; else NULL */
 	struct jit_block *from, *to;
-	struct jit_link *next; /* of those that lead to `to` */
+	struct jit_link *next, **at; /* in the list of those that lead to `to`; what points to this one */
 	uint64_t offset;       /* target from jit_page */
 	bool saved;            /* linked through site_save */
 	bool dead;             /* flags were not kept */
