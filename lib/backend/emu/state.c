@@ -18,6 +18,10 @@ static bool emu_host_has_avx(void)
 }
 
 
+/* There in programs under a leak checker, which does not look for pointers in mapped memory by itself. */
+void __lsan_register_root_region(const void *start, size_t size) __attribute__((weak));
+void __lsan_unregister_root_region(const void *start, size_t size) __attribute__((weak));
+
 int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
 {
 	uint8_t *memory = aligned_alloc(4096, VC_ALIGN_UP(EMU_JIT_STACK + sizeof(struct emu_vcpu), 4096));
@@ -27,6 +31,8 @@ int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
 	if (!memory)
 		return vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
 	c = (struct emu_vcpu *)(void *)(memory + EMU_JIT_STACK);
+	if (__lsan_register_root_region)
+		__lsan_register_root_region(c, sizeof *c);
 	memset(c, 0, sizeof *c);
 	/* not in a vcpu that executes an instruction for another backend */
 	c->jit = v->vm->ops == &vc_backend_emu && v->vm->priv ? ((struct emu_vm *)v->vm->priv)->jit : NULL;
