@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The vcpu of backend emu: its making, and its state in and out. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
@@ -24,16 +25,16 @@ void __lsan_unregister_root_region(const void *start, size_t size) __attribute__
 
 int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
 {
-	uint8_t *memory = aligned_alloc(4096, VC_ALIGN_UP(EMU_JIT_STACK + sizeof(struct emu_vcpu), 4096));
+	uint8_t *memory = mmap(NULL, EMU_JIT_STACK + sizeof(struct emu_vcpu), PROT_READ | PROT_WRITE,
+	                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct emu_vcpu *c;
 	int r;
 
-	if (!memory)
-		return vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
+	if (memory == MAP_FAILED)
+		return vc_fail_errno(errno, "no memory for vcpu %u", v->index);
 	c = (struct emu_vcpu *)(void *)(memory + EMU_JIT_STACK);
 	if (__lsan_register_root_region)
 		__lsan_register_root_region(c, sizeof *c);
-	memset(c, 0, sizeof *c);
 	/* not in a vcpu that executes an instruction for another backend */
 	c->jit = v->vm->ops == &vc_backend_emu && v->vm->priv ? ((struct emu_vm *)v->vm->priv)->jit : NULL;
 	c->jit_mode_key = ~0u;
@@ -71,7 +72,9 @@ void emu_vcpu_free(struct emu_vcpu *c)
 	if (c->sys)
 		free(c->sys->done);
 	free(c->sys);
-	free((uint8_t *)c - EMU_JIT_STACK);
+	if (__lsan_unregister_root_region)
+		__lsan_unregister_root_region(c, sizeof *c);
+	munmap((uint8_t *)c - EMU_JIT_STACK, EMU_JIT_STACK + sizeof *c);
 }
 
 int emu_backend_vcpu_create(struct vc_bvcpu *v)
