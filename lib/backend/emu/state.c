@@ -18,7 +18,6 @@ static bool emu_host_has_avx(void)
 	return __builtin_cpu_supports("avx");
 }
 
-
 /* There in programs under a leak checker, which does not look for pointers in mapped memory by itself. */
 void __lsan_register_root_region(const void *start, size_t size) __attribute__((weak));
 void __lsan_unregister_root_region(const void *start, size_t size) __attribute__((weak));

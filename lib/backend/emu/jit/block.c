@@ -3,11 +3,8 @@
  * A block: instructions that follow each other in one page, up to one that never goes on behind itself. Conditional
  * branches in between are ways out of it.
  */
-#include <stdlib.h>
-
 #include "backend/emu/decode/tables.h"
 #include "backend/emu/jit/trans.h"
-#include "backend/emu/system.h"
 
 /* ---- reading guest code ---- */
 
@@ -260,12 +257,11 @@ struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind)
 	return c;
 }
 
-struct jit_label jit_bail_label(struct jit_trans *t, enum host_condition cc)
+void jit_bail_if(struct jit_trans *t, enum host_condition cc)
 {
 	struct jit_cold *c = jit_cold(t, JIT_COLD_BAIL);
 
 	c->from = jit_jcc(&t->a, cc);
-	return c->from;
 }
 
 static void put_bail(struct jit_trans *t, const struct jit_cold *c)
@@ -367,7 +363,6 @@ static void put_cross(struct jit_trans *t, struct jit_link *l)
 void jit_exit_direct(struct jit_trans *t, int64_t target)
 {
 	struct jit_link *l;
-	bool save;
 
 	jit_settle_rsp(t);
 	l = jit_new_link(t, target);
@@ -375,9 +370,8 @@ void jit_exit_direct(struct jit_trans *t, int64_t target)
 		jit_spoil_flags(t, EMU_FL_ALL);
 		put_cross(t, l);
 	} else {
-		save = t->flags == JIT_FL_HOST;
 		put_patchable_jump(t, &l->site);
-		put_unlinked(t, l, save);
+		put_unlinked(t, l, t->flags == JIT_FL_HOST);
 	}
 	t->ended = true;
 }
@@ -399,8 +393,6 @@ void jit_exit_if(struct jit_trans *t, unsigned cc, int64_t target)
 
 static void put_cold(struct jit_trans *t, struct jit_cold *c)
 {
-	uint8_t *site;
-
 	switch (c->kind) {
 	case JIT_COLD_MISS:
 		jit_emit_cold_miss(t, c);
@@ -445,8 +437,7 @@ static void put_cold(struct jit_trans *t, struct jit_cold *c)
 		break;
 	case JIT_COLD_RETURN:
 		jit_land(&t->a, c->from);
-		put_patchable_jump(t, &site);
-		c->link->site = site;
+		put_patchable_jump(t, &c->link->site);
 		c->link->unlinked = jit_here(&t->a);
 		put_leave(t, c->link);
 		break;
@@ -468,7 +459,7 @@ struct jit_site *jit_new_site(struct jit_trans *t)
 static void emit_call_out(struct jit_trans *t)
 {
 	struct jit_site *site = jit_new_site(t);
-	bool end = ends(t->c, t->n) || t->n->desc->attr & EMU_A_END;
+	bool end = t->n->desc->attr & EMU_A_END;
 
 	jit_settle_rsp(t);
 	jit_spoil_flags(t, EMU_FL_ALL); /* it may fault */
@@ -579,7 +570,6 @@ static void emit_all(struct jit_trans *t)
 			t->setter = t->i;
 			t->setter_offset = (uint16_t)(t->s->page_offset + t->offset);
 		}
-		t->b->insns++;
 		t->offset += t->n->len;
 	}
 	if (t->ended)
@@ -606,7 +596,7 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 {
 	struct jit_vm *j = c->jit;
 	struct jit_trans *t;
-	struct jit_block *b = NULL;
+	struct jit_block *b;
 	uint8_t *code;
 
 	if (!jit_room(j))
@@ -634,8 +624,7 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	                        .generation = s->generation,
 	                        .page = s->page,
 	                        .second = s->second,
-	                        .second_gpa = s->second_gpa,
-	                        .no_groups = no_groups};
+	                        .second_gpa = s->second_gpa};
 	code = jit_meta_alloc(j, s->bytes);
 	b->links = jit_meta_alloc(j, sizeof *b->links * (2 * s->count + 4));
 	t->b = b;

@@ -66,7 +66,6 @@ static void emit_push(struct jit_trans *t)
 		struct host_mem m;
 
 		x.size = n->opsize;
-		x.read = true;
 		m = jit_access(t, &x, false);
 		jit_load(a, t->long_mode, H_R10, m);
 		jit_store(a, true, jit_field(FIELD(jit_spill2)), H_R10);
@@ -220,7 +219,6 @@ static void load_target(struct jit_trans *t)
 		struct host_mem m;
 
 		x.size = n->opsize;
-		x.read = true;
 		m = jit_access(t, &x, false);
 		jit_load(a, t->long_mode, H_R10, m);
 	} else {

@@ -157,7 +157,6 @@ void jit_insert(struct jit_vm *j, struct jit_block *b)
 	memcpy(&b->first, jit_writable(j, b->entry), 8);
 	if (b->entry_host)
 		memcpy(&b->first_host, jit_writable(j, b->entry_host), 8);
-	b->region = (uint8_t)j->region;
 	b->region_next = j->region_blocks[j->region];
 	j->region_blocks[j->region] = b;
 	list(j, b, 0, b->gpa);

@@ -383,7 +383,6 @@ static void emit_memory(struct jit_trans *t, struct host_insn *h)
 
 	x.size = jit_mem_size(n);
 	x.write = f.rm_dest && !(n->desc->attr & EMU_A_RO) && n->op != EMU_MUL && n->op != EMU_IMUL1;
-	x.read = !x.write || !(n->desc->attr & EMU_A_WO);
 	x.aligned = n->op == EMU_CMPXCHG16B;
 	if (n->op >= EMU_BT && n->op <= EMU_BTC && f.reg) {
 		x.bit_base = n->reg;
@@ -519,7 +518,6 @@ static void emit_divide(struct jit_trans *t)
 		struct host_mem m;
 
 		x.size = n->opsize;
-		x.read = true;
 		m = jit_access(t, &x, false);
 		jit_load(a, w, H_R10, m);
 		divisor = H_R10;
@@ -531,15 +529,15 @@ static void emit_divide(struct jit_trans *t)
 	jit_lose_addend(t);
 	if (n->op == EMU_DIV) { /* the quotient fits when the upper half is below the divisor */
 		jit_op_rr(a, 0x3b, w, H_RDX, divisor);
-		jit_bail_label(t, H_AE);
+		jit_bail_if(t, H_AE);
 	} else { /* the usual case: a sign-extended dividend, and a divisor that is neither 0 nor -1 */
 		jit_mov_rr(a, w, H_R11, H_RAX);
 		jit_shift_imm(a, 7, w, H_R11, n->opsize * 8 - 1);
 		jit_op_rr(a, 0x3b, w, H_R11, H_RDX);
-		jit_bail_label(t, H_NE);
+		jit_bail_if(t, H_NE);
 		jit_lea(a, w, H_R11, (struct host_mem){.base = (uint8_t)divisor, .index = H_NONE, .disp = 1});
 		jit_alu_imm(a, H_CMP, w, H_R11, 1);
-		jit_bail_label(t, H_BE);
+		jit_bail_if(t, H_BE);
 	}
 	jit_encode(a, &(struct host_insn){
 	                  .opcode = 0xf7, .w = w, .reg = n->op == EMU_DIV ? 6 : 7, .rm = (uint8_t)divisor});
@@ -622,7 +620,6 @@ static void emit_acc(struct jit_trans *t)
 
 		x.size = n->opsize;
 		x.write = n->desc->enc == EMU_ENC_MOFFS_ACC;
-		x.read = !x.write;
 		m = jit_access(t, &x, false);
 		h.mem = &m;
 		h.opcode = (uint8_t)((x.write ? 0x88 : 0x8a) | (n->opsize != 1));

@@ -7,7 +7,8 @@
  *   thunk.c      the code between C and translated code
  *   block.c      what a block is; flags; the way out of blocks
  *   memory.c     memory operands: TLB checks, groups of accesses, slow ways
- *   integer.c, branch.c, vector.c   translation of instructions
+ *   integer.c, branch.c, vector.c, system.c   translation of instructions
+ *   recover.c    flags that were not kept, for the frame of a fault
  *   fast.c       C that translated code calls while vector registers are the guest's
  *   run.c        the engine: finding blocks, serving what translated code cannot do
  *
@@ -18,7 +19,8 @@
  * Position. Blocks are keyed on the guest-physical address and the mode, and serve every linear address of their page:
  * emu_vcpu.jit_page holds the linear address of the page that is being executed; RIP is that plus a constant.
  *
- * Flags. At a block's entry the arithmetic flags are dead, in emu_vcpu.jit_flags, or in the host's RFLAGS, whichever the block wants: struct jit_block.flags_in.
+ * Flags. At a block's entry the arithmetic flags are dead, in emu_vcpu.jit_flags, or in the host's RFLAGS, whichever the
+ * block wants: struct jit_block.flags_in.
  *
  * Memory. An access that the TLB lets through is made in place. For any other the block asks for a fill, and if that does
  * not help (device, page crossing, page with code, watchpoint, fault) it leaves at the instruction, of which nothing has
@@ -79,12 +81,10 @@ struct jit_link {
 	uint8_t *unlinked;  /* executable address that it leads to while there is no target */
 	uint8_t *site_save; /* flags are in RFLAGS: another jump, behind code that saves them, for targets that want that; else NULL */
 	uint8_t *unlinked_save;
-	uint32_t *page_id;  /* another page: the immediate that jit_fetch's id is compared with; else NULL */
+	uint32_t *page_id;  /* another page: the immediate that the id in jit_pages is compared with; else NULL */
 	struct jit_block *from, *to;
 	struct jit_link *next, **at; /* in the list of those that lead to `to`; what points to this one */
 	uint64_t offset;       /* target from jit_page */
-	bool saved;            /* linked through site_save */
-	bool dead;             /* flags were not kept */
 };
 
 /* A call of C code in the middle of a block. */
@@ -119,12 +119,11 @@ struct jit_block {
 	uint64_t first, first_host;  /* the 8 bytes at the entries, for when the block becomes good again */
 	const uint8_t *code;         /* copy of the guest's bytes */
 	uint16_t bytes;
-	uint16_t insns, native;
-	uint8_t links_count, flags_in, region;
+	uint16_t native; /* lockstep: leading instructions that are native code */
+	uint8_t links_count, flags_in;
 	uint8_t bails;               /* groups that did not fit in a page */
 	_Atomic bool stale;          /* patched */
 	const uint8_t *live;         /* lockstep: EMU_FL_* wanted, by offset in the code */
-	bool no_groups;
 };
 
 #define JIT_REGIONS      8u

@@ -50,7 +50,6 @@ struct jit_access jit_stack_access(const struct jit_trans *t, int64_t disp, unsi
 	                           .disp = disp,
 	                           .address32 = !t->long_mode,
 	                           .size = size,
-	                           .read = !write,
 	                           .write = write,
 	                           .bit_base = -1};
 }

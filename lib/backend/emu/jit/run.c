@@ -275,12 +275,6 @@ static uint64_t rip_at(const struct emu_vcpu *c, uint64_t page_offset)
 	return linear_of(c, c->jit_page + page_offset);
 }
 
-/* One block of the interpreter, from s.rip. */
-static enum emu_stop interpret(struct emu_vcpu *c)
-{
-	return interp_run_block(c);
-}
-
 static void count_call(struct emu_vcpu *c, unsigned op)
 {
 	uint64_t n = atomic_load_explicit(&c->jit_calls[op], memory_order_relaxed);
@@ -421,7 +415,7 @@ static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
 		if (site->fn)
 			return call_out(c, site);
 		count_call(c, site->insn.op);
-		*why = interpret(c);
+		*why = interp_run_block(c);
 		*stop = *why != EMU_STOP_EVENTS;
 		return NULL;
 	case JIT_LEAVE_INDIRECT:
@@ -436,7 +430,7 @@ static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
 		if (c->jit_value >> 16 & 1)
 			note_bail(c, (struct jit_block *)(uintptr_t)c->jit_extra);
 		c->jit_bails++;
-		*why = interpret(c);
+		*why = interp_run_block(c);
 		*stop = *why != EMU_STOP_EVENTS;
 		return NULL;
 	case JIT_LEAVE_POLL:
@@ -482,7 +476,7 @@ static enum emu_stop run(struct emu_vcpu *c)
 			b = find(c);
 			if (!b) {
 				c->jit_untranslated++;
-				why = interpret(c);
+				why = interp_run_block(c);
 				if (why != EMU_STOP_EVENTS)
 					return why;
 				continue;

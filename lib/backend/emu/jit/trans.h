@@ -22,9 +22,9 @@ struct jit_access {
 	uint8_t base;       /* guest register, or EMU_REG_NONE, EMU_REG_RIP */
 	uint8_t index, scale, seg;
 	bool address32;
-	int64_t disp;       /* RSP: from its value at the block's start of the current delta coordinates */
+	int64_t disp;
 	unsigned size;
-	bool read, write;
+	bool write;         /* else it is only read */
 	bool aligned;       /* must be a multiple of its size */
 	int bit_base;       /* BT with a register: guest register whose upper bits move the address; -1 */
 	uint8_t bit_size;
@@ -32,10 +32,9 @@ struct jit_access {
 
 struct jit_cold {
 	uint8_t kind;
-	bool write, save;      /* LINK: flags are in RFLAGS and must be saved for some targets */
-	uint8_t cc;
-	struct jit_label from; /* where it is jumped from; at == NULL: falls into */
-	struct jit_label from2;
+	bool write;            /* MISS: the access; VEC: AVX is needed */
+	bool save;             /* LINK, CROSS: flags are in RFLAGS and must be saved for some targets */
+	struct jit_label from, from2; /* where it is jumped from */
 	uint8_t *back;         /* executable: where it returns to */
 	struct jit_access access;
 	int64_t lo;
@@ -126,9 +125,8 @@ void jit_exit_direct(struct jit_trans *t, int64_t page_target);
 void jit_exit_if(struct jit_trans *t, unsigned cc, int64_t page_target);
 /* r10: linear address of the target. */
 void jit_exit_indirect(struct jit_trans *t);
-/* The interpreter goes on at this instruction. */
-void jit_bail_here(struct jit_trans *t);
-struct jit_label jit_bail_label(struct jit_trans *t, enum host_condition cc);
+/* The interpreter goes on at this instruction if cc. */
+void jit_bail_if(struct jit_trans *t, enum host_condition cc);
 /* RIP behind the instruction, relative to jit_page. */
 static inline int64_t jit_page_next(const struct jit_trans *t)
 {
@@ -142,11 +140,11 @@ struct jit_link *jit_new_link(struct jit_trans *t, int64_t page_target);
 struct jit_access jit_operand(const struct jit_trans *t, const struct emu_insn *n);
 /*
  * Check the access and give the host operand for it. It uses R11, and R10 unless the operand says otherwise. spare: R10
- * must not be part of the operand. Flags: what is live at this instruction survives only if keep.
+ * must not be part of the operand. RFLAGS are lost, the guest's flags kept as jit_spoil_for_check() keeps them.
  */
 struct host_mem jit_access(struct jit_trans *t, const struct jit_access *x, bool spare);
 struct jit_access jit_stack_access(const struct jit_trans *t, int64_t disp, unsigned size, bool write);
-/* R10 = effective address with segment base, of any operand. */
+/* to (R10 or R11) = effective address with segment base, of any operand; both are used. */
 void jit_effective(struct jit_trans *t, const struct jit_access *x, unsigned to);
 void jit_emit_cold_miss(struct jit_trans *t, struct jit_cold *c);
 /* R11 is used for something else. */

@@ -104,7 +104,6 @@ static void emit(struct jit_trans *t)
 
 		x.size = jit_mem_size(n);
 		x.write = vec->roles & EMU_V_RM_W;
-		x.read = !x.write;
 		x.aligned = vec->roles & EMU_V_ALIGNED;
 		m = jit_access(t, &x, reg_gpr && jit_home(n->reg) == H_NONE);
 		h.mem = &m;
