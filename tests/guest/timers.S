@@ -81,14 +81,17 @@ pit2:
 	subl %r12d, %eax
 	movl $35796, %ebx
 	AGREE 2, pit2
-	/* its count goes down as it is read: 3 PM ticks a count */
+	/*
+	 * Its count goes down as it is read: 3 PM ticks a count. Both times the PM timer is read first and the count is latched next: where each
+	 * access leaves the virtual machine, and slowly, any other order adds the same error to every try.
+	 */
 	movl $TRIES, %r13d
 pit2_read:
 	PIT2_START 0xffff
-	call read_pit2
-	movl %eax, %r12d
 	PM
 	movl %eax, %ebp
+	call read_pit2
+	movl %eax, %r12d
 1:	PM
 	subl %ebp, %eax
 	cmpl $30000, %eax
@@ -329,9 +332,9 @@ rtc:
 	movl $1, 0x10(%rsi)
 	movl $TRIES, %r13d
 hpet:
-	movq 0xf0(%rsi), %r9
 	PM
 	movl %eax, %r12d
+	movq 0xf0(%rsi), %r9
 1:	PM
 	subl %r12d, %eax
 	cmpl $0x8000, %eax

@@ -174,6 +174,13 @@ static inline void emu_set_rflags(struct emu_vcpu *c, uint64_t v)
 	c->s.rflags = (v & ~(uint64_t)VC_FLAGS_ARITH) | 2;
 }
 
+/* RFLAGS bits of EMU_FL_* ones. */
+static inline uint32_t emu_flag_bits(unsigned fl)
+{
+	return (fl & EMU_FL_C ? VC_FLAG_CF : 0) | (fl & EMU_FL_P ? VC_FLAG_PF : 0) | (fl & EMU_FL_A ? VC_FLAG_AF : 0) |
+	       (fl & EMU_FL_Z ? VC_FLAG_ZF : 0) | (fl & EMU_FL_S ? VC_FLAG_SF : 0) | (fl & EMU_FL_O ? VC_FLAG_OF : 0);
+}
+
 /* ---- position ---- */
 static inline uint64_t emu_rip(const struct emu_vcpu *c) { return c->in_block ? c->block_rip + c->cur->offset : c->s.rip; }
 /* Mask of RIP in the current mode. */

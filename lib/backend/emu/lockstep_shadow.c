@@ -126,13 +126,6 @@ static void decode(struct emu_vcpu *c, struct emu_lockstep_insn *at)
 	c->unwind = outer;
 }
 
-static uint32_t arithmetic_flags(unsigned bits)
-{
-	return (bits & EMU_FL_C ? VC_FLAG_CF : 0) | (bits & EMU_FL_P ? VC_FLAG_PF : 0) |
-	       (bits & EMU_FL_A ? VC_FLAG_AF : 0) | (bits & EMU_FL_Z ? VC_FLAG_ZF : 0) |
-	       (bits & EMU_FL_S ? VC_FLAG_SF : 0) | (bits & EMU_FL_O ? VC_FLAG_OF : 0);
-}
-
 /* A shift by zero leaves the flags alone. */
 static bool may_shift_by_zero(const struct emu_insn *i)
 {
@@ -147,8 +140,8 @@ static bool may_shift_by_zero(const struct emu_insn *i)
 static void track_flags(const struct emu_lockstep_insn *before, struct emu_lockstep_insn *behind)
 {
 	const struct emu_opdesc *desc = before->insn.desc;
-	uint32_t undefined = arithmetic_flags(desc->flags_undefined);
-	uint32_t set = may_shift_by_zero(&before->insn) ? 0 : arithmetic_flags(desc->flags_written) | undefined;
+	uint32_t undefined = emu_flag_bits(desc->flags_undefined);
+	uint32_t set = may_shift_by_zero(&before->insn) ? 0 : emu_flag_bits(desc->flags_written) | undefined;
 
 	behind->flags_set = before->flags_set | set;
 	behind->flags_undefined = (before->flags_undefined & ~set) | undefined;

@@ -10,9 +10,7 @@
  * raises SIGFPE: SSE instructions run with all exceptions masked (vec.c sees to that), x87 exceptions would be raised
  * by a following waiting instruction, and there is none.
  */
-#include <sys/mman.h>
-#include <unistd.h>
-
+#include "backend/emu/codemap.h"
 #include "backend/emu/decode/x87_rows.h"
 #include "backend/emu/interp/vec.h"
 
@@ -568,33 +566,14 @@ uint32_t emu_stub_handle(struct emu_vcpu *c, const struct emu_insn *i, enum emu_
 
 int emu_stub_new(struct emu_vec_state *v)
 {
-	int fd = memfd_create("virtcore-stubs", MFD_CLOEXEC | 0x10 /* MFD_EXEC, Linux 6.3 */);
-	int err;
+	int r = emu_codemap_new("vector code", EMU_STUB_CODE_SIZE, &v->write, &v->execute);
 
-	if (fd < 0)
-		fd = memfd_create("virtcore-stubs", MFD_CLOEXEC);
-	if (fd < 0)
-		return vc_fail_errno(errno, "no memory object for vector code");
-	v->write = v->execute = MAP_FAILED;
-	if (ftruncate(fd, EMU_STUB_CODE_SIZE) == 0) {
-		v->write = mmap(NULL, EMU_STUB_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		v->execute = mmap(NULL, EMU_STUB_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	}
-	err = errno;
-	close(fd);
-	if (v->write == MAP_FAILED || v->execute == MAP_FAILED) {
-		emu_stub_free(v);
-		return vc_fail_errno(err, "cannot map %u bytes for vector code, once to write and once to execute",
-		                     EMU_STUB_CODE_SIZE);
-	}
-	flush(v);
-	return 0;
+	if (r >= 0)
+		flush(v);
+	return r;
 }
 
 void emu_stub_free(struct emu_vec_state *v)
 {
-	if (v->write != MAP_FAILED)
-		munmap(v->write, EMU_STUB_CODE_SIZE);
-	if (v->execute != MAP_FAILED)
-		munmap(v->execute, EMU_STUB_CODE_SIZE);
+	emu_codemap_free(v->write, v->execute, EMU_STUB_CODE_SIZE);
 }

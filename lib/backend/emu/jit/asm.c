@@ -145,7 +145,8 @@ void jit_mov_imm64(struct jit_asm *a, unsigned reg, uint64_t imm)
 {
 	if (imm >> 32) {
 		if ((int64_t)imm == (int32_t)imm) {
-			jit_encode(a, &(struct host_insn){.opcode = 0xc7, .w = true, .rm = (uint8_t)reg, .imm = imm, .imm_size = 4});
+			jit_encode(a,
+			           &(struct host_insn){.opcode = 0xc7, .w = true, .rm = (uint8_t)reg, .imm = imm, .imm_size = 4});
 			return;
 		}
 		JIT_PUT(a, 0x48 | (reg >= 8), 0xb8 | (reg & 7));

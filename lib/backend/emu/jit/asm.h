@@ -14,7 +14,22 @@
 #include "core/util.h"
 
 enum host_reg {
-	H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI, H_R8, H_R9, H_R10, H_R11, H_R12, H_R13, H_R14, H_R15,
+	H_RAX,
+	H_RCX,
+	H_RDX,
+	H_RBX,
+	H_RSP,
+	H_RBP,
+	H_RSI,
+	H_RDI,
+	H_R8,
+	H_R9,
+	H_R10,
+	H_R11,
+	H_R12,
+	H_R13,
+	H_R14,
+	H_R15,
 	H_NONE = 0xff,
 };
 
@@ -37,15 +52,15 @@ struct host_mem {
 
 /* What an instruction is encoded from. */
 struct host_insn {
-	uint8_t pp;     /* mandatory or operand-size prefix: 0, 0x66, 0xf3, 0xf2 */
+	uint8_t pp; /* mandatory or operand-size prefix: 0, 0x66, 0xf3, 0xf2 */
 	bool lock;
-	bool opsize;    /* 66, besides a mandatory prefix */
+	bool opsize; /* 66, besides a mandatory prefix */
 	bool w;
 	bool vex, l;
-	uint8_t vvvv;   /* VEX */
-	uint8_t map;    /* 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A */
+	uint8_t vvvv; /* VEX */
+	uint8_t map;  /* 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A */
 	uint8_t opcode;
-	uint8_t reg, rm; /* rm: when mem is NULL */
+	uint8_t reg, rm;        /* rm: when mem is NULL */
 	bool byte_reg, byte_rm; /* they are byte registers: SPL... need REX */
 	const struct host_mem *mem;
 	uint64_t imm;
@@ -95,11 +110,13 @@ void jit_nop(struct jit_asm *a, unsigned bytes);
 void jit_align(struct jit_asm *a, unsigned to, unsigned offset);
 
 /* ---- the instructions that the translator itself uses ---- */
-void jit_op_rr(struct jit_asm *a, unsigned opcode, bool w, unsigned reg, unsigned rm);            /* op r/m, reg by opcode */
+void jit_op_rr(struct jit_asm *a, unsigned opcode, bool w, unsigned reg, unsigned rm); /* op r/m, reg by opcode */
 void jit_op_rm(struct jit_asm *a, unsigned opcode, bool w, unsigned reg, const struct host_mem *m);
 void jit_alu_imm(struct jit_asm *a, enum host_alu op, bool w, unsigned reg, int32_t imm);
-void jit_alu_mem(struct jit_asm *a, enum host_alu op, bool w, unsigned reg, const struct host_mem *m); /* reg op= [m]; CMP too */
-void jit_shift_imm(struct jit_asm *a, unsigned digit, bool w, unsigned reg, unsigned count); /* 4: SHL, 5: SHR, 7: SAR */
+void jit_alu_mem(struct jit_asm *a, enum host_alu op, bool w, unsigned reg,
+                 const struct host_mem *m); /* reg op= [m]; CMP too */
+void jit_shift_imm(struct jit_asm *a, unsigned digit, bool w, unsigned reg,
+                   unsigned count);                                /* 4: SHL, 5: SHR, 7: SAR */
 void jit_mov_imm64(struct jit_asm *a, unsigned reg, uint64_t imm); /* the shortest form */
 
 /* Fields of the vcpu: [rsp + offset]. */

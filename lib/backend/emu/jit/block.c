@@ -43,7 +43,8 @@ static bool read_crossing(struct emu_vcpu *c, struct jit_source *s, uint64_t lin
 		return false;
 	linear += first;
 	host = emu_fetch(c, c->mode == EMU_MODE_64 ? linear : (uint32_t)linear, &available, &s->second_gpa, &s->second);
-	if (!s->second)
+	/* put_page_check() compares 32 bits of a page's number */
+	if (!s->second || s->second_gpa >> 12 >= UINT32_MAX)
 		return false;
 	memcpy(s->code + first, host, rest);
 	decode(c, s, MAX_INSN);
@@ -95,7 +96,7 @@ bool jit_is_native(const struct jit_trans *t, const struct emu_insn *n)
 	if (jit_branch_native(n))
 		return n->op == EMU_JCC || n->opsize == (t->long_mode ? 8 : 4);
 	if (n->op == EMU_VEC && n->map == EMU_MAP_0F && n->opcode == 0x77 && !t->long_mode)
-		return false; /* VZEROUPPER leaves YMM8 to YMM15 alone there */
+		return false;               /* VZEROUPPER leaves YMM8 to YMM15 alone there */
 	if (jit_system_native(t->c, n)) /* behind STI comes another instruction, see emit_sti() */
 		return n->op != EMU_STI || (n != &t->s->insn[t->s->count - 1] && !t->j->lockstep);
 	return jit_integer_native(n) || jit_stack_native(n) || jit_vector_native(n);
@@ -325,38 +326,48 @@ static bool same_page(const struct jit_trans *t, int64_t target)
 }
 
 /*
- * To another page: only if the vcpu's jit_pages says that the page there is the one that the link was made for.
- * RFLAGS were saved.
+ * R10: linear address of the page this far from the block's. Jumps if the vcpu's jit_pages does not say that guest page
+ * id is there. Spoils R10, R11 and RFLAGS. Returns where the id is in the code, to be patched: a multiple of 4.
  */
-static void put_cross(struct jit_trans *t, struct jit_link *l)
+static uint32_t *put_page_check(struct jit_trans *t, bool enter, int32_t distance, uint32_t page_id,
+                                struct jit_label no[2])
 {
 	struct jit_asm *a = &t->a;
-	int64_t page = (int64_t)l->offset & -4096;
 	struct host_mem ctx = jit_field(FIELD(jit_ctx)), tag = jit_field_indexed(FIELD(jit_pages[0].tag), H_R11);
 	struct host_mem id = jit_field_indexed(FIELD(jit_pages[0].id), H_R11);
-	struct jit_label other, other2;
+	uint32_t *id_in_code;
 
-	jit_lose_addend(t);
 	jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
-	jit_lea(a, t->long_mode, H_R10, (struct host_mem){.base = H_R10, .index = H_NONE, .disp = (int32_t)page});
+	jit_lea(a, t->long_mode, H_R10, (struct host_mem){.base = H_R10, .index = H_NONE, .disp = distance});
 	jit_mov_rr(a, true, H_R11, H_R10);
 	jit_shift_imm(a, 5, true, H_R11, 8);
 	jit_alu_imm(a, H_AND, false, H_R11, (EMU_JIT_PAGES - 1) << 4);
-	jit_store(a, true, jit_field(FIELD(jit_page)), H_R10);
+	if (enter)
+		jit_store(a, true, jit_field(FIELD(jit_page)), H_R10);
 	jit_alu_mem(a, H_XOR, true, H_R10, &ctx);
 	jit_alu_mem(a, H_CMP, true, H_R10, &tag);
-	other = jit_jcc(a, H_NE);
-	/* CMP dword [r11 + id], imm32 with the immediate aligned */
+	no[0] = jit_jcc(a, H_NE);
+	/* CMP dword [r11 + id], imm32 */
 	jit_align(a, 4, 8);
-	jit_encode(a, &(struct host_insn){.opcode = 0x81, .reg = H_CMP, .mem = &id, .imm = UINT32_MAX, .imm_size = 4});
-	l->page_id = (uint32_t *)(void *)(a->p - 4);
-	if ((uintptr_t)l->page_id & 3)
+	jit_encode(a, &(struct host_insn){.opcode = 0x81, .reg = H_CMP, .mem = &id, .imm = page_id, .imm_size = 4});
+	id_in_code = (uint32_t *)(void *)(a->p - 4);
+	if ((uintptr_t)id_in_code & 3)
 		a->full = true;
-	other2 = jit_jcc(a, H_NE);
+	no[1] = jit_jcc(a, H_NE);
+	return id_in_code;
+}
+
+/* To another page: only if it is the one that the link was made for. RFLAGS were saved. */
+static void put_cross(struct jit_trans *t, struct jit_link *l)
+{
+	struct jit_label no[2];
+
+	jit_lose_addend(t);
+	l->page_id = put_page_check(t, true, (int32_t)((int64_t)l->offset & -4096), UINT32_MAX, no);
 	put_patchable_jump(t, &l->site);
-	l->unlinked = jit_here(a);
-	jit_land(a, other);
-	jit_land(a, other2);
+	l->unlinked = jit_here(&t->a);
+	jit_land(&t->a, no[0]);
+	jit_land(&t->a, no[1]);
 	put_leave(t, l);
 }
 
@@ -484,22 +495,12 @@ static void put_block_pointer(struct jit_trans *t)
 /* The instruction's second page must be where it was when the block was made. */
 static void check_second_page(struct jit_trans *t)
 {
-	struct jit_asm *a = &t->a;
-	struct host_mem ctx = jit_field(FIELD(jit_ctx)), tag = jit_field_indexed(FIELD(jit_pages[0].tag), H_R11);
-	struct host_mem id = jit_field_indexed(FIELD(jit_pages[0].id), H_R11);
 	struct jit_cold *c = jit_cold(t, JIT_COLD_SECOND);
+	struct jit_label no[2];
 
-	jit_load(a, true, H_R10, jit_field(FIELD(jit_page)));
-	jit_lea(a, t->long_mode, H_R10, (struct host_mem){.base = H_R10, .index = H_NONE, .disp = 4096});
-	jit_mov_rr(a, true, H_R11, H_R10);
-	jit_shift_imm(a, 5, true, H_R11, 8);
-	jit_alu_imm(a, H_AND, false, H_R11, (EMU_JIT_PAGES - 1) << 4);
-	jit_alu_mem(a, H_XOR, true, H_R10, &ctx);
-	jit_alu_mem(a, H_CMP, true, H_R10, &tag);
-	c->from = jit_jcc(a, H_NE);
-	jit_encode(a, &(struct host_insn){
-	                  .opcode = 0x81, .reg = H_CMP, .mem = &id, .imm = (uint32_t)(t->s->second_gpa >> 12), .imm_size = 4});
-	c->from2 = jit_jcc(a, H_NE);
+	put_page_check(t, false, VC_PAGE_SIZE, (uint32_t)(t->s->second_gpa >> 12), no);
+	c->from = no[0];
+	c->from2 = no[1];
 }
 
 /* The poll is the first instruction, of 8 bytes at a multiple of 16: it is what is replaced when the block is stale. */
@@ -533,8 +534,7 @@ static void put_entry(struct jit_trans *t)
 
 static bool emit_native(struct jit_trans *t)
 {
-	return jit_emit_integer(t) || jit_emit_stack(t) || jit_emit_branch(t) || jit_emit_vector(t) ||
-	       jit_emit_system(t);
+	return jit_emit_integer(t) || jit_emit_stack(t) || jit_emit_branch(t) || jit_emit_vector(t) || jit_emit_system(t);
 }
 
 /* Groups whose base the instruction has written; RSP's are the business of those that do. */

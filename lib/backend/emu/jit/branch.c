@@ -3,8 +3,8 @@
  * The stack and near branches.
  *
  * A call leaves the return address and the code to go on with there on the vcpu's shadow stack (jit_returns); a return
- * whose address is the one on top goes there at once. Other indirect targets are looked up in the jump cache (jit_jumps).
- * Both are tagged with address space and mode (jit_ctx).
+ * whose address is the one on top goes there at once. Other indirect targets are looked up in the jump cache
+ * (jit_jumps). Both are tagged with address space and mode (jit_ctx).
  */
 #include "backend/emu/jit/trans.h"
 
@@ -58,8 +58,7 @@ static void emit_push(struct jit_trans *t)
 		struct jit_access x = jit_stack_access(t, -(int)width(t), width(t), true);
 		struct host_mem m = jit_access(t, &x, false);
 
-		jit_encode(a, &(struct host_insn){
-		                  .opcode = 0xc7, .w = t->long_mode, .mem = &m, .imm = n->imm, .imm_size = 4});
+		jit_encode(a, &(struct host_insn){.opcode = 0xc7, .w = t->long_mode, .mem = &m, .imm = n->imm, .imm_size = 4});
 		move_rsp(t, -(int)width(t));
 	} else if (n->prefixes & EMU_P_MEM) {
 		struct jit_access x = jit_operand(t, n);
@@ -119,8 +118,7 @@ static void emit_leave(struct jit_trans *t)
 	x.base = VC_RBP;
 	m = jit_access(t, &x, true);
 	jit_load(&t->a, t->long_mode, H_R10, m);
-	jit_lea(&t->a, t->long_mode, H_R15,
-	        (struct host_mem){.base = H_RBP, .index = H_NONE, .disp = (int32_t)width(t)});
+	jit_lea(&t->a, t->long_mode, H_R15, (struct host_mem){.base = H_RBP, .index = H_NONE, .disp = (int32_t)width(t)});
 	jit_mov_rr(&t->a, t->long_mode, H_RBP, H_R10);
 	t->delta = 0;
 	jit_forget_group(t, EMU_REG_NONE);

@@ -2,41 +2,20 @@
 /*
  * Code memory and the blocks in it.
  *
- * One object mapped twice, never writable and executable at one address, cut into regions that are filled in turn. When
- * all are full, the oldest one is emptied: all vcpus leave translated code for that moment, and every jump into the region
- * is taken back. Translated code is found through the hash, links, and each vcpu's jump cache and shadow stack.
+ * The code map is cut into regions that are filled in turn. When
+ * all are full, the oldest one is emptied: all vcpus leave translated code for that moment, and every jump into the
+ * region is taken back. Translated code is found through the hash, links, and each vcpu's jump cache and shadow stack.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
+#include "backend/emu/codemap.h"
 #include "backend/emu/jit/trans.h"
 #include "backend/emu/vcpu.h"
 
-static int map_code(struct jit_vm *j)
-{
-	int fd = memfd_create("virtcore-code", MFD_CLOEXEC | 0x10 /* MFD_EXEC, Linux 6.3 */), err;
-
-	if (fd < 0)
-		fd = memfd_create("virtcore-code", MFD_CLOEXEC);
-	if (fd < 0)
-		return vc_fail_errno(errno, "no memory object for translated code");
-	j->write = j->execute = MAP_FAILED;
-	if (ftruncate(fd, JIT_CODE_SIZE) == 0) {
-		j->write = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-		j->execute = mmap(NULL, JIT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	}
-	err = errno;
-	close(fd);
-	if (j->write == MAP_FAILED || j->execute == MAP_FAILED)
-		return vc_fail_errno(err, "cannot map %u MiB for translated code, once to write and once to execute",
-		                     JIT_CODE_SIZE >> 20);
-	return 0;
-}
-
 int jit_cache_new(struct jit_vm *j)
 {
-	int r = map_code(j);
+	int r = emu_codemap_new("translated code", JIT_CODE_SIZE, &j->write, &j->execute);
 
 	if (r < 0)
 		return r;
@@ -54,10 +33,7 @@ int jit_cache_new(struct jit_vm *j)
 
 void jit_cache_free(struct jit_vm *j)
 {
-	if (j->write && j->write != MAP_FAILED)
-		munmap(j->write, JIT_CODE_SIZE);
-	if (j->execute && j->execute != MAP_FAILED)
-		munmap(j->execute, JIT_CODE_SIZE);
+	emu_codemap_free(j->write, j->execute, JIT_CODE_SIZE);
 	if (j->meta && j->meta != MAP_FAILED)
 		munmap(j->meta, JIT_META_SIZE);
 	free(j->trans);
@@ -259,6 +235,8 @@ static void put_first(struct jit_vm *j, const uint8_t *entry, uint64_t bytes)
 
 void jit_make_stale(struct jit_vm *j, struct jit_block *b)
 {
+	if (atomic_load(&b->stale))
+		return;
 	atomic_store(&b->stale, true);
 	put_first(j, b->entry, call_of(b->entry, j->thunks.stale));
 	if (b->entry_host)
@@ -290,8 +268,7 @@ static void take_from_tables(struct jit_vm *j, struct jit_block *b)
 
 void jit_remove(struct jit_vm *j, struct jit_block *b)
 {
-	if (!atomic_load(&b->stale))
-		jit_make_stale(j, b);
+	jit_make_stale(j, b);
 	unlink_incoming(j, b);
 	take_from_tables(j, b);
 }
@@ -304,7 +281,7 @@ void jit_page_stored(struct vc_bvm *vm, uint64_t gpa)
 		return;
 	pthread_mutex_lock(&j->lock);
 	for (struct jit_page_node *n = j->pages[page_hash(gpa)]; n; n = n->next)
-		if (n->gpa == (gpa & VC_PAGE_MASK) && !atomic_load(&n->block->stale))
+		if (n->gpa == (gpa & VC_PAGE_MASK))
 			jit_make_stale(j, n->block);
 	pthread_mutex_unlock(&j->lock);
 }

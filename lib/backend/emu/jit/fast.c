@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * C that translated code calls with the guest's vector registers in the host's: compiled for general registers only, and
- * calling nothing that is not.
+ * C that translated code calls with the guest's vector registers in the host's: compiled for general registers only,
+ * and calling nothing that is not.
  */
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
@@ -18,7 +18,6 @@ static bool quick_fill(struct emu_vcpu *c, uint64_t linear, bool write)
 	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
 		const struct emu_l2_entry *l = &set[i];
 		struct emu_tlb_entry *e = emu_tlb_at(c, linear);
-		struct vc_page_info *info;
 		bool writable;
 
 		if (l->tag != tag || !l->slot)
@@ -27,13 +26,8 @@ static bool quick_fill(struct emu_vcpu *c, uint64_t linear, bool write)
 			return false;
 		if (atomic_load_explicit(&l->slot->dirty, memory_order_relaxed))
 			return false;
-		writable = (l->gpa & (EMU_L2_W | EMU_L2_D)) == (EMU_L2_W | EMU_L2_D) && l->slot->flags & VCORE_MEM_W;
-		info = emu_page_info(l->slot, l->gpa & VC_PAGE_MASK);
-		if (writable && info) {
-			if (!(atomic_load(&info->flags) & (1u << (c->bvcpu->index & 31))))
-				atomic_fetch_or(&info->flags, 1u << (c->bvcpu->index & 31));
-			writable = atomic_load(&info->code_mask) == 0;
-		}
+		writable = (l->gpa & (EMU_L2_W | EMU_L2_D)) == (EMU_L2_W | EMU_L2_D) && l->slot->flags & VCORE_MEM_W &&
+		           emu_may_write_freely(c, emu_page_info(l->slot, l->gpa & VC_PAGE_MASK));
 		if (write && !writable)
 			return false;
 		e->addend =

@@ -237,7 +237,8 @@ static void flags_before(struct jit_trans *t)
 	const struct emu_insn *n = t->n;
 	uint8_t behind = jit_live_behind(t);
 
-	if (jit_flags_needed(n, behind) || ((n->desc->flags_written | n->desc->flags_undefined) && behind & ~jit_flags_killed(n)))
+	if (jit_flags_needed(n, behind) ||
+	    ((n->desc->flags_written | n->desc->flags_undefined) && behind & ~jit_flags_killed(n)))
 		jit_want_flags(t);
 }
 static void flags_behind(struct jit_trans *t)
@@ -279,7 +280,8 @@ static bool from_memory(struct jit_trans *t, struct host_insn *h, struct form f)
 	struct host_mem m;
 
 	/* BT of memory reaches beyond the operand */
-	if (f.vvvv || h->vex || (n->op >= EMU_BT && n->op <= EMU_BTC) || n->op == EMU_XCHG || n->op == EMU_XADD || n->op == EMU_CMPXCHG)
+	if (f.vvvv || h->vex || (n->op >= EMU_BT && n->op <= EMU_BTC) || n->op == EMU_XCHG || n->op == EMU_XADD ||
+	    n->op == EMU_CMPXCHG)
 		return false;
 	if (rm_is_there && !(f.reg && jit_home(n->reg) == H_NONE) &&
 	    (!writes_rm(n) || (n->op == EMU_MOV && n->opsize == 8 && f.reg))) {
@@ -368,8 +370,8 @@ static void with_high(struct jit_trans *t, struct host_insn *h)
 	flags_behind(t);
 	if (!writes_reg(t->n))
 		return;
-	JIT_PUT(a, 0x86, 0xc4 | (uint8_t)(reg << 3 | reg));       /* XCHG low, high */
-	JIT_PUT(a, 0x41, 0x8a, 0xc2 | (uint8_t)(reg << 3));       /* MOV low, r10b */
+	JIT_PUT(a, 0x86, 0xc4 | (uint8_t)(reg << 3 | reg)); /* XCHG low, high */
+	JIT_PUT(a, 0x41, 0x8a, 0xc2 | (uint8_t)(reg << 3)); /* MOV low, r10b */
 	JIT_PUT(a, 0x86, 0xc4 | (uint8_t)(reg << 3 | reg));
 }
 
@@ -539,8 +541,7 @@ static void emit_divide(struct jit_trans *t)
 		jit_alu_imm(a, H_CMP, w, H_R11, 1);
 		jit_bail_if(t, H_BE);
 	}
-	jit_encode(a, &(struct host_insn){
-	                  .opcode = 0xf7, .w = w, .reg = n->op == EMU_DIV ? 6 : 7, .rm = (uint8_t)divisor});
+	jit_encode(a, &(struct host_insn){.opcode = 0xf7, .w = w, .reg = n->op == EMU_DIV ? 6 : 7, .rm = (uint8_t)divisor});
 	jit_set_flags(t);
 }
 

@@ -12,22 +12,22 @@
  *   fast.c       C that translated code calls while vector registers are the guest's
  *   run.c        the engine: finding blocks, serving what translated code cannot do
  *
- * Registers. In translated code RSP is the vcpu (struct emu_vcpu), below which lies a stack for signal handlers. R10 and
- * R11 are scratch. Guest RSP is in R15; guest R10, R11 and R15 are in struct emu_vcpu; all others are in the host's
+ * Registers. In translated code RSP is the vcpu (struct emu_vcpu), below which lies a stack for signal handlers. R10
+ * and R11 are scratch. Guest RSP is in R15; guest R10, R11 and R15 are in struct emu_vcpu; all others are in the host's
  * registers of the same name. Guest XMM and YMM registers are in the host's while vec_live says so.
  *
  * Position. Blocks are keyed on the guest-physical address and the mode, and serve every linear address of their page:
  * emu_vcpu.jit_page holds the linear address of the page that is being executed; RIP is that plus a constant.
  *
- * Flags. At a block's entry the arithmetic flags are dead, in emu_vcpu.jit_flags, or in the host's RFLAGS, whichever the
- * block wants: struct jit_block.flags_in.
+ * Flags. At a block's entry the arithmetic flags are dead, in emu_vcpu.jit_flags, or in the host's RFLAGS, whichever
+ * the block wants: struct jit_block.flags_in.
  *
- * Memory. An access that the TLB lets through is made in place. For any other the block asks for a fill, and if that does
- * not help (device, page crossing, page with code, watchpoint, fault) it leaves at the instruction, of which nothing has
- * happened yet, and the interpreter goes on. So only the interpreter raises faults of memory accesses.
+ * Memory. An access that the TLB lets through is made in place. For any other the block asks for a fill, and if that
+ * does not help (device, page crossing, page with code, watchpoint, fault) it leaves at the instruction, of which
+ * nothing has happened yet, and the interpreter goes on. So only the interpreter raises faults of memory accesses.
  *
- * Stores to code make the blocks of their page stale: their first instruction is replaced by a call of a thunk, atomically.
- * Nothing else has to be undone: every way into a block leads over its first instruction.
+ * Stores to code make the blocks of their page stale: their first instruction is replaced by a call of a thunk,
+ * atomically. Nothing else has to be undone: every way into a block leads over its first instruction.
  */
 #ifndef VC_EMU_JIT_H
 #define VC_EMU_JIT_H
@@ -60,7 +60,8 @@ bool jit_op_count(struct vc_bvcpu *v, unsigned n, const char **name, uint64_t *c
 
 /* ---- lockstep ---- */
 enum jit_step { JIT_STEP_EXIT, JIT_STEP_BAIL };
-/* Leading instructions of the block at s.rip that are native code. 0: the first one is not; also when fetching it faults. */
+/* Leading instructions of the block at s.rip that are native code. 0: the first one is not; also when fetching it
+ * faults. */
 unsigned jit_native_insns(struct emu_vcpu *c);
 /* Execute that block once. */
 enum jit_step jit_step(struct emu_vcpu *c);
@@ -79,19 +80,20 @@ enum jit_flags_in {
 struct jit_link {
 	uint8_t *site;      /* writable address of the 32-bit displacement; aligned */
 	uint8_t *unlinked;  /* executable address that it leads to while there is no target */
-	uint8_t *site_save; /* flags are in RFLAGS: another jump, behind code that saves them, for targets that want that; else NULL */
+	uint8_t *site_save; /* flags are in RFLAGS: another jump, behind code that saves them, for targets that want that;
+	                       else NULL */
 	uint8_t *unlinked_save;
-	uint32_t *page_id;  /* another page: the immediate that the id in jit_pages is compared with; else NULL */
+	uint32_t *page_id; /* another page: the immediate that the id in jit_pages is compared with; else NULL */
 	struct jit_block *from, *to;
 	struct jit_link *next, **at; /* in the list of those that lead to `to`; what points to this one */
-	uint64_t offset;       /* target from jit_page */
+	uint64_t offset;             /* target from jit_page */
 };
 
 /* A call of C code in the middle of a block. */
 struct jit_site {
 	struct emu_insn insn;
-	emu_system_fn fn;   /* NULL: the interpreter executes this instruction */
-	uint8_t *resume;    /* executable; NULL: the block ends here */
+	emu_system_fn fn; /* NULL: the interpreter executes this instruction */
+	uint8_t *resume;  /* executable; NULL: the block ends here */
 	uint16_t page_offset;
 	struct jit_block *block;
 };
@@ -121,25 +123,25 @@ struct jit_block {
 	uint16_t bytes;
 	uint16_t native; /* lockstep: leading instructions that are native code */
 	uint8_t links_count, flags_in;
-	uint8_t bails;               /* groups that did not fit in a page */
-	_Atomic bool stale;          /* patched */
-	const uint8_t *live;         /* lockstep: EMU_FL_* wanted, by offset in the code */
+	uint8_t bails;       /* groups that did not fit in a page */
+	_Atomic bool stale;  /* patched */
+	const uint8_t *live; /* lockstep: EMU_FL_* wanted, by offset in the code */
 };
 
-#define JIT_REGIONS      8u
+#define JIT_REGIONS 8u
 #ifndef JIT_REGION_CODE /* tests make it small, so that regions are evicted */
 #define JIT_REGION_CODE (8u << 20)
 #endif
-#define JIT_REGION_META  (16u << 20)
-#define JIT_CODE_SIZE    (JIT_REGIONS * JIT_REGION_CODE)
-#define JIT_META_SIZE    ((size_t)JIT_REGIONS * JIT_REGION_META)
-#define JIT_BLOCK_CODE   (48u << 10) /* no block is longer */
-#define JIT_BLOCK_META   (24u << 10)
-#define JIT_HASH_BITS    16
-#define JIT_PAGES_BITS   13
-#define JIT_MAX_INSNS    64u
-#define JIT_MAX_BYTES    512u
-#define JIT_MAX_KEYS     15u
+#define JIT_REGION_META (16u << 20)
+#define JIT_CODE_SIZE   (JIT_REGIONS * JIT_REGION_CODE)
+#define JIT_META_SIZE   ((size_t)JIT_REGIONS * JIT_REGION_META)
+#define JIT_BLOCK_CODE  (48u << 10) /* no block is longer */
+#define JIT_BLOCK_META  (24u << 10)
+#define JIT_HASH_BITS   16
+#define JIT_PAGES_BITS  13
+#define JIT_MAX_INSNS   64u
+#define JIT_MAX_BYTES   512u
+#define JIT_MAX_KEYS    15u
 
 struct jit_thunks {
 	void (*enter)(struct emu_vcpu *c, const void *code);
@@ -152,11 +154,11 @@ enum jit_leave {
 	JIT_LEAVE_LINK,     /* value: struct jit_link */
 	JIT_LEAVE_SITE,     /* struct jit_site */
 	JIT_LEAVE_INDIRECT, /* offset in the page; extra: tag of the target */
-	JIT_LEAVE_BAIL,     /* offset in the page | 1 << 16: extra is a struct jit_block with a group that does not lie in one page;
-	                       (1 + offset of the instruction that flags must be computed from) << 17 */
-	JIT_LEAVE_POLL,     /* offset in the page */
-	JIT_LEAVE_SECOND,   /* struct jit_block: its second page is not known to be there */
-	JIT_LEAVE_STALE,    /* behind the entry of a stale block */
+	JIT_LEAVE_BAIL,   /* offset in the page | 1 << 16: extra is a struct jit_block with a group that does not lie in one
+	                     page;   (1 + offset of the instruction that flags must be computed from) << 17 */
+	JIT_LEAVE_POLL,   /* offset in the page */
+	JIT_LEAVE_SECOND, /* struct jit_block: its second page is not known to be there */
+	JIT_LEAVE_STALE,  /* behind the entry of a stale block */
 };
 
 struct jit_vm {
@@ -219,9 +221,9 @@ struct jit_source {
 	struct vc_page_info *second; /* of one instruction that crosses into the next page; else NULL */
 	uint64_t second_gpa;
 	uint32_t second_generation;
-	unsigned bytes;  /* of the block */
+	unsigned bytes; /* of the block */
 	unsigned page_offset;
-	unsigned count;  /* instructions */
+	unsigned count; /* instructions */
 	const uint8_t *host;
 	uint8_t code[JIT_MAX_BYTES + 16];
 	struct emu_insn insn[JIT_MAX_INSNS];

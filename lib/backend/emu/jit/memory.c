@@ -3,7 +3,8 @@
  * Memory operands.
  *
  * A check compares the tag of the access's last byte with the TLB entry of its first, so that a page crossing never
- * matches. Accesses off one base register are checked together: R11 then keeps the addend, or jit_addend when others come in between.
+ * matches. Accesses off one base register are checked together: R11 then keeps the addend, or jit_addend when others
+ * come in between.
  */
 #include "backend/emu/jit/trans.h"
 
@@ -108,7 +109,8 @@ void jit_effective(struct jit_trans *t, const struct jit_access *x, unsigned to)
 		else
 			jit_op_rr(a, 0x63, true, other, reg); /* MOVSXD */
 		jit_shift_imm(a, 7, true, other, log);
-		jit_lea(a, true, to, (struct host_mem){.base = (uint8_t)to, .index = (uint8_t)other, .scale = (uint8_t)(log - 3)});
+		jit_lea(a, true, to,
+		        (struct host_mem){.base = (uint8_t)to, .index = (uint8_t)other, .scale = (uint8_t)(log - 3)});
 		if (x->address32)
 			jit_mov_rr(a, false, to, to);
 	}
@@ -194,65 +196,80 @@ static bool moves_rsp(const struct emu_insn *n, int64_t *by)
  * What following accesses off the same base need. again: others come in between, so that R11 will not last. Looks until
  * the base changes, the block may be left, or an access is too far away.
  */
-static void extend_group(const struct jit_trans *t, uint8_t base, int64_t *lo, int64_t *hi, bool *write, bool *again)
-{
-	int64_t rsp = 0, by = 0;
-	bool others = false;
+struct group_span {
+	uint8_t base;
+	int64_t lo, hi;
+	bool write;
+	bool again;  /* another access of the group comes behind one of another base */
+	bool others; /* there was one of another base */
+	int64_t rsp; /* how far RSP has moved since the first access */
+};
 
+static bool widen(struct group_span *g, int64_t at, unsigned size, bool write)
+{
+	if ((at < g->lo ? g->hi - at : at + (int64_t)size - g->lo) > GROUP_SPAN)
+		return false;
+	if (at < g->lo)
+		g->lo = at;
+	if (at + (int64_t)size > g->hi)
+		g->hi = at + size;
+	g->write = g->write || write;
+	g->again = g->again || g->others;
+	return true;
+}
+
+static bool writes_memory(const struct emu_insn *n)
+{
+	if (n->op == EMU_VEC)
+		return n->desc->vec.roles & EMU_V_RM_W;
+	return n->desc->enc != EMU_ENC_REG_RM && !(n->desc->attr & EMU_A_RO);
+}
+
+/* The instruction's access joins the group, or is none of its base's. False: the group ends before the instruction. */
+static bool join_group(const struct jit_trans *t, const struct emu_insn *n, struct group_span *g)
+{
+	int64_t by;
+
+	if (!jit_is_native(t, n) || (n->desc->attr & EMU_A_END))
+		return false;
+	if (n->prefixes & EMU_P_MEM && n->op != EMU_LEA) {
+		struct jit_access x = jit_operand(t, n);
+
+		if (n->op == EMU_PUSH || n->op == EMU_POP)
+			return false;
+		if (x.simple && x.base == g->base && !(n->op >= EMU_BT && n->op <= EMU_BTC))
+			return widen(g, x.disp + (g->base == VC_RSP ? g->rsp : 0), jit_mem_size(n), writes_memory(n));
+		g->others = true;
+		return true;
+	}
+	if (moves_rsp(n, &by)) {
+		if (g->base == VC_RSP)
+			return widen(g, by < 0 ? g->rsp - 8 : g->rsp, 8, by < 0);
+		g->others = true;
+		return true;
+	}
+	return !(n->desc->attr & EMU_A_STACK);
+}
+
+/* Whether the group ends behind the instruction, because its base changes. */
+static bool ends_group(const struct emu_insn *n, struct group_span *g)
+{
+	int64_t by = 0;
+	bool is_rsp_move = moves_rsp(n, &by);
+
+	if (is_rsp_move && g->base == VC_RSP)
+		g->rsp += by;
+	if (n->op == EMU_POP && n->desc->enc == EMU_ENC_OREG && n->reg == g->base)
+		return true;
+	return jit_writes_gpr(n, g->base) && !is_rsp_move;
+}
+
+static void extend_group(const struct jit_trans *t, struct group_span *g)
+{
 	for (unsigned k = t->i; k < t->s->count; k++) {
 		const struct emu_insn *n = &t->s->insn[k];
-		bool is_rsp_move = moves_rsp(n, &by);
 
-		if (k > t->i) {
-			if (!jit_is_native(t, n) || (n->desc->attr & EMU_A_END))
-				return;
-			if (n->prefixes & EMU_P_MEM && n->op != EMU_LEA) {
-				struct jit_access x = jit_operand(t, n);
-				int64_t at = x.disp + (base == VC_RSP ? rsp : 0);
-				unsigned size = jit_mem_size(n);
-
-				if (n->op == EMU_PUSH || n->op == EMU_POP)
-					return;
-				if (!x.simple || x.base != base || (n->op >= EMU_BT && n->op <= EMU_BTC)) {
-					others = true;
-					goto writes;
-				}
-				if ((at < *lo ? *hi - at : at + (int64_t)size - *lo) > GROUP_SPAN)
-					return;
-				*again = *again || others;
-				if (at < *lo)
-					*lo = at;
-				if (at + (int64_t)size > *hi)
-					*hi = at + size;
-				if (!(n->desc->enc == EMU_ENC_REG_RM || n->desc->attr & EMU_A_RO || n->op == EMU_VEC) ||
-				    (n->op == EMU_VEC && n->desc->vec.roles & EMU_V_RM_W))
-					*write = true;
-			} else if (is_rsp_move) {
-				int64_t at = by < 0 ? rsp - 8 : rsp;
-
-				if (base != VC_RSP) {
-					others = true;
-					goto writes;
-				}
-				if ((at < *lo ? *hi - at : at + 8 - *lo) > GROUP_SPAN)
-					return;
-				*again = *again || others;
-				if (at < *lo)
-					*lo = at;
-				if (at + 8 > *hi)
-					*hi = at + 8;
-				if (by < 0)
-					*write = true;
-			} else if (n->desc->attr & EMU_A_STACK) {
-				return;
-			}
-		}
-	writes:
-		if (is_rsp_move && base == VC_RSP)
-			rsp += by;
-		if (n->op == EMU_POP && n->desc->enc == EMU_ENC_OREG && n->reg == base)
-			return;
-		if (jit_writes_gpr(n, base) && !is_rsp_move)
+		if ((k > t->i && !join_group(t, n, g)) || ends_group(n, g))
 			return;
 	}
 }
@@ -340,11 +357,14 @@ static void check_simple(struct jit_trans *t, const struct jit_access *x, int64_
 	jit_lose_addend(t);
 	if (!x->aligned && !t->no_groups && x->base < 16) {
 		/* in coordinates of RSP as it is now; see moves_rsp() */
-		int64_t first = at - (x->base == VC_RSP ? t->delta : 0), low = first, high = first + x->size;
+		int64_t first = at - (x->base == VC_RSP ? t->delta : 0);
+		struct group_span span = {.base = x->base, .lo = first, .hi = first + x->size, .write = g.write};
 
-		extend_group(t, x->base, &low, &high, &g.write, &g.stored);
-		g.lo = at + (low - first);
-		g.hi = at + (high - first);
+		extend_group(t, &span);
+		g.write = span.write;
+		g.stored = span.again;
+		g.lo = at + (span.lo - first);
+		g.hi = at + (span.hi - first);
 		if (g.lo < INT32_MIN || g.hi > INT32_MAX) {
 			g.lo = at;
 			g.hi = at + x->size;

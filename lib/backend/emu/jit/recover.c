@@ -34,8 +34,8 @@ static bool operands(const struct emu_insn *n, unsigned *dest, unsigned *source,
 
 static bool may_fault(const struct jit_trans *t, const struct emu_insn *n)
 {
-	return n->prefixes & EMU_P_MEM || n->desc->attr & EMU_A_STACK || n->desc->imm == EMU_IMM_MOFFS || n->op == EMU_VEC ||
-	       !jit_is_native(t, n);
+	return n->prefixes & EMU_P_MEM || n->desc->attr & EMU_A_STACK || n->desc->imm == EMU_IMM_MOFFS ||
+	       n->op == EMU_VEC || !jit_is_native(t, n);
 }
 
 bool jit_recoverable(const struct jit_trans *t)

@@ -165,8 +165,8 @@ static bool read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linea
 {
 	if (!jit_read_source(c, s, linear))
 		return false;
-	return !emu_hooks_on(c) || (!emu_hooks_block_wanted(c, s->page_offset, 1) &&
-	                            !emu_hooks_code_wanted(c, s->page_offset, s->bytes));
+	return !emu_hooks_on(c) ||
+	       (!emu_hooks_block_wanted(c, s->page_offset, 1) && !emu_hooks_code_wanted(c, s->page_offset, s->bytes));
 }
 
 static struct jit_block *make(struct emu_vcpu *c, uint64_t linear, bool no_groups)
@@ -234,11 +234,16 @@ static struct jit_block *find(struct emu_vcpu *c)
 	return make(c, linear, no_groups);
 }
 
+static struct emu_jit_jump *jump_at(struct emu_vcpu *c, uint64_t rip)
+{
+	return &c->jit_jumps[(rip ^ rip >> 12) & (EMU_JIT_JUMPS - 1)];
+}
+
 /* Remember the way to the block: jump cache and page. */
 static void remember(struct emu_vcpu *c, const struct jit_block *b)
 {
 	uint64_t rip = linear_of(c, c->s.rip), page = rip & VC_PAGE_MASK;
-	struct emu_jit_jump *jump = &c->jit_jumps[(rip ^ rip >> 12) & (EMU_JIT_JUMPS - 1)];
+	struct emu_jit_jump *jump = jump_at(c, rip);
 	struct emu_jit_page *p = &c->jit_pages[(rip >> 12) & (EMU_JIT_PAGES - 1)];
 
 	jump->tag = rip ^ c->jit_ctx;
@@ -252,7 +257,7 @@ static void remember(struct emu_vcpu *c, const struct jit_block *b)
 static const uint8_t *quick(struct emu_vcpu *c)
 {
 	uint64_t rip = linear_of(c, c->s.rip);
-	const struct emu_jit_jump *jump = &c->jit_jumps[(rip ^ rip >> 12) & (EMU_JIT_JUMPS - 1)];
+	const struct emu_jit_jump *jump = jump_at(c, rip);
 
 	if (jump->tag != (rip ^ c->jit_ctx))
 		return NULL;
@@ -263,9 +268,7 @@ static const uint8_t *quick(struct emu_vcpu *c)
 /* The way to s.rip leads to a block that is not good any more. */
 static void forget(struct emu_vcpu *c)
 {
-	uint64_t rip = linear_of(c, c->s.rip);
-
-	c->jit_jumps[(rip ^ rip >> 12) & (EMU_JIT_JUMPS - 1)].tag = EMU_NO_TAG;
+	jump_at(c, linear_of(c, c->s.rip))->tag = EMU_NO_TAG;
 }
 
 /* ---- serving ---- */
@@ -273,6 +276,12 @@ static void forget(struct emu_vcpu *c)
 static uint64_t rip_at(const struct emu_vcpu *c, uint64_t page_offset)
 {
 	return linear_of(c, c->jit_page + page_offset);
+}
+
+/* Where another page comes next, jit_page is that already. */
+static uint64_t link_target(const struct emu_vcpu *c, const struct jit_link *l)
+{
+	return rip_at(c, l->page_id ? l->offset & (VC_PAGE_SIZE - 1) : l->offset);
 }
 
 static void count_call(struct emu_vcpu *c, unsigned op)
@@ -318,9 +327,8 @@ static const uint8_t *call_out(struct emu_vcpu *c, struct jit_site *site)
 static void check_target(struct emu_vcpu *c, uint64_t at)
 {
 	struct jit_source s;
-	unsigned used = c->mmu->paging.mode == VC_PAGING_5 ? 7 : 16;
 
-	if (c->mode != EMU_MODE_64 || (uint64_t)((int64_t)(c->s.rip << used) >> used) == c->s.rip)
+	if (c->mode != EMU_MODE_64 || vc_paging_canonical(&c->mmu->paging, c->s.rip))
 		return;
 	/* RSP as it was before the instruction */
 	c->s.rip = at;
@@ -335,13 +343,14 @@ static void check_target(struct emu_vcpu *c, uint64_t at)
 	emu_raise_error(c, VC_GP, 0);
 }
 
-/* A group of accesses did not lie in one page. When that comes again and again, the block is made anew without groups. */
+/* A group of accesses did not lie in one page. When that comes again and again, the block is made anew without groups.
+ */
 static void note_bail(struct emu_vcpu *c, struct jit_block *b)
 {
 	struct jit_vm *j = c->jit;
 
 	pthread_mutex_lock(&j->lock);
-	if (++b->bails >= MAX_BAILS && !atomic_load(&b->stale))
+	if (++b->bails >= MAX_BAILS)
 		jit_make_stale(j, b);
 	pthread_mutex_unlock(&j->lock);
 }
@@ -379,88 +388,113 @@ static struct jit_block *block_before(const uint8_t *return_address)
 	return b;
 }
 
-/* Translated code was left. What to do next: the host code to enter, or NULL: at s.rip. *stop: the engine stops. */
-static const uint8_t *serve(struct emu_vcpu *c, bool *stop, enum emu_stop *why)
+/*
+ * Translated code was left, by one of the ways out. Each function returns the host code to enter next; NULL: the way to
+ * s.rip is to be looked up. Where the interpreter was run, *why is how that ended.
+ */
+
+static const uint8_t *by_link(struct emu_vcpu *c, enum emu_stop *why)
 {
 	struct jit_vm *j = c->jit;
-	struct jit_site *site;
+	struct jit_link *l = (struct jit_link *)(uintptr_t)c->jit_value;
 	struct jit_block *b;
-	struct jit_link *l;
-	uint64_t at;
+	uint64_t evictions;
 
-	switch (c->jit_left) {
-	case JIT_LEAVE_LINK:
-		l = (struct jit_link *)(uintptr_t)c->jit_value;
-		/* where another page comes next, jit_page is that already */
-		c->s.rip = l->page_id ? rip_at(c, l->offset & (VC_PAGE_SIZE - 1)) : rip_at(c, l->offset);
-		if (wanted(c))
-			return NULL;
-		{
-			uint64_t evictions = atomic_load(&j->evictions);
-
-			choose_context(c, c->s.rip);
-			b = find(c);
-			if (!b)
-				return NULL;
-			pthread_mutex_lock(&j->lock);
-			if (evictions == atomic_load(&j->evictions) && !atomic_load(&b->stale))
-				jit_link(j, l, b);
-			pthread_mutex_unlock(&j->lock);
-		}
-		remember(c, b);
-		return b->entry;
-	case JIT_LEAVE_SITE:
-		site = (struct jit_site *)(uintptr_t)c->jit_value;
-		c->s.rip = rip_at(c, site->page_offset);
-		if (site->fn)
-			return call_out(c, site);
-		count_call(c, site->insn.op);
-		*why = interp_run_block(c);
-		*stop = *why != EMU_STOP_EVENTS;
+	(void)why;
+	c->s.rip = link_target(c, l);
+	if (wanted(c))
 		return NULL;
-	case JIT_LEAVE_INDIRECT:
-		at = rip_at(c, c->jit_value);
-		c->s.rip = c->jit_extra ^ c->jit_ctx;
-		if (c->s.rip >> 47 && c->s.rip >> 47 != 0x1ffff)
-			check_target(c, at);
+	evictions = atomic_load(&j->evictions);
+	choose_context(c, c->s.rip);
+	b = find(c);
+	if (!b)
 		return NULL;
-	case JIT_LEAVE_BAIL:
-		c->s.rip = rip_at(c, c->jit_value & 0xffff);
-		recover(c);
-		if (c->jit_value >> 16 & 1)
-			note_bail(c, (struct jit_block *)(uintptr_t)c->jit_extra);
-		c->jit_bails++;
-		*why = interp_run_block(c);
-		*stop = *why != EMU_STOP_EVENTS;
-		return NULL;
-	case JIT_LEAVE_POLL:
-		c->s.rip = rip_at(c, c->jit_value);
-		return NULL;
-	case JIT_LEAVE_SECOND:
-		b = (struct jit_block *)(uintptr_t)c->jit_value;
-		c->s.rip = rip_at(c, b->gpa & (VC_PAGE_SIZE - 1));
-		if (second_is_there(c, b))
-			return b->entry;
-		forget(c);
-		pthread_mutex_lock(&j->lock);
-		if (!atomic_load(&b->stale))
-			jit_make_stale(j, b);
-		pthread_mutex_unlock(&j->lock);
-		return NULL;
-	default: /* JIT_LEAVE_STALE */
-		b = block_before((const uint8_t *)(uintptr_t)c->jit_value);
-		c->s.rip = rip_at(c, b->gpa & (VC_PAGE_SIZE - 1));
-		forget(c);
-		return NULL;
-	}
+	pthread_mutex_lock(&j->lock);
+	if (evictions == atomic_load(&j->evictions) && !atomic_load(&b->stale))
+		jit_link(j, l, b);
+	pthread_mutex_unlock(&j->lock);
+	remember(c, b);
+	return b->entry;
 }
+
+static const uint8_t *by_site(struct emu_vcpu *c, enum emu_stop *why)
+{
+	struct jit_site *site = (struct jit_site *)(uintptr_t)c->jit_value;
+
+	c->s.rip = rip_at(c, site->page_offset);
+	if (site->fn)
+		return call_out(c, site);
+	count_call(c, site->insn.op);
+	*why = interp_run_block(c);
+	return NULL;
+}
+
+static const uint8_t *by_indirect_branch(struct emu_vcpu *c, enum emu_stop *why)
+{
+	uint64_t at = rip_at(c, c->jit_value);
+
+	(void)why;
+	c->s.rip = c->jit_extra ^ c->jit_ctx;
+	if (c->s.rip >> 47 && c->s.rip >> 47 != 0x1ffff)
+		check_target(c, at);
+	return NULL;
+}
+
+static const uint8_t *by_bail(struct emu_vcpu *c, enum emu_stop *why)
+{
+	c->s.rip = rip_at(c, c->jit_value & 0xffff);
+	recover(c);
+	if (c->jit_value >> 16 & 1)
+		note_bail(c, (struct jit_block *)(uintptr_t)c->jit_extra);
+	c->jit_bails++;
+	*why = interp_run_block(c);
+	return NULL;
+}
+
+static const uint8_t *by_poll(struct emu_vcpu *c, enum emu_stop *why)
+{
+	(void)why;
+	c->s.rip = rip_at(c, c->jit_value);
+	return NULL;
+}
+
+static const uint8_t *by_second_page(struct emu_vcpu *c, enum emu_stop *why)
+{
+	struct jit_vm *j = c->jit;
+	struct jit_block *b = (struct jit_block *)(uintptr_t)c->jit_value;
+
+	(void)why;
+	c->s.rip = rip_at(c, b->gpa & (VC_PAGE_SIZE - 1));
+	if (second_is_there(c, b))
+		return b->entry;
+	forget(c);
+	pthread_mutex_lock(&j->lock);
+	jit_make_stale(j, b);
+	pthread_mutex_unlock(&j->lock);
+	return NULL;
+}
+
+static const uint8_t *by_stale_block(struct emu_vcpu *c, enum emu_stop *why)
+{
+	const struct jit_block *b = block_before((const uint8_t *)(uintptr_t)c->jit_value);
+
+	(void)why;
+	c->s.rip = rip_at(c, b->gpa & (VC_PAGE_SIZE - 1));
+	forget(c);
+	return NULL;
+}
+
+static const uint8_t *(*const way_out[])(struct emu_vcpu *, enum emu_stop *why) = {
+    [JIT_LEAVE_LINK] = by_link,         [JIT_LEAVE_SITE] = by_site, [JIT_LEAVE_INDIRECT] = by_indirect_branch,
+    [JIT_LEAVE_BAIL] = by_bail,         [JIT_LEAVE_POLL] = by_poll, [JIT_LEAVE_SECOND] = by_second_page,
+    [JIT_LEAVE_STALE] = by_stale_block,
+};
 
 /* ---- the loop ---- */
 
 static enum emu_stop run(struct emu_vcpu *c)
 {
 	enum emu_stop why = EMU_STOP_EVENTS;
-	bool stop = false;
 	const uint8_t *code;
 	struct jit_block *b;
 
@@ -486,9 +520,9 @@ static enum emu_stop run(struct emu_vcpu *c)
 		}
 		while (code) {
 			c->jit->thunks.enter(c, code);
-			code = serve(c, &stop, &why);
+			code = way_out[c->jit_left](c, &why);
 		}
-		if (stop)
+		if (why != EMU_STOP_EVENTS)
 			return why;
 	}
 }
@@ -519,13 +553,6 @@ enum emu_stop jit_run(struct emu_vcpu *c)
 }
 
 /* ---- lockstep ---- */
-
-static uint32_t arithmetic_flags(unsigned bits)
-{
-	return (bits & EMU_FL_C ? VC_FLAG_CF : 0) | (bits & EMU_FL_P ? VC_FLAG_PF : 0) |
-	       (bits & EMU_FL_A ? VC_FLAG_AF : 0) | (bits & EMU_FL_Z ? VC_FLAG_ZF : 0) |
-	       (bits & EMU_FL_S ? VC_FLAG_SF : 0) | (bits & EMU_FL_O ? VC_FLAG_OF : 0);
-}
 
 /* find(), with nothing where that raises. */
 static struct jit_block *try_find(struct emu_vcpu *c)
@@ -567,8 +594,8 @@ enum jit_step jit_step(struct emu_vcpu *c)
 	case JIT_LEAVE_LINK: {
 		const struct jit_link *l = (const struct jit_link *)(uintptr_t)c->jit_value;
 
-		c->s.rip = l->page_id ? rip_at(c, l->offset & (VC_PAGE_SIZE - 1)) : rip_at(c, l->offset);
-		c->jit_dead = c->s.rip == start + b->bytes ? arithmetic_flags(EMU_FL_ALL & ~b->live[b->bytes]) : 0;
+		c->s.rip = link_target(c, l);
+		c->jit_dead = c->s.rip == start + b->bytes ? emu_flag_bits(EMU_FL_ALL & ~b->live[b->bytes]) : 0;
 		return JIT_STEP_EXIT;
 	}
 	case JIT_LEAVE_INDIRECT:
@@ -579,7 +606,7 @@ enum jit_step jit_step(struct emu_vcpu *c)
 		c->s.rip = rip_at(c, c->jit_value & 0xffff);
 		if (c->jit_left == JIT_LEAVE_BAIL)
 			recover(c);
-		c->jit_dead = arithmetic_flags(EMU_FL_ALL & ~b->live[c->s.rip - start]);
+		c->jit_dead = emu_flag_bits(EMU_FL_ALL & ~b->live[c->s.rip - start]);
 		return JIT_STEP_BAIL;
 	}
 }

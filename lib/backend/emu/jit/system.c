@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* System instructions that kernels execute all the time, in 64-bit mode, most at CPL 0. All others call their C function. */
+/* System instructions that kernels execute all the time, in 64-bit mode, most at CPL 0. All others call their C
+ * function. */
 #include "backend/emu/jit/trans.h"
 
 bool jit_system_native(const struct emu_vcpu *c, const struct emu_insn *n)
@@ -36,8 +37,8 @@ static void emit_cli(struct jit_trans *t)
 }
 
 /*
- * Interrupts are looked at where blocks begin, so the instruction behind is executed before one is taken, if it is in this
- * block; unless one waits, when the C function sees to the rest.
+ * Interrupts are looked at where blocks begin, so the instruction behind is executed before one is taken, if it is in
+ * this block; unless one waits, when the C function sees to the rest.
  */
 static void emit_sti(struct jit_trans *t)
 {

@@ -15,33 +15,43 @@ static inline unsigned jit_home(unsigned guest)
 }
 
 /* Code that is written behind the block, because it is rarely executed. */
-enum jit_cold_kind { JIT_COLD_MISS, JIT_COLD_BAIL, JIT_COLD_LINK, JIT_COLD_CROSS, JIT_COLD_POLL, JIT_COLD_VEC, JIT_COLD_SECOND, JIT_COLD_CALL, JIT_COLD_RETURN };
+enum jit_cold_kind {
+	JIT_COLD_MISS,
+	JIT_COLD_BAIL,
+	JIT_COLD_LINK,
+	JIT_COLD_CROSS,
+	JIT_COLD_POLL,
+	JIT_COLD_VEC,
+	JIT_COLD_SECOND,
+	JIT_COLD_CALL,
+	JIT_COLD_RETURN
+};
 
 struct jit_access {
-	bool simple;        /* base register (or none) and displacement, so that others off the same base can share a check */
-	uint8_t base;       /* guest register, or EMU_REG_NONE, EMU_REG_RIP */
+	bool simple;  /* base register (or none) and displacement, so that others off the same base can share a check */
+	uint8_t base; /* guest register, or EMU_REG_NONE, EMU_REG_RIP */
 	uint8_t index, scale, seg;
 	bool address32;
 	int64_t disp;
 	unsigned size;
-	bool write;         /* else it is only read */
-	bool aligned;       /* must be a multiple of its size */
-	int bit_base;       /* BT with a register: guest register whose upper bits move the address; -1 */
+	bool write;   /* else it is only read */
+	bool aligned; /* must be a multiple of its size */
+	int bit_base; /* BT with a register: guest register whose upper bits move the address; -1 */
 	uint8_t bit_size;
 };
 
 struct jit_cold {
 	uint8_t kind;
-	bool write;            /* MISS: the access; VEC: AVX is needed */
-	bool save;             /* LINK, CROSS: flags are in RFLAGS and must be saved for some targets */
+	bool write;                   /* MISS: the access; VEC: AVX is needed */
+	bool save;                    /* LINK, CROSS: flags are in RFLAGS and must be saved for some targets */
 	struct jit_label from, from2; /* where it is jumped from */
-	uint8_t *back;         /* executable: where it returns to */
+	uint8_t *back;                /* executable: where it returns to */
 	struct jit_access access;
 	int64_t lo;
 	unsigned size;
-	int32_t delta;         /* RSP to be moved by */
-	uint16_t page_offset;  /* of the instruction */
-	uint16_t recover;      /* as in struct jit_trans */
+	int32_t delta;        /* RSP to be moved by */
+	uint16_t page_offset; /* of the instruction */
+	uint16_t recover;     /* as in struct jit_trans */
 	struct jit_link *link;
 	struct jit_site *site; /* CALL */
 };
@@ -56,20 +66,20 @@ struct jit_trans {
 	struct jit_asm a;
 	const struct jit_source *s;
 	struct jit_block *b;
-	unsigned i;                   /* the instruction being translated */
-	const struct emu_insn *n;     /* ... */
-	unsigned offset;              /* ... from the block's start */
-	bool long_mode;               /* 64-bit mode; else flat 32-bit */
+	unsigned i;                      /* the instruction being translated */
+	const struct emu_insn *n;        /* ... */
+	unsigned offset;                 /* ... from the block's start */
+	bool long_mode;                  /* 64-bit mode; else flat 32-bit */
 	uint8_t live[JIT_MAX_INSNS + 1]; /* EMU_FL_* that are read behind instruction k-1, before k */
 	enum jit_flags_state flags;
-	int32_t delta;                /* guest RSP = R15 + delta */
-	bool vec_ready, vec_avx;      /* checked in this block */
+	int32_t delta;           /* guest RSP = R15 + delta */
+	bool vec_ready, vec_avx; /* checked in this block */
 	bool no_groups;
-	bool ended;                   /* nothing falls out of the block any more */
+	bool ended; /* nothing falls out of the block any more */
 
 	/*
-	 * Pages that were checked: [lo, hi) off `base` is in one. The addend of one of them may be in R11 (in_r11, else -1), and
-	 * those of `stored` ones are in emu_vcpu.jit_addend.
+	 * Pages that were checked: [lo, hi) off `base` is in one. The addend of one of them may be in R11 (in_r11, else
+	 * -1), and those of `stored` ones are in emu_vcpu.jit_addend.
 	 */
 	struct jit_group {
 		bool valid, stored, write;
@@ -80,13 +90,14 @@ struct jit_trans {
 	unsigned next_group;
 
 	/*
-	 * Flags that are in neither place, and not needed but for a fault: 1 + the page offset of the instruction they can be
-	 * computed from (jit_recover_flags()); else 0. And the last instruction that set flags.
+	 * Flags that are in neither place, and not needed but for a fault: 1 + the page offset of the instruction they can
+	 * be computed from (jit_recover_flags()); else 0. And the last instruction that set flags.
 	 */
 	uint16_t recover, setter_offset;
 	unsigned setter;
 
-	/* While instructions without memory operands follow each other: the guest register of which R10 has a copy; EMU_REG_NONE */
+	/* While instructions without memory operands follow each other: the guest register of which R10 has a copy;
+	 * EMU_REG_NONE */
 	uint8_t cached;
 
 	struct jit_cold cold[JIT_MAX_COLD];
@@ -107,16 +118,23 @@ bool jit_recoverable(const struct jit_trans *t);
 
 /* ---- block.c ---- */
 struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind);
-static inline uint8_t jit_live_behind(const struct jit_trans *t) { return t->live[t->i + 1]; }
+static inline uint8_t jit_live_behind(const struct jit_trans *t)
+{
+	return t->live[t->i + 1];
+}
 /* RFLAGS to emu_vcpu.jit_flags; uses R10. */
 void jit_save_flags(struct jit_asm *a);
 /* The next host instruction reads flags that the guest left. */
 void jit_want_flags(struct jit_trans *t);
-/* The next host instructions change RFLAGS: uses R10, saves what is still read from instruction t->i on (live: mask). */
+/* The next host instructions change RFLAGS: uses R10, saves what is still read from instruction t->i on (live: mask).
+ */
 void jit_spoil_flags(struct jit_trans *t, uint8_t live);
 void jit_spoil_for_check(struct jit_trans *t);
 /* The instruction left the guest's flags in RFLAGS. */
-static inline void jit_set_flags(struct jit_trans *t) { t->flags = JIT_FL_HOST; }
+static inline void jit_set_flags(struct jit_trans *t)
+{
+	t->flags = JIT_FL_HOST;
+}
 /* Make R15 guest RSP. */
 void jit_settle_rsp(struct jit_trans *t);
 /* An instruction behind which the block goes on at another block. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * SSE and AVX instructions, on the host's registers. A block makes sure once that the guest's registers are there; they are
- * not while the guest may not use them (CR0.TS, CR4, XCR0) or has unmasked an exception: then the interpreter has the block.
- * MMX, x87 and what needs more than an instruction (gathers, masked moves) goes through the interpreter's functions.
+ * SSE and AVX instructions, on the host's registers. A block makes sure once that the guest's registers are there; they
+ * are not while the guest may not use them (CR0.TS, CR4, XCR0) or has unmasked an exception: then the interpreter has
+ * the block. MMX, x87 and what needs more than an instruction (gathers, masked moves) goes through the interpreter's
+ * functions.
  */
 #include "backend/emu/decode/vec_rows.h"
 #include "backend/emu/jit/trans.h"
@@ -47,8 +48,9 @@ static void make_ready(struct jit_trans *t, bool avx)
 	jit_lose_addend(t);
 	c = jit_cold(t, JIT_COLD_VEC);
 	c->write = avx;
-	jit_encode(&t->a, &(struct host_insn){
-	                      .opcode = 0x80, .reg = H_CMP, .mem = &live, .imm = avx ? JIT_VEC_AVX : JIT_VEC_SSE, .imm_size = 1});
+	jit_encode(&t->a,
+	           &(struct host_insn){
+	               .opcode = 0x80, .reg = H_CMP, .mem = &live, .imm = avx ? JIT_VEC_AVX : JIT_VEC_SSE, .imm_size = 1});
 	c->from = jit_jcc(&t->a, H_B);
 	c->back = jit_here(&t->a);
 	t->vec_ready = true;
@@ -63,8 +65,9 @@ static void set_encoding(const struct jit_trans *t, const struct emu_insn *n, st
 	h->vex = n->prefixes & EMU_P_VEX;
 	h->pp = prefix[row->pp];
 	/* outside 64-bit mode W does not widen a general register */
-	h->w = n->prefixes & EMU_P_W && (t->long_mode || !(n->desc->vec.reg_file == EMU_VR_GPR ||
-	                                                   n->desc->vec.rm_file == EMU_VR_GPR || is_string(n)));
+	h->w =
+	    n->prefixes & EMU_P_W &&
+	    (t->long_mode || !(n->desc->vec.reg_file == EMU_VR_GPR || n->desc->vec.rm_file == EMU_VR_GPR || is_string(n)));
 	h->l = n->prefixes & EMU_P_VEX_L;
 	h->map = n->map;
 	h->opcode = n->opcode;

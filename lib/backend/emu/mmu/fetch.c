@@ -111,12 +111,6 @@ static void pause_a_little(unsigned round)
 		sched_yield();
 }
 
-/* A vcpu's bit in vc_page_info.flags; vcpus beyond 32 share bits. */
-uint32_t emu_writer_bit(const struct vc_bvcpu *v)
-{
-	return 1u << (v->index & 31);
-}
-
 /* Have the vcpus of these bits drop their write tags, and wait until each has done so or is outside the gate, where it
  * drops them before it comes in. */
 static void drop_write_of(struct emu_vcpu *c, uint32_t writers)

@@ -176,8 +176,20 @@ static inline struct vc_page_info *emu_page_info(const struct vc_slot *slot, uin
 {
 	return slot->pages ? &slot->pages[(gpa - slot->gpa) >> 12] : NULL;
 }
-/* vc_page_info.flags: the vcpus that may hold a write tag; a vcpu's bit. */
-uint32_t emu_writer_bit(const struct vc_bvcpu *v);
+/* vc_page_info.flags: the vcpus that may hold a write tag; a vcpu's bit. Vcpus beyond 32 share bits. */
+static inline uint32_t emu_writer_bit(const struct vc_bvcpu *v) { return 1u << (v->index & 31); }
+/*
+ * Whether stores may go to the page without being looked at. The vcpu's bit in the flags is set before the mask is
+ * read, and a marker of code does it the other way round: one of them sees the other (see emu_code_mark).
+ */
+static inline bool emu_may_write_freely(const struct emu_vcpu *c, struct vc_page_info *info)
+{
+	if (!info)
+		return true;
+	if (!(atomic_load(&info->flags) & emu_writer_bit(c->bvcpu)))
+		atomic_fetch_or(&info->flags, emu_writer_bit(c->bvcpu));
+	return atomic_load(&info->code_mask) == 0;
+}
 /* Bits of the 64-byte chunks that [gpa, gpa+len) touches; it lies in one page. */
 uint64_t emu_chunks(uint64_t gpa, unsigned len);
 /* [gpa, gpa+len) of the page was stored to: blocks decoded from there become stale. Any thread. */

@@ -471,19 +471,6 @@ static bool watched(const struct emu_mmu *m, uint64_t linear)
 }
 
 /*
- * Whether stores may go to the page without being looked at. The vcpu's bit in the flags is set before the mask is
- * read, and a marker of code does it the other way round: one of them sees the other (see emu_code_mark).
- */
-static bool may_write_freely(const struct emu_vcpu *c, struct vc_page_info *info)
-{
-	if (!info)
-		return true;
-	if (!(atomic_load(&info->flags) & emu_writer_bit(c->bvcpu)))
-		atomic_fetch_or(&info->flags, emu_writer_bit(c->bvcpu));
-	return atomic_load(&info->code_mask) == 0;
-}
-
-/*
  * Under which tag the first level may have the page; EMU_NO_TAG: not at all. Implicit accesses to the lower half have no
  * context there: RFLAGS.AC says nothing to them.
  */
@@ -524,7 +511,7 @@ static void fill_first_level(struct emu_vcpu *c, uint64_t linear, enum emu_privi
 		return;
 	/* A write tag hides later stores from the dirty log: give it to writers only, and mark the page now. */
 	logged = atomic_load_explicit(&slot->dirty, memory_order_acquire);
-	if ((logged && !write) || !may_write_freely(c, page->info))
+	if ((logged && !write) || !emu_may_write_freely(c, page->info))
 		return;
 	if (logged)
 		vc_mem_mark_dirty(slot, page->gpa, VC_PAGE_SIZE);
