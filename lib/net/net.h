@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Network backings: where a NIC's frames go to and come from. A frontend (virtio-net, e1000e) opens one and is its
+ * user.
+ *
+ * A frame travels with a virtio_net_hdr (virtio 1.2, 5.1.6) that tells of checksums and segmentation still to be done.
+ * Who has no use for that asks for plain frames by its offloads and gets only those: vc_net_plain() does the work in
+ * software.
+ */
+#ifndef VC_NET_NET_H
+#define VC_NET_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "chipset/chipset.h"
+#include "device/device.h"
+
+#define VC_NET_FRAME_MAX (65535u + 14 + 4) /* with segmentation offloads */
+
+/* struct virtio_net_hdr, without num_buffers */
+struct vc_net_hdr {
+	uint8_t flags;    /* 1: NEEDS_CSUM, 2: DATA_VALID */
+	uint8_t gso_type; /* 0 none, 1 TCPv4, 3 UDP, 4 TCPv6, 5 UDP_L4; | 0x80 ECN */
+	uint16_t hdr_len, gso_size, csum_start, csum_offset;
+};
+
+struct vc_net_frame {
+	struct vc_net_hdr hdr;
+	const struct iovec *iov; /* host memory, from the Ethernet header on; may be another guest's: read once */
+	unsigned iov_count;
+	uint32_t length; /* bytes in iov */
+};
+
+/* What the receiver of frames can take beyond plain ones of 1518 bytes. */
+#define VC_NET_CSUM (1u << 0) /* NEEDS_CSUM: partial checksums */
+#define VC_NET_TSO4 (1u << 1)
+#define VC_NET_TSO6 (1u << 2)
+#define VC_NET_ECN  (1u << 3)
+#define VC_NET_UFO  (1u << 4)
+#define VC_NET_USO  (1u << 5)
+
+/* The frontend, as its backing sees it. Any thread, no lock held; calls for one queue do not overlap. */
+struct vc_net_user {
+	/*
+	 * Frames for the guest, in order. Returns how many were taken; fewer: there is no room. The backing then either
+	 * drops the rest (switch) or keeps them and waits for vc_net_room(). The memory is the backing's, valid during the
+	 * call.
+	 */
+	unsigned (*receive)(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count);
+	/* The carrier came or went. NULL allowed. */
+	void (*link)(void *ctx, bool up);
+	void *ctx;
+	uint32_t queues;
+	uint8_t mac[6]; /* as configured: hints for a switch */
+};
+
+struct vc_net;
+/*
+ * spec: properties of the NIC whose keys the backing knows; "net" names the kind ("user", "tap", "socket", "switch",
+ * "none"). The user is copied. 0 or -errno with a message. Nothing is delivered before vc_net_start().
+ */
+int vc_net_open(struct vc_env *env, struct vc_props *props, const struct vc_net_user *user, struct vc_net **net);
+/* Returns once no callback of the user runs. NULL is allowed. */
+void vc_net_close(struct vc_net *net);
+void vc_net_start(struct vc_net *net);
+void vc_net_stop(struct vc_net *net); /* as close, but it can be started again */
+
+/* Frames from the guest. Those the backing cannot take now are dropped, as on a wire. Any thread; one at a time a
+ * queue. */
+void vc_net_send(struct vc_net *net, unsigned queue, const struct vc_net_frame *frames, unsigned count);
+/* There is room for received frames again. */
+void vc_net_room(struct vc_net *net, unsigned queue);
+/* What the guest can take (VC_NET_*), and so what the backing may deliver. Before start: none. */
+void vc_net_set_offloads(struct vc_net *net, uint32_t offloads);
+/* What the backing can take from the guest: what it offers the driver as device features. Never less than none. */
+uint32_t vc_net_offloads(const struct vc_net *net);
+uint32_t vc_net_max_queues(const struct vc_net *net);
+bool vc_net_link(const struct vc_net *net);
+/* The administrator pulls the cable (monitor): no frame passes. */
+void vc_net_set_link(struct vc_net *net, bool up);
+/* Which frames the guest wants at all: a switch need not send others. count 0 and promiscuous false: broadcast only. */
+void vc_net_set_filter(struct vc_net *net, bool promiscuous, bool all_multicast, const uint8_t (*macs)[6],
+                       unsigned count);
+
+struct vc_net_counters {
+	uint64_t tx_frames, tx_bytes, tx_dropped, rx_frames, rx_bytes, rx_dropped;
+};
+void vc_net_get_counters(const struct vc_net *net, struct vc_net_counters *counters);
+
+/* Kinds: a file and a row each in kinds.c. */
+struct vc_net_kind {
+	const char *name, *summary, *properties; /* as in vc_device_type */
+	int (*open)(struct vc_env *env, struct vc_props *props, struct vc_net *net);
+};
+extern const struct vc_net_kind *const vc_net_kinds[]; /* NULL-terminated */
+
+/*
+ * Turn a frame with work left to be done into plain ones: checksum filled in, segmented. each is called for every one,
+ * in order. False: the header contradicts the frame, which is to be dropped. scratch: VC_NET_FRAME_MAX bytes.
+ */
+bool vc_net_plain(const struct vc_net_frame *frame, uint32_t can_take, uint8_t *scratch,
+                  void (*each)(void *ctx, const struct vc_net_frame *plain), void *ctx);
+
+#endif
