@@ -6,9 +6,19 @@
 /* RAM ends here below 4 GiB; IOAPIC, HPET, LAPIC and PCI windows live above. */
 #define LOW_RAM_END VC_GIB(3)
 
+/* The translator's promoted address spaces share RAM with other processes, unless the program wants what only anonymous memory has. */
+static uint32_t ram_kind(const struct vcore_vm *vm, const struct vcore_options *o)
+{
+	const uint32_t anonymous = VCORE_MEM_MERGEABLE | VCORE_MEM_THP;
+
+	return o->memory_kind == VCORE_MEMORY_ANON && vm->bvm.ops->id == VCORE_BACKEND_EMU && !(o->memory_flags & anonymous)
+	           ? VCORE_MEMORY_MEMFD
+	           : o->memory_kind;
+}
+
 static int add_ram(struct vcore_vm *vm, const struct vcore_options *o, uint64_t gpa, uint64_t length)
 {
-	struct vcore_memory_options m = {.size = sizeof m, .kind = o->memory_kind, .fd = -1};
+	struct vcore_memory_options m = {.size = sizeof m, .kind = ram_kind(vm, o), .fd = -1};
 
 	if (!length)
 		return 0;

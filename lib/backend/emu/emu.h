@@ -159,6 +159,7 @@ struct emu_vcpu {
 	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
 	struct emu_jit_page jit_pages[EMU_JIT_PAGES];
 	struct emu_jit_jump jit_jumps[EMU_JIT_JUMPS];
+	struct promote *promote;       /* engine jit: address spaces with processes of their own; NULL: none */
 	struct emu_lockstep *lockstep; /* engine lockstep; else NULL */
 	struct emu_shadow *shadow;     /* this is lockstep's second vcpu: stores are logged, devices not touched; else NULL */
 };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "backend/emu/promote/promote.h"
 #include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/lockstep.h"
@@ -62,6 +63,7 @@ void emu_vcpu_free(struct emu_vcpu *c)
 {
 	if (!c)
 		return;
+	promote_free(c);
 	emu_lockstep_free(c);
 	if (c->interp)
 		interp_free(c);

@@ -11,6 +11,7 @@
 
 #include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
+#include "backend/emu/promote/promote.h"
 #include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/vcpu.h"
@@ -334,6 +335,7 @@ void emu_backend_notify(struct vc_bvcpu *v)
 	if (!c)
 		return;
 	atomic_store(&c->jit_poll, 1);
+	promote_kick(c);
 	if (atomic_load(&c->sys->waiting))
 		syscall(SYS_futex, &v->requests, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
@@ -343,8 +345,10 @@ void emu_ask(struct vc_bvcpu *v, uint32_t request)
 	struct emu_vcpu *c = emu_of(v);
 
 	atomic_fetch_or(&v->requests, request);
-	if (c)
+	if (c) {
 		atomic_store(&c->jit_poll, 1);
+		promote_kick(c);
+	}
 }
 
 /* ---- executing ---- */

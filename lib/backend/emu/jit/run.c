@@ -5,6 +5,7 @@
 #include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
+#include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
 
 /* A block whose groups of accesses cross pages so often is translated again without groups. */
@@ -500,10 +501,25 @@ static enum emu_stop run(struct emu_vcpu *c)
 
 	for (;;) {
 		atomic_store(&c->jit_poll, 0);
-		if (wanted(c))
+		if (wanted(c)) {
+			if (c->cpl == 3 && c->mode == EMU_MODE_64)
+				promote_tick(c);
 			return EMU_STOP_EVENTS;
+		}
 		if (!c->jit_can)
 			return interp_run(c);
+		if (c->promote && c->cpl == 3) {
+			enum promote_next next = promote_run(c);
+
+			if (next == PROMOTE_AGAIN)
+				continue;
+			if (next == PROMOTE_INTERPRET) {
+				why = interp_run_block(c);
+				if (why != EMU_STOP_EVENTS)
+					return why;
+				continue;
+			}
+		}
 		choose_context(c, c->s.rip);
 		code = quick(c);
 		if (!code) {

@@ -14,6 +14,7 @@
 
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
+#include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
 
 static uint64_t fetch_tag(const struct emu_vcpu *c, uint64_t linear)
@@ -101,6 +102,8 @@ static void drop_write(struct emu_vcpu *c, uint64_t gpa)
 	for (unsigned i = 0; i < EMU_TLB_SIZE; i++)
 		if (c->tlb[i].gpa == gpa)
 			c->tlb[i].write = EMU_NO_TAG;
+	if (c->promote)
+		promote_drop_writes(c);
 }
 
 static void pause_a_little(unsigned round)

@@ -5,6 +5,7 @@
 #include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
+#include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
 
 #define LARGE_SIZE   VC_MIB(2)
@@ -276,6 +277,8 @@ static void kill_page(struct emu_vcpu *c, uint64_t linear)
 	f->tag = EMU_NO_TAG;
 	if (c->jit && filter_has(m->fetch_filter, fetch_hash(linear)))
 		close_paths(m);
+	if (c->promote)
+		promote_kill_page(c, linear);
 }
 
 /* Every translation in the aligned region that `mask` cuts out around start. */
@@ -294,6 +297,8 @@ static void kill_region(struct emu_vcpu *c, uint64_t start, uint64_t mask)
 		if (!((m->itlb[i].tag ^ start) & mask & ~FETCH_USER))
 			m->itlb[i].tag = EMU_NO_TAG;
 	close_paths(m);
+	if (c->promote)
+		promote_kill_all(c);
 }
 
 /* INVLPG also drops all paging-structure caches of the PCID (SDM 4.10.4.1); and every piece of a large page that holds
@@ -390,6 +395,8 @@ void emu_drop_writes(struct emu_vcpu *c)
 {
 	for (unsigned i = 0; i < EMU_TLB_SIZE; i++)
 		c->tlb[i].write = EMU_NO_TAG;
+	if (c->promote)
+		promote_drop_writes(c);
 }
 
 /* ---- fills ---- */
