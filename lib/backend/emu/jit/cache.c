@@ -273,6 +273,20 @@ void jit_remove(struct jit_vm *j, struct jit_block *b)
 	take_from_tables(j, b);
 }
 
+unsigned jit_blocks_in_page(struct emu_vcpu *c, uint64_t gpa, uint16_t *offsets, unsigned max)
+{
+	struct jit_vm *j = c->jit;
+	unsigned count = 0;
+
+	gpa &= VC_PAGE_MASK;
+	pthread_mutex_lock(&j->lock);
+	for (const struct jit_page_node *n = j->pages[page_hash(gpa)]; n && count < max; n = n->next)
+		if (n->gpa == gpa && (n->block->gpa & VC_PAGE_MASK) == gpa && n->block->key == c->mode_key)
+			offsets[count++] = n->block->gpa & (VC_PAGE_SIZE - 1);
+	pthread_mutex_unlock(&j->lock);
+	return count;
+}
+
 void jit_page_stored(struct vc_bvm *vm, uint64_t gpa)
 {
 	struct jit_vm *j = ((struct emu_vm *)vm->priv)->jit;

@@ -50,6 +50,8 @@ enum emu_stop jit_run(struct emu_vcpu *c);
 void jit_mode_changed(struct emu_vcpu *c);
 /* Every way of this vcpu to find blocks without a look at page tables is closed. */
 void jit_forget_paths(struct emu_vcpu *c);
+/* Offsets in the page, at most max, of blocks of the vcpu's mode in it; returns how many. */
+unsigned jit_blocks_in_page(struct emu_vcpu *c, uint64_t gpa, uint16_t *offsets, unsigned max);
 /* Code of the page was stored to. Any thread. */
 void jit_page_stored(struct vc_bvm *vm, uint64_t gpa);
 /* Drop all blocks: inside an exclusive section. */

@@ -89,7 +89,6 @@ struct promoted_block {
 	uint32_t entry, indirect; /* offsets in the code */
 	uint32_t otherwise;       /* ... of where `indirect` goes on when another block is meant */
 	uint32_t next;            /* in its hash bucket; 0: none */
-	bool listed;              /* the table leads to it */
 };
 
 /* A page that code was translated from. */
@@ -117,6 +116,7 @@ struct promoted {
 	uint64_t kill[PROMOTE_KILLS];
 	unsigned kills;
 	bool kill_all, drop_writes, check_sources;
+	bool dormant; /* another guest process has its CR3 now, or none */
 
 	struct promoted_mark *mark;
 	unsigned marks, marks_max;
@@ -148,12 +148,11 @@ bool promoted_fits(struct emu_vcpu *c, const struct promoted *p);
 /* translate.c */
 int promoted_code_new(struct promoted *p);
 void promoted_code_flush(struct promoted *p);
-/* Code that was translated is what is there now; else it is flushed. */
-void promoted_code_check(struct emu_vcpu *c, struct promoted *p);
+/* Code that was translated is what is there now; else it is flushed. False: there is quite another program. */
+bool promoted_code_check(struct emu_vcpu *c, struct promoted *p);
 /* Offset of the translation of pc, made if need be, with what it leads to; 0: it cannot be. */
 uint32_t promoted_code(struct emu_vcpu *c, struct promoted *p, uint64_t pc);
 void promoted_link(struct promoted *p, const struct promoted_mark *mark, uint32_t entry);
-void promoted_table_set(struct promoted *p, uint64_t pc);
 /* The mark that holds at an address in the process; NULL: not in translated code. */
 const struct promoted_mark *promoted_mark_at(const struct promoted *p, uint64_t host);
 

@@ -17,7 +17,7 @@
 #define CANDIDATES   16u
 #define CHILDREN     4u
 #define TICK_NS      1000000u     /* interruptions closer to each other count as one */
-#define HOT_TICKS    5u           /* interruptions in ring 3 that make a space worth it */
+#define HOT_TICKS    3u           /* interruptions in ring 3 that make a space worth it */
 #define WINDOW       512u         /* stops after which it is asked whether it still is */
 #define WORTH_NS     20000u       /* mean time between stops that it takes */
 #define SLEEP_TICKS  64u          /* how long it is left alone, if not; doubled each time */
@@ -176,11 +176,19 @@ static void promote(struct emu_vcpu *c, uint64_t root)
 	m->next_child = (m->next_child + 1) % CHILDREN;
 }
 
+static void wake(struct promoted *p)
+{
+	p->dormant = false;
+	p->flushes = p->stops = p->windows = 0;
+	p->window_ns = p->slice_ns = 0;
+}
+
 void promote_tick(struct emu_vcpu *c)
 {
 	struct promote *m = c->promote;
 	uint64_t now = now_ns(), root = root_of(c);
 	struct candidate *k;
+	unsigned i;
 
 	if (!m) {
 		m = calloc(1, sizeof *m);
@@ -191,13 +199,16 @@ void promote_tick(struct emu_vcpu *c)
 	if (m->impossible || now - m->last_tick < TICK_NS)
 		return;
 	m->last_tick = now;
-	if (index_of(m, root) < CHILDREN)
+	i = index_of(m, root);
+	if (i < CHILDREN && !m->child[i]->dormant)
 		return;
 	unpin(m);
 	k = find_candidate(m, root);
 	if (k->asleep)
 		k->asleep--;
-	else if (++k->ticks >= HOT_TICKS)
+	else if (++k->ticks >= HOT_TICKS && i < CHILDREN)
+		wake(m->child[i]);
+	else if (k->ticks >= HOT_TICKS)
 		promote(c, root);
 }
 
@@ -448,6 +459,7 @@ static enum promote_next leave(struct emu_vcpu *c, struct promoted *p, const str
 
 	atomic_store(&c->promote->running, 0);
 	state_out(c, p, m);
+	p->stops++;
 	p->slice_ns = slice;
 	p->window_ns += slice;
 	if (not_worth_it(p)) {
@@ -470,7 +482,6 @@ static bool go_on_at(struct emu_vcpu *c, struct promoted *p, const struct promot
 	if (m.kind == PROMOTED_LINK) {
 		promoted_link(p, &m, entry);
 	} else {
-		promoted_table_set(p, target);
 		g[REG_R11] = (greg_t)slots_of(p)[PROMOTED_SLOT_R11];
 		g[REG_RCX] = (greg_t)slots_of(p)[PROMOTED_SLOT_RCX];
 	}
@@ -490,7 +501,6 @@ static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 
 		if (!child_wait(child))
 			return died(c, p);
-		p->stops++;
 		g = gregs_of(p);
 		m = promoted_mark_at(p, (uint64_t)g[REG_RIP] - (child->stopped_by == SIGTRAP));
 		if (!m)
@@ -507,6 +517,7 @@ static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 			if (g[REG_TRAPNO] != TRAP_PF)
 				return leave(c, p, &at, PROMOTE_INTERPRET);
 			mapped = promoted_map(c, p, (uint64_t)g[REG_CR2], g[REG_ERR] & VC_PF_W);
+			p->stops++;
 			if (mapped == PROMOTED_MAPPED)
 				continue;
 			return mapped == PROMOTED_DIED ? died(c, p) : leave(c, p, &at, PROMOTE_INTERPRET);
@@ -526,7 +537,7 @@ enum promote_next promote_run(struct emu_vcpu *c)
 	struct promoted *p;
 	uint32_t entry;
 
-	if (i == CHILDREN || !plain(c))
+	if (i == CHILDREN || m->child[i]->dormant || !plain(c))
 		return PROMOTE_NO;
 	p = m->child[i];
 	if (p->version != atomic_load(&c->bvm->env.mem->version) || !promoted_fits(c, p)) {
@@ -535,7 +546,11 @@ enum promote_next promote_run(struct emu_vcpu *c)
 	}
 	if (!choose_vectors(c, p) || !promoted_sync(c, p))
 		return PROMOTE_NO;
-	promoted_code_check(c, p);
+	if (!promoted_code_check(c, p)) {
+		p->dormant = true;
+		find_candidate(m, p->root)->ticks = 0;
+		return PROMOTE_NO;
+	}
 	entry = promoted_code(c, p, c->s.rip);
 	if (!entry)
 		return PROMOTE_INTERPRET;

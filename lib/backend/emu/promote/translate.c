@@ -19,7 +19,8 @@
 #include "backend/emu/vcpu.h"
 
 #define BLOCK_ROOM (16u << 10) /* no block's code is longer */
-#define AHEAD      64u         /* blocks that are translated at one go */
+#define AHEAD      512u        /* blocks that are translated at one go */
+#define FOLLOW     64u         /* ... of which so many only because others lead there */
 #define MAX_BLOCKS 32768u
 
 struct stub {
@@ -37,8 +38,8 @@ struct trans {
 	bool ended;
 	struct stub stub[2 * JIT_MAX_INSNS + 2];
 	unsigned stubs;
-	uint64_t ahead[AHEAD]; /* targets to go on with */
-	unsigned ahead_count, ahead_next;
+	uint64_t ahead[AHEAD]; /* blocks to go on with */
+	unsigned ahead_count, ahead_next, followed;
 };
 
 static uint8_t *code_base(const struct promoted *p)
@@ -123,15 +124,12 @@ static struct promoted_block *look_up(const struct promoted *p, uint64_t pc)
 	return NULL;
 }
 
-void promoted_table_set(struct promoted *p, uint64_t pc)
+/* Indirect branches find it. */
+static void put_in_table(struct promoted *p, const struct promoted_block *b)
 {
 	uint64_t *table = (uint64_t *)(void *)(p->child.object + CHILD_AT_TABLE);
-	unsigned i = pc & (CHILD_TABLE_SIZE - 1);
-	struct promoted_block *b = look_up(p, pc);
+	unsigned i = b->pc & (CHILD_TABLE_SIZE - 1);
 
-	if (!b || b->listed)
-		return;
-	b->listed = true;
 	if (p->first[i])
 		vc_st32(code_base(p) + b->otherwise, p->block[p->first[i]].indirect - (b->otherwise + 4));
 	p->first[i] = (uint32_t)(b - p->block);
@@ -172,7 +170,8 @@ int promoted_code_new(struct promoted *p)
 
 /* ---- where code comes from ---- */
 
-static bool note_source(struct promoted *p, uint64_t linear, uint64_t gpa, struct vc_page_info *page, uint32_t generation)
+static bool note_source(struct promoted *p, uint64_t linear, uint64_t gpa, struct vc_page_info *page, uint32_t generation,
+                        bool *new_page)
 {
 	linear &= VC_PAGE_MASK;
 	gpa &= VC_PAGE_MASK;
@@ -182,6 +181,7 @@ static bool note_source(struct promoted *p, uint64_t linear, uint64_t gpa, struc
 	if (p->sources == PROMOTE_SOURCE)
 		return false;
 	p->source[p->sources++] = (struct promoted_source){linear, gpa, page, generation};
+	*new_page = true;
 	return true;
 }
 
@@ -192,21 +192,32 @@ static bool still_there(struct emu_vcpu *c, const struct promoted_source *s)
 	return emu_walk(c, s->linear, VC_PF_U | VC_PF_I, false, &w) && (w.gpa & VC_PAGE_MASK) == s->gpa;
 }
 
-void promoted_code_check(struct emu_vcpu *c, struct promoted *p)
+bool promoted_code_check(struct emu_vcpu *c, struct promoted *p)
 {
 	bool good = true;
+	unsigned gone = 0, sources = p->sources;
 
-	for (unsigned i = 0; i < p->sources && good; i++) {
+	for (unsigned i = 0; i < sources; i++) {
 		const struct promoted_source *s = &p->source[i];
 
-		good = atomic_load(&s->page->generation) == s->generation && (!p->check_sources || still_there(c, s));
+		good &= atomic_load(&s->page->generation) == s->generation;
+		gone += p->check_sources && !still_there(c, s);
 	}
 	p->check_sources = false;
-	if (!good)
+	if (!good || gone)
 		promoted_code_flush(p);
+	return gone <= sources / 2;
 }
 
 /* ---- branches ---- */
+
+static void follow(struct trans *t, uint64_t target)
+{
+	if (t->ahead_count < AHEAD && t->followed < FOLLOW) {
+		t->ahead[t->ahead_count++] = target;
+		t->followed++;
+	}
+}
 
 static void jump(struct trans *t, uint64_t target, int cc)
 {
@@ -220,8 +231,7 @@ static void jump(struct trans *t, uint64_t target, int cc)
 		return;
 	}
 	t->stub[t->stubs++] = (struct stub){(uint32_t)(l.at - code_base(t->p)), target};
-	if (t->ahead_count < AHEAD)
-		t->ahead[t->ahead_count++] = target;
+	follow(t, target);
 }
 
 void promoted_link(struct promoted *p, const struct promoted_mark *m, uint32_t entry)
@@ -280,8 +290,7 @@ static void put_call(struct trans *t)
 	jit_load(&t->a, true, H_R11, spill(PROMOTED_SLOT_R11));
 	mark(t, target, 0);
 	jump(t, target, -1);
-	if (t->ahead_count < AHEAD)
-		t->ahead[t->ahead_count++] = next;
+	follow(t, next);
 	t->ended = true;
 }
 
@@ -425,6 +434,7 @@ static void put_call_indirect(struct trans *t)
 	jit_mov_imm64(&t->a, H_RCX, t->pc + t->n->len);
 	mark(t, t->pc, PROMOTED_FIX_R11 | PROMOTED_FIX_RCX);
 	jit_put8(&t->a, 0x51); /* PUSH rcx */
+	follow(t, t->pc + t->n->len);
 	dispatch(t, true);
 }
 
@@ -566,17 +576,33 @@ static bool readable(struct emu_vcpu *c, uint64_t pc)
 	       ((pc & (VC_PAGE_SIZE - 1)) <= VC_PAGE_SIZE - 16 || emu_walk(c, pc + 16, VC_PF_U | VC_PF_I, false, &w));
 }
 
+/* What the translator has met in a page is what will be executed there. */
+static void follow_page(struct emu_vcpu *c, struct trans *t, uint64_t pc, uint64_t gpa)
+{
+	uint16_t offsets[AHEAD];
+	unsigned count = jit_blocks_in_page(c, gpa, offsets, AHEAD - t->ahead_count);
+
+	for (unsigned i = 0; i < count; i++)
+		t->ahead[t->ahead_count++] = (pc & VC_PAGE_MASK) + offsets[i];
+}
+
 static bool translate(struct emu_vcpu *c, struct trans *t, uint64_t pc)
 {
 	struct promoted *p = t->p;
 	struct jit_source s;
+	bool new_page = false, new_second;
 
 	if (p->blocks == p->blocks_max || p->code_used + BLOCK_ROOM > CHILD_CODE_SIZE || !readable(c, pc) || !jit_read_source(c, &s, pc) ||
-	    !note_source(p, pc, s.gpa, s.page, s.generation) ||
-	    (s.second && !note_source(p, pc + VC_PAGE_SIZE, s.second_gpa, s.second, s.second_generation)))
+	    !note_source(p, pc, s.gpa, s.page, s.generation, &new_page) ||
+	    (s.second && !note_source(p, pc + VC_PAGE_SIZE, s.second_gpa, s.second, s.second_generation, &new_second)))
 		return false;
 	t->s = &s;
-	return translate_source(t, pc);
+	if (!translate_source(t, pc))
+		return false;
+	put_in_table(p, &p->block[p->blocks - 1]);
+	if (new_page)
+		follow_page(c, t, pc, s.gpa);
+	return true;
 }
 
 uint32_t promoted_code(struct emu_vcpu *c, struct promoted *p, uint64_t pc)
@@ -587,7 +613,7 @@ uint32_t promoted_code(struct emu_vcpu *c, struct promoted *p, uint64_t pc)
 	if (b)
 		return b->entry;
 	t.p = p;
-	t.ahead_count = t.ahead_next = 0;
+	t.ahead_count = t.ahead_next = t.followed = 0;
 	if (!translate(c, &t, pc)) {
 		if (p->blocks == p->blocks_max || p->code_used + BLOCK_ROOM > CHILD_CODE_SIZE || p->sources == PROMOTE_SOURCE)
 			promoted_code_flush(p);
