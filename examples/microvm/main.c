@@ -190,7 +190,7 @@ static void print_stats(vcore_vm *vm)
 		    stderr,
 		    "microvm: instructions %" PRIu64 " (%.1f million/s), TLB fills %" PRIu64 ", blocks decoded %" PRIu64 "\n",
 		    i.instructions, i.time_ns ? (double)i.instructions * 1e3 / (double)i.time_ns : 0, i.tlb_fills, i.blocks);
-	if (i.engine == VCORE_ENGINE_JIT) {
+	if (i.engine == VCORE_ENGINE_JIT || i.engine == VCORE_ENGINE_PROMOTE) {
 		struct vcore_op_count ops[12];
 		int n = vcore_vm_get_op_counts(vm, ops, sizeof ops / sizeof ops[0]);
 

@@ -19,6 +19,7 @@ static const struct word engines[] = {{"auto", VCORE_ENGINE_AUTO},
                                       {"interp", VCORE_ENGINE_INTERP},
                                       {"jit", VCORE_ENGINE_JIT},
                                       {"lockstep", VCORE_ENGINE_LOCKSTEP},
+                                      {"promote", VCORE_ENGINE_PROMOTE},
                                       {0}};
 static const struct word machines[] = {
     {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {"none", VCORE_MACHINE_NONE}, {0}};
@@ -81,7 +82,7 @@ static const struct option_row rows[] = {
     {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
     {"cpu", "MODEL", OPT_CPU, "CPU model with +feature,-feature; `help` lists them"},
     {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
-    {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp, jit or lockstep (default: auto)"},
+    {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp, jit, lockstep or promote (default: auto)"},
     {"irqchip", "WHERE", OPT_IRQCHIP, "interrupt controllers: auto, full (in KVM), split, user (default: auto)"},
     {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)"},
     {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller"},

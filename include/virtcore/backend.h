@@ -15,15 +15,22 @@ enum vcore_backend {
 
 /** Engines of the emu backend. */
 enum vcore_engine {
+	/**
+	 * The translator; and ring 3 of guest processes that compute for long runs in host processes of its own, where their pages
+	 * lie at their own addresses and code is hardly changed ("promoted address spaces"). Those are forked from the calling
+	 * process, hold nothing of it, raise no SIGCHLD and end with the vm. It takes RAM that is shared: a memfd.
+	 */
 	VCORE_ENGINE_AUTO = 0,
 	VCORE_ENGINE_INTERP = 1, /**< interpreter */
-	VCORE_ENGINE_JIT = 2,    /**< same-ISA binary translator; what AUTO takes */
+	VCORE_ENGINE_JIT = 2,    /**< same-ISA binary translator alone */
 	/**
 	 * For tests of the translator: every block is interpreted as well, and the first difference in registers, flags or
 	 * memory is logged with a disassembly and ends the run with VCORE_CRASH_INTERNAL. Some million instructions a second;
 	 * nothing but the vcpus may write guest memory while they run.
 	 */
 	VCORE_ENGINE_LOCKSTEP = 3,
+	/** For tests: as AUTO, but every address space is promoted at its first instruction in ring 3. */
+	VCORE_ENGINE_PROMOTE = 4,
 };
 
 /** Where interrupt controllers live. */

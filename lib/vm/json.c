@@ -41,7 +41,7 @@ static const struct word machine_words[] = {
 static const struct word backend_words[] = {
     {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
 static const struct word engine_words[] = {
-    {"auto", VCORE_ENGINE_AUTO}, {"interp", VCORE_ENGINE_INTERP}, {"jit", VCORE_ENGINE_JIT}, {"lockstep", VCORE_ENGINE_LOCKSTEP}, {0}};
+    {"auto", VCORE_ENGINE_AUTO}, {"interp", VCORE_ENGINE_INTERP}, {"jit", VCORE_ENGINE_JIT}, {"lockstep", VCORE_ENGINE_LOCKSTEP}, {"promote", VCORE_ENGINE_PROMOTE}, {0}};
 static const struct word irqchip_words[] = {{"auto", VCORE_IRQCHIP_AUTO}, {"none", VCORE_IRQCHIP_NONE},
                                             {"user", VCORE_IRQCHIP_USER}, {"split", VCORE_IRQCHIP_SPLIT},
                                             {"full", VCORE_IRQCHIP_FULL}, {0}};

@@ -20,8 +20,8 @@ static int check_options(const struct vcore_options *o)
 		return vc_fail(EINVAL, "options.memory is %#llx: expected a multiple of 4096", (unsigned long long)o->memory);
 	if (o->irqchip > VCORE_IRQCHIP_FULL)
 		return vc_fail(EINVAL, "options.irqchip is %u: expected 0 to %u", o->irqchip, VCORE_IRQCHIP_FULL);
-	if (o->engine > VCORE_ENGINE_LOCKSTEP)
-		return vc_fail(EINVAL, "options.engine is %u: expected 0 to %u", o->engine, VCORE_ENGINE_LOCKSTEP);
+	if (o->engine > VCORE_ENGINE_PROMOTE)
+		return vc_fail(EINVAL, "options.engine is %u: expected 0 to %u", o->engine, VCORE_ENGINE_PROMOTE);
 	if (o->engine == VCORE_ENGINE_LOCKSTEP && o->backend == VCORE_BACKEND_KVM)
 		return vc_fail(ENOTSUP, "options.engine: only backend emu has engine lockstep");
 	if (o->unhandled > VCORE_UNHANDLED_IGNORE)

@@ -165,7 +165,7 @@ int diff_native_run(const struct diff_batch *batch, struct diff_record *out);
 
 struct diff_guest;
 /* backend: enum vcore_backend. NULL with a sentence on stderr. */
-struct diff_guest *diff_guest_open(uint32_t backend);
+struct diff_guest *diff_guest_open(uint32_t backend, uint32_t engine);
 void diff_guest_close(struct diff_guest *guest);
 /* A case that ends the run has DIFF_DERAILED for its vector. 0; -1: the guest cannot be run at all. */
 #define DIFF_DERAILED 0x1ff

@@ -120,12 +120,14 @@ static int set_up_cpu(struct diff_guest *g)
 	return 0;
 }
 
-struct diff_guest *diff_guest_open(uint32_t backend)
+struct diff_guest *diff_guest_open(uint32_t backend, uint32_t engine)
 {
 	struct vcore_options options = {.size = sizeof options,
 	                                .backend = backend,
+	                                .engine = engine,
 	                                .cpu = backend == VCORE_BACKEND_EMU ? "max,-la57" : "host",
 	                                .unhandled = VCORE_UNHANDLED_EXIT};
+	struct vcore_memory_options memory = {.size = sizeof memory, .kind = VCORE_MEMORY_MEMFD, .fd = -1};
 	struct diff_guest *g = calloc(1, sizeof *g);
 	uint16_t no_io_map = 0xffff;
 
@@ -135,7 +137,7 @@ struct diff_guest *diff_guest_open(uint32_t backend)
 		return NULL;
 	}
 	g->vcpu = vcore_vm_vcpu(g->vm, 0);
-	if (vcore_memory_add(g->vm, DIFF_READONLY, DIFF_END - DIFF_READONLY, VCORE_MEM_RWX, NULL, NULL) < 0 ||
+	if (vcore_memory_add(g->vm, DIFF_READONLY, DIFF_END - DIFF_READONLY, VCORE_MEM_RWX, &memory, NULL) < 0 ||
 	    vcore_memory_write(g->vm, DIFF_RUNNER, diff_runner, (size_t)(diff_runner_end - diff_runner)) < 0 ||
 	    set_up_cpu(g) < 0 || vcore_memory_write(g->vm, SYS_TSS + 102, &no_io_map, 2) < 0) {
 		failed("setting the guest up");

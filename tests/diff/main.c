@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * diff-test [--seed N|random] [--cases N] [--only INDEX] [--backend emu|kvm] [--verbose]
+ * diff-test [--seed N|random] [--cases N] [--only INDEX] [--backend emu|kvm]\n                 [--engine auto|promote] [--verbose]
  *
  * Any case is made again from its seed and index.
  */
@@ -22,7 +22,7 @@ struct options {
 	uint64_t seed, cases, only;
 	bool has_only, verbose;
 	bool gp_emulated;
-	uint32_t backend;
+	uint32_t backend, engine;
 };
 
 struct totals {
@@ -38,7 +38,7 @@ static int usage(void)
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option names[] = {{"seed", 1, 0, 's'},    {"cases", 1, 0, 'c'},   {"only", 1, 0, 'o'},
-	                                      {"backend", 1, 0, 'b'}, {"verbose", 0, 0, 'v'}, {0}};
+	                                      {"backend", 1, 0, 'b'}, {"engine", 1, 0, 'e'}, {"verbose", 0, 0, 'v'}, {0}};
 
 	for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
 		switch (option) {
@@ -59,6 +59,11 @@ static int parse(int argc, char **argv, struct options *o)
 			if (strcmp(optarg, "emu") && strcmp(optarg, "kvm"))
 				return -1;
 			o->backend = !strcmp(optarg, "kvm") ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU;
+			break;
+		case 'e':
+			if (strcmp(optarg, "auto") && strcmp(optarg, "promote"))
+				return -1;
+			o->engine = !strcmp(optarg, "promote") ? VCORE_ENGINE_PROMOTE : VCORE_ENGINE_AUTO;
 			break;
 		case 'v':
 			o->verbose = true;
@@ -253,7 +258,7 @@ int main(int argc, char **argv)
 	printf("seed %" PRIu64 "\n", o.seed);
 	if (common_features(o.backend, &g->features) < 0 || diff_native_open() < 0)
 		return 1;
-	guest = diff_guest_open(o.backend);
+	guest = diff_guest_open(o.backend, o.engine);
 	if (!guest)
 		return 1;
 	g->seed = o.seed;

@@ -50,6 +50,8 @@ int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
 		r = emu_vec_new(c);
 	if (r >= 0)
 		r = interp_new(c);
+	if (r >= 0 && c->jit)
+		r = promote_new(c);
 	if (r < 0) {
 		emu_vcpu_free(c);
 		return r;

@@ -34,12 +34,16 @@ struct emu_hook_told {
 	uint64_t next; /* number of the first hook that was not there yet */
 };
 
+/* Which address spaces are promoted (promote/). */
+enum emu_promote { EMU_PROMOTE_NEVER, EMU_PROMOTE_HOT, EMU_PROMOTE_ALWAYS };
+
 #define EMU_MARKERS 64u
 /* bvm->priv */
 struct emu_vm {
 	/* by a hash of the page: vcpus that wait for write tags to be dropped, see emu_code_mark() */
 	_Atomic uint32_t markers[EMU_MARKERS];
 	struct jit_vm *jit; /* NULL: engine interp */
+	enum emu_promote promote;
 };
 
 struct emu_sys {

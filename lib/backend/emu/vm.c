@@ -111,6 +111,9 @@ static int vm_create(struct vc_bvm *vm)
 			return r;
 		}
 		e->jit->lockstep = vm->engine == VCORE_ENGINE_LOCKSTEP;
+		e->promote = vm->engine == VCORE_ENGINE_PROMOTE ? EMU_PROMOTE_ALWAYS
+		             : vm->engine == VCORE_ENGINE_AUTO  ? EMU_PROMOTE_HOT
+		                                                : EMU_PROMOTE_NEVER;
 		if (vm->engine == VCORE_ENGINE_AUTO)
 			vm->engine = VCORE_ENGINE_JIT;
 	}

@@ -36,6 +36,7 @@ extern const uint8_t vc_child_restorer[], vc_child_begin[];
 
 #define FLAG_EXEC       0x10u      /* MFD_EXEC, Linux 6.3 */
 #define SA_RESTORER_BIT 0x04000000u /* what the C library hides */
+#define SS_AUTODISARM_BIT (1u << 31)
 #define RSEQ_SIGNATURE  0x53053053u
 #define FD_ROOM         32         /* descriptors are moved above this before they get their places */
 
@@ -95,13 +96,17 @@ __asm__(".pushsection vc_child_code, \"ax\", @progbits\n"
         "	mov $15, %eax\n" /* rt_sigreturn */
         "	syscall\n"
         "vc_child_begin:\n"
-        "	mov $0x40000, %esp\n" /* the end of the stack */
+        "	mov $0x7fc30000, %esp\n" /* the end of the stack */
         "	mov %rdi, %rbx\n"
         "	mov %rsi, %rbp\n"
-        "	mov $0x180000, %edi\n" /* CHILD_LOW_END */
+        "	mov $0x10000, %edi\n" /* up to CHILD_OWN */
+        "	mov $0x7fbf0000, %esi\n"
+        "	mov $11, %eax\n" /* munmap */
+        "	syscall\n"
+        "	mov $0x7fe00000, %edi\n" /* from there to the code */
         "	mov %rbx, %rsi\n"
         "	sub %rdi, %rsi\n"
-        "	mov $11, %eax\n" /* munmap */
+        "	mov $11, %eax\n"
         "	syscall\n"
         "	lea (%rbx,%rbp), %rdi\n"
         "	movabs $0x7ffffffff000, %rsi\n"
@@ -111,7 +116,8 @@ __asm__(".pushsection vc_child_code, \"ax\", @progbits\n"
         "	int3\n"
         "	ud2\n"
         ".popsection\n");
-_Static_assert(CHILD_STACK + CHILD_STACK_SIZE == 0x40000 && CHILD_LOW_END == 0x180000 && CHILD_TASK_END == 0x7ffffffff000,
+_Static_assert(CHILD_STACK + CHILD_STACK_SIZE == 0x7fc30000 && CHILD_GUEST_LOW == 0x10000 && CHILD_OWN == 0x7fc00000 &&
+                   CHILD_OWN + CHILD_OWN_SIZE == 0x7fe00000 && CHILD_TASK_END == 0x7ffffffff000,
                "as vc_child_begin has them");
 
 /* ---- on the way there: still in the caller's memory, but nothing of the C library that has a state ---- */
@@ -179,7 +185,8 @@ static const uint8_t signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGA
 PLAIN static bool take_signals(void)
 {
 	struct itimerval second = {{1, 0}, {1, 0}};
-	stack_t stack = {.ss_sp = (void *)(uintptr_t)CHILD_STACK, .ss_size = CHILD_STACK_SIZE};
+	/* disarmed: wherever the guest's RSP points, frames begin at the end of the stack */
+	stack_t stack = {.ss_sp = (void *)(uintptr_t)CHILD_STACK, .ss_size = CHILD_STACK_SIZE, .ss_flags = (int)SS_AUTODISARM_BIT};
 	struct kernel_sigaction action = {.handler = in_handler_page((const void *)handler),
 	                                  .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_BIT,
 	                                  .restorer = in_handler_page(vc_child_restorer),

@@ -19,15 +19,18 @@
 #include <sys/types.h>
 #include <ucontext.h>
 
-/* Addresses in the process. Below 4 MiB guests map nothing; where one does, it is not promoted. */
-#define CHILD_LOW        0x10000u
-#define CHILD_SLOTS      CHILD_LOW /* what translated code spills */
-#define CHILD_STACK      0x20000u
+/*
+ * Addresses in the process. Its own are in 2 MiB that absolute 32-bit addresses reach and that guests hardly use, and at
+ * `code`; an address space that has something there is not promoted.
+ */
+#define CHILD_OWN        0x7fc00000u
+#define CHILD_SLOTS      CHILD_OWN /* what translated code spills */
+#define CHILD_STACK      (CHILD_OWN + 0x10000u)
 #define CHILD_STACK_SIZE 0x20000u
-#define CHILD_HANDLER    0x50000u
-#define CHILD_TABLE      0x100000u /* host addresses by the low 16 bits of a guest one */
-#define CHILD_LOW_END    0x180000u
-#define CHILD_GUEST_LOW  0x400000u /* the lowest guest address that may be mapped */
+#define CHILD_HANDLER    (CHILD_OWN + 0x40000u)
+#define CHILD_TABLE      (CHILD_OWN + 0x100000u) /* host addresses by the low 16 bits of a guest one */
+#define CHILD_OWN_SIZE   0x200000u
+#define CHILD_GUEST_LOW  0x10000u /* below, the host lets nobody map pages */
 #define CHILD_TASK_END   0x7ffffffff000ull
 #define CHILD_TABLE_SIZE 0x10000u
 #define CHILD_CODE_SIZE  (16u << 20)

@@ -60,13 +60,14 @@ static void add(struct child_order *o, uint64_t number, uint64_t a, uint64_t b, 
 	o->call[o->count++] = (struct child_call){number, {a, b, c, d, e, f}};
 }
 
-/* All that the guest can have mapped: below and above what stays. */
+/* All that the guest can have mapped: around what stays. */
 static bool unmap_all(struct promoted *p)
 {
-	uint64_t code_end = p->child.code + CHILD_CODE_SIZE;
+	uint64_t own_end = CHILD_OWN + CHILD_OWN_SIZE, code_end = p->child.code + CHILD_CODE_SIZE;
 	struct child_order o = {0};
 
-	add(&o, SYS_munmap, CHILD_GUEST_LOW, p->child.code - CHILD_GUEST_LOW, 0, 0, 0, 0);
+	add(&o, SYS_munmap, CHILD_GUEST_LOW, CHILD_OWN - CHILD_GUEST_LOW, 0, 0, 0, 0);
+	add(&o, SYS_munmap, own_end, p->child.code - own_end, 0, 0, 0, 0);
 	add(&o, SYS_munmap, code_end, CHILD_TASK_END - code_end, 0, 0, 0, 0);
 	memset(p->page, 0, PROMOTE_PAGES * sizeof *p->page);
 	p->pages = 0;
@@ -206,5 +207,5 @@ static bool present(struct emu_vcpu *c, uint64_t linear, unsigned level)
 
 bool promoted_fits(struct emu_vcpu *c, const struct promoted *p)
 {
-	return c->mmu->paging.mode == VC_PAGING_4 && !present(c, 0, 2) && !present(c, LARGE, 2) && !present(c, p->child.code, 3);
+	return c->mmu->paging.mode == VC_PAGING_4 && !present(c, CHILD_OWN, 2) && !present(c, p->child.code, 3);
 }

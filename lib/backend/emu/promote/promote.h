@@ -28,6 +28,8 @@ struct vc_slot;
 
 struct promote; /* struct emu_vcpu.promote; NULL: nothing is promoted */
 
+/* Sets emu_vcpu.promote if the vm's engine has this. */
+int promote_new(struct emu_vcpu *c);
 void promote_free(struct emu_vcpu *c);
 /* The vcpu is about to leave ring 3 for an event: was it there for long? */
 void promote_tick(struct emu_vcpu *c);

@@ -96,6 +96,11 @@ static uint64_t root_of(const struct emu_vcpu *c)
 	return c->s.cr3 & ROOT_MASK;
 }
 
+static enum emu_promote policy(const struct emu_vcpu *c)
+{
+	return ((const struct emu_vm *)c->bvm->priv)->promote;
+}
+
 static struct candidate *find_candidate(struct promote *m, uint64_t root)
 {
 	struct candidate *k;
@@ -143,6 +148,7 @@ static void demote(struct promote *m, struct promoted *p)
 	promoted_free(p);
 }
 
+/* The policy is the vm's; whether it can be done turns out here. */
 static void promote(struct emu_vcpu *c, uint64_t root)
 {
 	struct promote *m = c->promote;
@@ -190,13 +196,7 @@ void promote_tick(struct emu_vcpu *c)
 	struct candidate *k;
 	unsigned i;
 
-	if (!m) {
-		m = calloc(1, sizeof *m);
-		if (!m)
-			return;
-		c->promote = m;
-	}
-	if (m->impossible || now - m->last_tick < TICK_NS)
+	if (m->impossible || now - m->last_tick < TICK_NS || policy(c) != EMU_PROMOTE_HOT)
 		return;
 	m->last_tick = now;
 	i = index_of(m, root);
@@ -210,6 +210,14 @@ void promote_tick(struct emu_vcpu *c)
 		wake(m->child[i]);
 	else if (k->ticks >= HOT_TICKS)
 		promote(c, root);
+}
+
+int promote_new(struct emu_vcpu *c)
+{
+	if (policy(c) == EMU_PROMOTE_NEVER)
+		return 0;
+	c->promote = calloc(1, sizeof *c->promote);
+	return c->promote ? 0 : vc_fail(ENOMEM, "no memory for promoted address spaces");
 }
 
 void promote_free(struct emu_vcpu *c)
@@ -434,11 +442,11 @@ static bool not_worth_it(struct promoted *p)
 
 	if (p->stops < WINDOW)
 		return false;
-	not_worth = p->window_ns / p->stops < WORTH_NS && p->windows > 3;
+	not_worth = (p->window_ns / p->stops < WORTH_NS && p->windows > 3) || p->flushes > FLUSHES;
 	p->windows++;
 	p->stops = 0;
 	p->window_ns = 0;
-	return not_worth || p->flushes > FLUSHES;
+	return not_worth;
 }
 
 /* The process is gone, and the guest's registers with it. */
@@ -462,7 +470,7 @@ static enum promote_next leave(struct emu_vcpu *c, struct promoted *p, const str
 	p->stops++;
 	p->slice_ns = slice;
 	p->window_ns += slice;
-	if (not_worth_it(p)) {
+	if (policy(c) == EMU_PROMOTE_HOT && not_worth_it(p)) {
 		demote(c->promote, p);
 		return next == PROMOTE_INTERPRET ? next : PROMOTE_AGAIN;
 	}
@@ -537,7 +545,13 @@ enum promote_next promote_run(struct emu_vcpu *c)
 	struct promoted *p;
 	uint32_t entry;
 
-	if (i == CHILDREN || m->child[i]->dormant || !plain(c))
+	if (!plain(c))
+		return PROMOTE_NO;
+	if (i == CHILDREN && policy(c) == EMU_PROMOTE_ALWAYS && !m->impossible) {
+		promote(c, root_of(c));
+		i = index_of(m, root_of(c));
+	}
+	if (i == CHILDREN || m->child[i]->dormant)
 		return PROMOTE_NO;
 	p = m->child[i];
 	if (p->version != atomic_load(&c->bvm->env.mem->version) || !promoted_fits(c, p)) {
@@ -546,7 +560,7 @@ enum promote_next promote_run(struct emu_vcpu *c)
 	}
 	if (!choose_vectors(c, p) || !promoted_sync(c, p))
 		return PROMOTE_NO;
-	if (!promoted_code_check(c, p)) {
+	if (!promoted_code_check(c, p) && policy(c) == EMU_PROMOTE_HOT) {
 		p->dormant = true;
 		find_candidate(m, p->root)->ticks = 0;
 		return PROMOTE_NO;
