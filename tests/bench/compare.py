@@ -30,7 +30,7 @@ def arguments():
                                      epilog=f"rows (or all of a kind: boot, compute, system, smp, raw, or vm for all in the one-vcpu guest):\n{names}")
     parser.add_argument("build", help="meson build directory")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of each row; medians are shown (default 5)")
-    parser.add_argument("--engine", choices=("auto", "interp", "jit"), default="auto", help="engine of backend emu (default auto: the library's own choice)")
+    parser.add_argument("--engine", choices=("auto", "interp", "jit", "promote"), default="auto", help="engine of backend emu (default auto: the library's own choice)")
     parser.add_argument("--rows", metavar="ROW,ROW...", help="only these rows (default: all)")
     parser.add_argument("--no-peer", action="store_true", help="leave out QEMU and Unicorn")
     parser.add_argument("--no-native", action="store_true", help="leave out the host")
@@ -169,10 +169,10 @@ def facts(args):
 def main():
     args = arguments()
     try:
-        args.engine = raw.engine_in_use(args.build, args.engine)
+        in_use = raw.engine_in_use(args.build, args.engine)
     except machines.Failed as e:
         sys.exit(f"compare.py: --engine {args.engine}: {e}")
-    about = facts(args)
+    about = {**facts(args), "engine_in_use": in_use}
     bench = Bench(args)
     entries = bench.run()
     print(report.table(entries))
@@ -185,7 +185,7 @@ def main():
     for word, lines in (("NOTE", bench.notes), ("FAIL", bad)):
         for line in lines:
             print(f"{word}: {line}")
-    caption = f"{about['host_cpu']}, {about['host_cpus']} CPUs; engine {args.engine}; {'smoke sizes' if args.smoke else f'medians of {args.rounds} rounds'}; {about['date'][:10]}"
+    caption = f"{about['host_cpu']}, {about['host_cpus']} CPUs; engine {args.engine if args.engine == in_use else f'{args.engine} ({in_use})'}; {'smoke sizes' if args.smoke else f'medians of {args.rounds} rounds'}; {about['date'][:10]}"
     path = os.path.join(args.build, "compare-smoke" if args.smoke else "compare")
     with open(path + ".json", "w") as f:
         json.dump({**about, "clocks": clock, "rows": entries, "failures": bad, "notes": bench.notes,

@@ -3,7 +3,7 @@
  * raw IMAGE RUNNER ENGINE WHICH N
  * Runs raw_code.c's image once with RUNNER (native, libvirtcore, unicorn) and prints nanoseconds, result and, where
  * there is one, the engine. What is measured is the run alone: memory is there and touched before. ENGINE: auto,
- * interp, jit, of libvirtcore. Exit status 77: no such runner in this build.
+ * interp, jit, lockstep, promote, of libvirtcore. Exit status 77: no such runner in this build.
  */
 #include "raw.h"
 
@@ -45,7 +45,7 @@ int raw_native(struct raw_job *job)
 	return munmap(memory, RAW_LENGTH);
 }
 
-static const char *const engines[] = {"auto", "interp", "jit"};
+static const char *const engines[] = {"auto", "interp", "jit", "lockstep", "promote"};
 
 static int fill(vcore_vm *vm, const struct raw_job *job)
 {
@@ -108,13 +108,13 @@ int raw_virtcore(struct raw_job *job)
 	vcore_vm *vm = NULL;
 	int r;
 
-	while (options.engine < 3 && strcmp(engines[options.engine], job->engine) != 0)
+	while (options.engine < sizeof engines / sizeof engines[0] - 1 && strcmp(engines[options.engine], job->engine) != 0)
 		options.engine++;
 	r = vcore_vm_new(&options, &vm);
 	if (r >= 0) {
 		vcpu = vcore_vm_vcpu(vm, 0);
 		vcore_vm_get_info(vm, &info);
-		job->engine = engines[info.engine % 3];
+		job->engine = engines[info.engine % (sizeof engines / sizeof engines[0])];
 		if (fill(vm, job) < 0 || enter(vcpu, job) < 0 || finish(vcpu, job) < 0)
 			r = -1;
 	}
@@ -143,7 +143,7 @@ int main(int argc, char **argv)
 	void *image;
 
 	if (argc != 6) {
-		fprintf(stderr, "usage: raw IMAGE native|libvirtcore|unicorn auto|interp|jit WHICH N\n");
+		fprintf(stderr, "usage: raw IMAGE native|libvirtcore|unicorn auto|interp|jit|promote WHICH N\n");
 		return status;
 	}
 	image = load(argv[1], &job.length);
