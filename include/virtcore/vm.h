@@ -37,7 +37,8 @@ struct vcore_options {
 	uint32_t irqchip;          /**< enum vcore_irqchip */
 	uint32_t vcpus;            /**< 0: 1; at most 255 */
 	uint64_t memory;           /**< bytes of RAM, multiple of 4 KiB; 0: none (`none`), 128 MiB otherwise */
-	uint32_t memory_kind;      /**< enum vcore_memory_kind for that RAM */
+	uint32_t memory_kind;      /**< VCORE_MEMORY_MEMFD or _ANON for that RAM; with _ANON, backend emu takes a memfd all the same where
+	                                its engine promotes address spaces and memory_flags ask for nothing that only anonymous memory has */
 	uint32_t memory_flags;     /**< VCORE_MEM_* attributes for that RAM */
 	const char *cpu;           /**< CPU model with +feature,-feature; NULL: "host" on kvm, "x86-64-v3" on emu */
 	uint32_t unhandled;        /**< enum vcore_unhandled */
@@ -81,6 +82,8 @@ struct vcore_vm_info {
 	uint64_t calls;         /**< emu, engine jit: instructions for which translated code called a C function */
 	uint64_t bails;         /**< ... accesses (devices, page crossings, code, faults) that it left to the interpreter */
 	uint64_t untranslated;  /**< ... blocks of code that the interpreter had because it is not translated */
+	uint64_t promoted;      /**< emu: times that an address space was promoted, see VCORE_ENGINE_AUTO */
+	uint64_t promoted_stops; /**< ... the processes of such spaces stopped, for whatever reason */
 };
 
 /** How often instructions of one kind were not executed by translated code. */

@@ -66,7 +66,8 @@ struct vc_bvcpu {
 	struct vc_lapic *lapic; /* NULL when in the kernel or absent */
 	uint64_t steal_ns; /* time the vcpu was ready but its thread did not run */
 	/* statistics: written by the vcpu's thread only */
-	_Atomic uint64_t exits, interrupts, instructions, emulated, tlb_fills, blocks, compared, calls, bails, untranslated;
+	_Atomic uint64_t exits, interrupts, instructions, emulated, tlb_fills, blocks, compared, calls, bails, untranslated,
+	    promoted, promoted_stops;
 	void *priv;
 };
 

@@ -6,7 +6,8 @@
 /* RAM ends here below 4 GiB; IOAPIC, HPET, LAPIC and PCI windows live above. */
 #define LOW_RAM_END VC_GIB(3)
 
-/* The translator's promoted address spaces share RAM with other processes, unless the program wants what only anonymous memory has. */
+/* The translator's promoted address spaces share RAM with other processes, unless the program wants what only anonymous
+ * memory has. */
 static uint32_t ram_kind(const struct vcore_vm *vm, const struct vcore_options *o)
 {
 	const uint32_t anonymous = VCORE_MEM_MERGEABLE | VCORE_MEM_THP;

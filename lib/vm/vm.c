@@ -348,6 +348,8 @@ int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *out)
 		info.calls += v->calls;
 		info.bails += v->bails;
 		info.untranslated += v->untranslated;
+		info.promoted += v->promoted;
+		info.promoted_stops += v->promoted_stops;
 	}
 	pthread_mutex_lock(&vm->lock);
 	info.state = vm->state;

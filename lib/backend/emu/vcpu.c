@@ -322,6 +322,7 @@ static enum go wait_for_event(struct emu_vcpu *c)
 		return end_run(c, VCORE_EXIT_HALT);
 	}
 	emu_pv_steal_update(c);
+	promote_unpin(c);
 	sleep_until_requested(c);
 	emu_pv_steal_start(c);
 	return GO_AGAIN;
@@ -467,6 +468,8 @@ static void publish_counters(struct emu_vcpu *c)
 	atomic_store_explicit(&c->bvcpu->calls, c->jit_called, memory_order_relaxed);
 	atomic_store_explicit(&c->bvcpu->bails, c->jit_bails, memory_order_relaxed);
 	atomic_store_explicit(&c->bvcpu->untranslated, c->jit_untranslated, memory_order_relaxed);
+	if (c->promote)
+		promote_publish_counters(c);
 }
 
 static void run_loop(struct emu_vcpu *c)
@@ -504,6 +507,7 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit)
 	c->jit_host_mxcsr = _mm_getcsr();
 	emu_pv_steal_start(c);
 	run_loop(c);
+	promote_unpin(c);
 	vc_gate_leave(&v->pass);
 	atomic_store(&v->running, 0);
 	atomic_fetch_add_explicit(&v->exits, 1, memory_order_relaxed);

@@ -2,8 +2,8 @@
 /*
  * Making the process of a promoted address space, and the code that it consists of.
  *
- * It is a fork of the caller that gives up everything: descriptors, memory, signal handlers. What goes on in it is compiled
- * into a section of its own and copied to a fixed address, so it refers to nothing but its stack.
+ * It is a fork of the caller that gives up everything: descriptors, memory, signal handlers. What goes on in it is
+ * compiled into a section of its own and copied to a fixed address, so it refers to nothing but its stack.
  */
 #include "backend/emu/promote/child.h"
 
@@ -34,16 +34,16 @@ extern const uint8_t __start_vc_child_code[] __attribute__((visibility("hidden")
 extern const uint8_t __stop_vc_child_code[] __attribute__((visibility("hidden")));
 extern const uint8_t vc_child_restorer[], vc_child_begin[];
 
-#define FLAG_EXEC       0x10u      /* MFD_EXEC, Linux 6.3 */
-#define SA_RESTORER_BIT 0x04000000u /* what the C library hides */
+#define FLAG_EXEC         0x10u       /* MFD_EXEC, Linux 6.3 */
+#define SA_RESTORER_BIT   0x04000000u /* what the C library hides */
 #define SS_AUTODISARM_BIT (1u << 31)
-#define RSEQ_SIGNATURE  0x53053053u
-#define FD_ROOM         32         /* descriptors are moved above this before they get their places */
+#define RSEQ_SIGNATURE    0x53053053u
+#define FD_ROOM           32 /* descriptors are moved above this before they get their places */
 
 /* ---- in the process ---- */
 
-PLAIN static inline __attribute__((always_inline)) int64_t call6(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
-                                                                 uint64_t e, uint64_t f)
+PLAIN static inline __attribute__((always_inline)) int64_t call6(uint64_t number, uint64_t a, uint64_t b, uint64_t c,
+                                                                 uint64_t d, uint64_t e, uint64_t f)
 {
 	register uint64_t r10 __asm__("r10") = d;
 	register uint64_t r8 __asm__("r8") = e;
@@ -162,7 +162,8 @@ PLAIN static bool take_fds(struct birth *b)
 
 PLAIN static bool map(uint64_t at, uint64_t size, int protection, uint64_t offset)
 {
-	return (uint64_t)call6(SYS_mmap, at, size, (uint64_t)protection, MAP_SHARED | MAP_FIXED_NOREPLACE, CHILD_FD_OBJECT, offset) == at;
+	return (uint64_t)call6(SYS_mmap, at, size, (uint64_t)protection, MAP_SHARED | MAP_FIXED_NOREPLACE, CHILD_FD_OBJECT,
+	                       offset) == at;
 }
 
 PLAIN static bool map_object(const struct birth *b)
@@ -174,7 +175,7 @@ PLAIN static bool map_object(const struct birth *b)
 	       map(b->code, CHILD_CODE_SIZE, PROT_READ | PROT_EXEC, CHILD_AT_CODE);
 }
 
-static uint64_t in_handler_page(const void *p)
+PLAIN static uint64_t in_handler_page(const void *p)
 {
 	return CHILD_HANDLER + (uint64_t)((const uint8_t *)p - __start_vc_child_code);
 }
@@ -186,7 +187,8 @@ PLAIN static bool take_signals(void)
 {
 	struct itimerval second = {{1, 0}, {1, 0}};
 	/* disarmed: wherever the guest's RSP points, frames begin at the end of the stack */
-	stack_t stack = {.ss_sp = (void *)(uintptr_t)CHILD_STACK, .ss_size = CHILD_STACK_SIZE, .ss_flags = (int)SS_AUTODISARM_BIT};
+	stack_t stack = {
+	    .ss_sp = (void *)(uintptr_t)CHILD_STACK, .ss_size = CHILD_STACK_SIZE, .ss_flags = (int)SS_AUTODISARM_BIT};
 	struct kernel_sigaction action = {.handler = in_handler_page((const void *)handler),
 	                                  .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_BIT,
 	                                  .restorer = in_handler_page(vc_child_restorer),
@@ -255,7 +257,8 @@ static bool receive(struct emu_child *c)
 		n = read(c->messages, &m, sizeof m);
 	while (n < 0 && errno == EINTR);
 	/* the frame is where the kernel puts it; a process that says otherwise is not ours */
-	if (n != sizeof m || m.frame < CHILD_STACK || m.frame > CHILD_STACK + CHILD_STACK_SIZE - sizeof(ucontext_t) || m.frame & 7) {
+	if (n != sizeof m || m.frame < CHILD_STACK || m.frame > CHILD_STACK + CHILD_STACK_SIZE - sizeof(ucontext_t) ||
+	    m.frame & 7) {
 		c->alive = false;
 		return false;
 	}
@@ -283,7 +286,8 @@ bool child_order(struct emu_child *c, struct child_order *order, bool run)
 	return receive(c) && c->stopped_by == 0;
 }
 
-static int start(struct emu_child *c, const int *fds, unsigned count, const int orders[2], const int messages[2], int object)
+static int start(struct emu_child *c, const int *fds, unsigned count, const int orders[2], const int messages[2],
+                 int object)
 {
 	struct birth b = {.fds = {orders[0], messages[1], object}, .count = CHILD_FD_SLOT + count, .code = c->code};
 	uint64_t all = ~0ull, old;
@@ -308,7 +312,8 @@ int child_new(struct emu_child *c, const int *fds, unsigned count)
 	object = make_object(c);
 	if (object < 0)
 		return object;
-	r = pipe2(orders, O_CLOEXEC) < 0 || pipe2(messages, O_CLOEXEC) < 0 ? -errno : start(c, fds, count, orders, messages, object);
+	r = pipe2(orders, O_CLOEXEC) < 0 || pipe2(messages, O_CLOEXEC) < 0 ? -errno
+	                                                                   : start(c, fds, count, orders, messages, object);
 	close(object);
 	if (messages[1] >= 0)
 		close(messages[1]);

@@ -4,12 +4,12 @@
  *
  * It holds the guest's user pages at their own addresses, translated code, and next to nothing else. It is stopped in a
  * signal handler, or executes translated code; every way out of that is a signal. Its handler sends one message, obeys
- * orders (system calls that map and unmap pages) and returns to what the signal frame says, which the vcpu's thread reads
- * and writes in shared memory.
+ * orders (system calls that map and unmap pages) and returns to what the signal frame says, which the vcpu's thread
+ * reads and writes in shared memory.
  *
- * Guest code can write the spill slots and the dead stack there, and nothing that anybody believes: orders come through a
- * pipe, which translated code cannot write to as it makes no system calls; code and the table of indirect branches are
- * mapped without PROT_WRITE.
+ * Guest code can write the spill slots and the dead stack there, and nothing that anybody believes: orders come through
+ * a pipe, which translated code cannot write to as it makes no system calls; code and the table of indirect branches
+ * are mapped without PROT_WRITE.
  */
 #ifndef VC_EMU_PROMOTE_CHILD_H
 #define VC_EMU_PROMOTE_CHILD_H
@@ -20,8 +20,8 @@
 #include <ucontext.h>
 
 /*
- * Addresses in the process. Its own are in 2 MiB that absolute 32-bit addresses reach and that guests hardly use, and at
- * `code`; an address space that has something there is not promoted.
+ * Addresses in the process. Its own are in 2 MiB that absolute 32-bit addresses reach and that guests hardly use, and
+ * at `code`; an address space that has something there is not promoted.
  */
 #define CHILD_OWN        0x7fc00000u
 #define CHILD_SLOTS      CHILD_OWN /* what translated code spills */
@@ -50,7 +50,7 @@ enum { CHILD_FD_ORDERS, CHILD_FD_MESSAGES, CHILD_FD_OBJECT, CHILD_FD_SLOT };
 #define CHILD_SIGNAL_KICK 10 /* SIGUSR1 */
 
 struct child_message {
-	int64_t what; /* signal, SIGALRM once a second; or negative: an order failed with -errno */
+	int64_t what;   /* signal, SIGALRM once a second; or negative: an order failed with -errno */
 	uint64_t frame; /* ucontext_t, in the process */
 };
 
@@ -78,7 +78,8 @@ struct emu_child {
 /* fds: of memory slots. 0, or -errno: this host cannot do that, or not now. It is stopped. */
 int child_new(struct emu_child *child, const int *fds, unsigned count);
 void child_free(struct emu_child *child);
-/* Have it make those system calls, and then run or not. False: one failed, and it does not run; or it died (alive is false). */
+/* Have it make those system calls, and then run or not. False: one failed, and it does not run; or it died (alive is
+ * false). */
 bool child_order(struct emu_child *child, struct child_order *order, bool run);
 /* After a run was ordered: until it stops. False: it died. */
 bool child_wait(struct emu_child *child);

@@ -55,7 +55,8 @@ static bool note(struct promoted *p, uint64_t linear, uint64_t gpa, unsigned slo
 
 /* ---- orders ---- */
 
-static void add(struct child_order *o, uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+static void add(struct child_order *o, uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
+                uint64_t f)
 {
 	o->call[o->count++] = (struct child_call){number, {a, b, c, d, e, f}};
 }
@@ -87,8 +88,13 @@ static bool unmap_some(struct promoted *p)
 	return !o.count || child_order(&p->child, &o, false);
 }
 
-/* Pages that hold code now must not be written to unseen. */
-static bool protect_code(struct promoted *p)
+static bool must_be_seen(struct vc_slot *slot, uint32_t page)
+{
+	return atomic_load(&slot->pages[page].code_mask) || atomic_load(&slot->dirty);
+}
+
+/* Pages that hold code now, or are in a dirty log, must not be written to unseen. */
+static bool protect(struct promoted *p)
 {
 	struct child_order o = {0};
 
@@ -96,7 +102,7 @@ static bool protect_code(struct promoted *p)
 	for (unsigned i = 0; i < PROMOTE_PAGES; i++) {
 		struct promoted_page *page = &p->page[i];
 
-		if (!page->linear || !page->write || !atomic_load(&p->slot[page->slot]->pages[page->info].code_mask))
+		if (!page->linear || !page->write || !must_be_seen(p->slot[page->slot], page->info))
 			continue;
 		page->write = false;
 		if (o.count == CHILD_CALLS_MAX) {
@@ -124,7 +130,7 @@ bool promoted_sync(struct emu_vcpu *c, struct promoted *p)
 		return unmap_all(p);
 	if (p->kills && !unmap_some(p))
 		return false;
-	return !p->drop_writes || protect_code(p);
+	return !p->drop_writes || protect(p);
 }
 
 /* ---- mapping ---- */
@@ -145,7 +151,7 @@ enum promoted_map promoted_map(struct emu_vcpu *c, struct promoted *p, uint64_t 
 	struct vc_slot *slot;
 	struct vc_walk w;
 	uint64_t start, gpa, size = VC_PAGE_SIZE;
-	bool writable;
+	bool writable, logged;
 	unsigned n = 0;
 
 	if (linear >= CHILD_TASK_END || linear < CHILD_GUEST_LOW ||
@@ -154,15 +160,19 @@ enum promoted_map promoted_map(struct emu_vcpu *c, struct promoted *p, uint64_t 
 	slot = emu_find_slot(c, w.gpa);
 	while (n < p->slots && p->slot[n] != slot)
 		n++;
-	if (n == p->slots || atomic_load(&slot->dirty))
+	if (n == p->slots)
 		return PROMOTED_NOT_MAPPED;
+	logged = atomic_load(&slot->dirty);
 	start = linear & VC_PAGE_MASK;
 	gpa = w.gpa & VC_PAGE_MASK;
 	writable = w.rights & VC_PAGE_W && w.dirty && slot->flags & VCORE_MEM_W;
-	if (w.shift == 21) {
+	/* a writable page hides later stores from the log: it is for writers only, and marked now */
+	writable = writable && (write || !logged);
+	if (w.shift == 21 && !logged) {
 		uint64_t large = gpa & ~(LARGE - 1);
 
-		if (large >= slot->gpa && large + LARGE <= slot->gpa + slot->length && (!writable || freely(c, slot, large, LARGE))) {
+		if (large >= slot->gpa && large + LARGE <= slot->gpa + slot->length &&
+		    (!writable || freely(c, slot, large, LARGE))) {
 			start = linear & ~(LARGE - 1);
 			gpa = large;
 			size = LARGE;
@@ -171,6 +181,8 @@ enum promoted_map promoted_map(struct emu_vcpu *c, struct promoted *p, uint64_t 
 	writable = writable && freely(c, slot, gpa, size);
 	if (write && !writable)
 		return PROMOTED_NOT_MAPPED;
+	if (writable && logged)
+		vc_mem_mark_dirty(slot, gpa, VC_PAGE_SIZE);
 	for (uint64_t at = 0; at < size; at += VC_PAGE_SIZE)
 		if (!note(p, start + at, gpa + at, n, writable)) {
 			p->kill_all = true;

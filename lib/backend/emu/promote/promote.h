@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Promoted address spaces: ring 3 of a guest process that computes for long runs in a host process of its own (child.h),
- * where its pages lie at their own addresses. Its code is translated without checks of memory accesses: instructions are
- * copied, and only what a copy would do wrong is replaced.
+ * Promoted address spaces: ring 3 of a guest process that computes for long runs in a host process of its own
+ * (child.h), where its pages lie at their own addresses. Its code is translated without checks of memory accesses:
+ * instructions are copied, and only what a copy would do wrong is replaced.
  *
  *   child.c      the host process
  *   memory.c     the guest's pages in it
- *   translate.c  code
- *   run.c        when to promote; in and out
+ *   code.c       translated code and where it came from
+ *   translate.c  making it
+ *   registers.c  the vcpu's registers in the process
+ *   run.c        when to promote; running
  *
- * All of it belongs to one vcpu and its thread, so there are no locks. What is mapped in the process is a TLB: a page is
- * mapped when it is first touched, by the rights its page tables give, and unmapped when the architecture would drop the
- * translation. Faults, system calls and everything that is not common are left to the other engines: the process stops,
- * its registers become the vcpu's.
+ * All of it belongs to one vcpu and its thread, so there are no locks. What is mapped in the process is a TLB: a page
+ * is mapped when it is first touched, by the rights its page tables give, and unmapped when the architecture would drop
+ * the translation. Faults, system calls and everything that is not common are left to the other engines: the process
+ * stops, its registers become the vcpu's.
  */
 #ifndef VC_EMU_PROMOTE_PROMOTE_H
 #define VC_EMU_PROMOTE_PROMOTE_H
@@ -31,6 +33,7 @@ struct promote; /* struct emu_vcpu.promote; NULL: nothing is promoted */
 /* Sets emu_vcpu.promote if the vm's engine has this. */
 int promote_new(struct emu_vcpu *c);
 void promote_free(struct emu_vcpu *c);
+void promote_publish_counters(struct emu_vcpu *c);
 /* The vcpu is about to leave ring 3 for an event: was it there for long? */
 void promote_tick(struct emu_vcpu *c);
 enum promote_next {
@@ -44,8 +47,10 @@ enum promote_next promote_run(struct emu_vcpu *c);
 void promote_kill_page(struct emu_vcpu *c, uint64_t linear);
 void promote_kill_all(struct emu_vcpu *c);
 void promote_drop_writes(struct emu_vcpu *c);
-/* Make it stop. Any thread. */
+/* Make it stop. Any thread, any signal handler. */
 void promote_kick(struct emu_vcpu *c);
+/* The vcpu's thread sleeps, or goes back to the program: it may be on any CPU that it was allowed to. */
+void promote_unpin(struct emu_vcpu *c);
 
 /* ---- between the parts ---- */
 
@@ -118,7 +123,7 @@ struct promoted {
 	uint64_t kill[PROMOTE_KILLS];
 	unsigned kills;
 	bool kill_all, drop_writes, check_sources;
-	bool dormant; /* another guest process has its CR3 now, or none */
+	bool dormant; /* it is not worth it now, or another guest process has its CR3 */
 
 	struct promoted_mark *mark;
 	unsigned marks, marks_max;
@@ -131,10 +136,10 @@ struct promoted {
 	uint32_t code_used, miss; /* offsets in the code: the end; what empty entries of the table lead to */
 	unsigned flushes;         /* of code */
 
-	int cpu;                    /* that the process is kept on; -1: none */
-	uint64_t entered, slice_ns; /* when it was last run, and for how long */
-	uint64_t window_ns;         /* how long in the last so many stops */
-	unsigned stops, windows;
+	int cpu;                         /* that the process is kept on; -1: none */
+	uint64_t slice_ns;               /* how long it ran last */
+	uint64_t executed_ns, served_ns; /* over the last so many stops */
+	unsigned stops;
 };
 
 /* memory.c */
@@ -147,15 +152,45 @@ enum promoted_map promoted_map(struct emu_vcpu *c, struct promoted *p, uint64_t 
 /* Nothing of the guest's is at addresses that the process needs itself. */
 bool promoted_fits(struct emu_vcpu *c, const struct promoted *p);
 
-/* translate.c */
+/* code.c */
+static inline uint8_t *promoted_code_at(const struct promoted *p, uint32_t offset)
+{
+	return p->child.object + CHILD_AT_CODE + offset;
+}
+static inline unsigned promoted_hash(uint64_t pc)
+{
+	return (unsigned)(pc ^ pc >> 12) & (PROMOTED_HASH - 1);
+}
 int promoted_code_new(struct promoted *p);
 void promoted_code_flush(struct promoted *p);
 /* Code that was translated is what is there now; else it is flushed. False: there is quite another program. */
 bool promoted_code_check(struct emu_vcpu *c, struct promoted *p);
-/* Offset of the translation of pc, made if need be, with what it leads to; 0: it cannot be. */
-uint32_t promoted_code(struct emu_vcpu *c, struct promoted *p, uint64_t pc);
+/* The block at pc; NULL: none. */
+struct promoted_block *promoted_look_up(const struct promoted *p, uint64_t pc);
+/* Indirect branches find it. */
+void promoted_put_in_table(struct promoted *p, const struct promoted_block *b);
+/* Code was translated from that page. False: it is known as another one, or there are too many. */
+bool promoted_note_source(struct promoted *p, uint64_t linear, uint64_t gpa, struct vc_page_info *page,
+                          uint32_t generation, bool *new_page);
+/* The branch at a LINK mark leads there from now on. */
 void promoted_link(struct promoted *p, const struct promoted_mark *mark, uint32_t entry);
 /* The mark that holds at an address in the process; NULL: not in translated code. */
 const struct promoted_mark *promoted_mark_at(const struct promoted *p, uint64_t host);
+
+/* translate.c */
+/* Offset of the translation of pc, made if need be, with what it leads to; 0: it cannot be. */
+uint32_t promoted_code(struct emu_vcpu *c, struct promoted *p, uint64_t pc);
+
+/* registers.c */
+void promoted_state_in(const struct emu_vcpu *c, struct promoted *p, uint32_t entry);
+void promoted_state_out(struct emu_vcpu *c, const struct promoted *p, const struct promoted_mark *m);
+static inline greg_t *promoted_gregs(const struct promoted *p)
+{
+	return p->child.frame->uc_mcontext.gregs;
+}
+static inline const uint64_t *promoted_slots(const struct promoted *p)
+{
+	return (const uint64_t *)(const void *)(p->child.object + CHILD_AT_SLOTS);
+}
 
 #endif

@@ -14,18 +14,17 @@
 #include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
 
-#define CANDIDATES   16u
-#define CHILDREN     4u
-#define TICK_NS      1000000u     /* interruptions closer to each other count as one */
-#define HOT_TICKS    3u           /* interruptions in ring 3 that make a space worth it */
-#define WINDOW       512u         /* stops after which it is asked whether it still is */
-#define WORTH_NS     20000u       /* mean time between stops that it takes */
-#define SLEEP_TICKS  64u          /* how long it is left alone, if not; doubled each time */
-#define SHORT_NS     300000u      /* so often stopped, it stays on the vcpu's CPU */
-#define FLUSHES      16u          /* of code in a second: it writes its own */
-#define ROOT_MASK    0x000ffffffffff000ull
-#define FLAGS_SHARED ((uint64_t)VC_FLAGS_ARITH | VC_FLAG_DF)
-#define TRAP_PF      14
+#define CANDIDATES  16u
+#define CHILDREN    4u
+#define TICK_NS     1000000u /* interruptions closer to each other count as one */
+#define HOT_TICKS   3u       /* interruptions in ring 3 that make a space worth it */
+#define WINDOW      512u     /* stops after which it is asked whether it still is */
+#define STOP_NS     8000u    /* what a stop costs besides being served */
+#define SLEEP_TICKS 64u      /* how long it is left alone, if not; doubled each time */
+#define SHORT_NS    300000u  /* so often stopped, it stays on the vcpu's CPU */
+#define FLUSHES     4u       /* of code since it was last woken: it writes its own */
+#define ROOT_MASK   0x000ffffffffff000ull
+#define TRAP_PF     14
 
 struct candidate {
 	uint64_t root;
@@ -41,6 +40,7 @@ struct promote {
 	struct promoted *child[CHILDREN];
 	unsigned next_child;
 	uint64_t last_tick;
+	uint64_t count, stops;
 	bool impossible; /* on this host */
 	bool pinned;     /* the vcpu's thread stays where it is; where else it may run: */
 	cpu_set_t cpus;
@@ -61,6 +61,12 @@ static void unpin(struct promote *m)
 	if (m->pinned)
 		sched_setaffinity(0, sizeof m->cpus, &m->cpus);
 	m->pinned = false;
+}
+
+void promote_unpin(struct emu_vcpu *c)
+{
+	if (c->promote)
+		unpin(c->promote);
 }
 
 static void place_on_cpus(struct promote *m, struct promoted *p)
@@ -135,15 +141,24 @@ static unsigned index_of(const struct promote *m, uint64_t root)
 	return i;
 }
 
-static void demote(struct promote *m, struct promoted *p)
+/* Leave it to the translator for a while. What was translated stays. */
+static void rest(struct promote *m, struct promoted *p)
 {
 	struct candidate *k = find_candidate(m, p->root);
-	unsigned i = index_of(m, p->root);
 
 	k->ticks = 0;
 	k->asleep = SLEEP_TICKS << (k->failures < 8 ? k->failures : 8);
 	k->failures++;
+	p->dormant = true;
 	unpin(m);
+}
+
+/* It cannot go on, or may not. */
+static void demote(struct promote *m, struct promoted *p)
+{
+	unsigned i = index_of(m, p->root);
+
+	rest(m, p);
 	m->child[i] = NULL;
 	promoted_free(p);
 }
@@ -169,10 +184,12 @@ static void promote(struct emu_vcpu *c, uint64_t root)
 	if (r >= 0)
 		r = promoted_code_new(p);
 	if (r < 0) {
+		vc_log(c->bvm->env.log, VCORE_LOG_INFO, "no address space can be promoted here: %s", strerror(-r));
 		m->impossible = true;
 		promoted_free(p);
 		return;
 	}
+	m->count++;
 	p->context = 0;
 	p->kill_all = true;
 	if (m->child[m->next_child])
@@ -182,11 +199,12 @@ static void promote(struct emu_vcpu *c, uint64_t root)
 	m->next_child = (m->next_child + 1) % CHILDREN;
 }
 
-static void wake(struct promoted *p)
+static void wake(struct promote *m, struct promoted *p)
 {
+	m->count++;
 	p->dormant = false;
-	p->flushes = p->stops = p->windows = 0;
-	p->window_ns = p->slice_ns = 0;
+	p->flushes = p->stops = 0;
+	p->executed_ns = p->served_ns = p->slice_ns = 0;
 }
 
 void promote_tick(struct emu_vcpu *c)
@@ -207,7 +225,7 @@ void promote_tick(struct emu_vcpu *c)
 	if (k->asleep)
 		k->asleep--;
 	else if (++k->ticks >= HOT_TICKS && i < CHILDREN)
-		wake(m->child[i]);
+		wake(m, m->child[i]);
 	else if (k->ticks >= HOT_TICKS)
 		promote(c, root);
 }
@@ -230,6 +248,12 @@ void promote_free(struct emu_vcpu *c)
 		promoted_free(m->child[i]);
 	free(m);
 	c->promote = NULL;
+}
+
+void promote_publish_counters(struct emu_vcpu *c)
+{
+	atomic_store_explicit(&c->bvcpu->promoted, c->promote->count, memory_order_relaxed);
+	atomic_store_explicit(&c->bvcpu->promoted_stops, c->promote->stops, memory_order_relaxed);
 }
 
 void promote_kick(struct emu_vcpu *c)
@@ -271,122 +295,6 @@ void promote_drop_writes(struct emu_vcpu *c)
 			c->promote->child[i]->drop_writes = true;
 }
 
-/* ---- registers ---- */
-
-static const uint8_t greg_of[16] = {
-    [VC_RAX] = REG_RAX, [VC_RCX] = REG_RCX, [VC_RDX] = REG_RDX, [VC_RBX] = REG_RBX, [VC_RSP] = REG_RSP, [VC_RBP] = REG_RBP,
-    [VC_RSI] = REG_RSI, [VC_RDI] = REG_RDI, [VC_R8] = REG_R8,   [VC_R9] = REG_R9,   [VC_R10] = REG_R10, [VC_R11] = REG_R11,
-    [VC_R12] = REG_R12, [VC_R13] = REG_R13, [VC_R14] = REG_R14, [VC_R15] = REG_R15,
-};
-
-static const uint64_t *slots_of(const struct promoted *p)
-{
-	return (const uint64_t *)(const void *)(p->child.object + CHILD_AT_SLOTS);
-}
-
-static greg_t *gregs_of(const struct promoted *p)
-{
-	return p->child.frame->uc_mcontext.gregs;
-}
-
-/* The XSAVE area of the frame; NULL: there is none that makes sense. */
-static struct vc_xsave *vectors_of(const struct promoted *p)
-{
-	uint64_t at = (uint64_t)(uintptr_t)p->child.frame->uc_mcontext.fpregs;
-	const uint64_t room = offsetof(struct vc_xsave, ymm_hi) + sizeof(((struct vc_xsave *)0)->ymm_hi);
-
-	if (at < CHILD_STACK || at > CHILD_STACK + CHILD_STACK_SIZE - room || at & 15)
-		return NULL;
-	return (struct vc_xsave *)(void *)(p->child.object + CHILD_AT_STACK + (at - CHILD_STACK));
-}
-
-#define LEGACY_USED offsetof(struct vc_xsave, reserved1) /* behind it the kernel keeps something of its own */
-
-static void vectors_in(const struct emu_vcpu *c, struct promoted *p)
-{
-	struct vc_xsave *x = vectors_of(p);
-	uint32_t mask;
-
-	if (!x)
-		return;
-	mask = x->mxcsr_mask;
-	memcpy(x, &c->s.xsave, LEGACY_USED);
-	x->mxcsr_mask = mask;
-	x->xstate_bv = VC_XSTATE_X87 | VC_XSTATE_SSE;
-	if (p->avx) {
-		x->xstate_bv |= VC_XSTATE_AVX;
-		memcpy(x->ymm_hi, c->s.xsave.ymm_hi, sizeof x->ymm_hi);
-	}
-}
-
-/* What is in its initial state may not have been written. */
-static void vectors_out(struct emu_vcpu *c, const struct promoted *p)
-{
-	const struct vc_xsave *x = vectors_of(p);
-	struct vc_xsave *to = &c->s.xsave;
-	uint32_t mask = to->mxcsr_mask;
-
-	if (!x)
-		return;
-	memcpy(to, x, LEGACY_USED);
-	to->mxcsr_mask = mask;
-	if (!(x->xstate_bv & VC_XSTATE_X87)) {
-		memset(to, 0, offsetof(struct vc_xsave, mxcsr));
-		memset(to->st, 0, sizeof to->st);
-		to->fcw = 0x37f;
-	}
-	if (!(x->xstate_bv & VC_XSTATE_SSE))
-		memset(to->xmm, 0, sizeof to->xmm);
-	if (!p->avx)
-		return;
-	if (x->xstate_bv & VC_XSTATE_AVX)
-		memcpy(to->ymm_hi, x->ymm_hi, sizeof to->ymm_hi);
-	else
-		memset(to->ymm_hi, 0, sizeof to->ymm_hi);
-}
-
-/* The x87 unit notes where its last instruction was. */
-static void x87_pointer_out(struct emu_vcpu *c, const struct promoted *p)
-{
-	const struct promoted_mark *m = promoted_mark_at(p, c->s.xsave.fip);
-
-	if (m)
-		c->s.xsave.fip = m->pc;
-}
-
-static void state_in(const struct emu_vcpu *c, struct promoted *p, uint32_t entry)
-{
-	greg_t *g = gregs_of(p);
-
-	for (unsigned i = 0; i < 16; i++)
-		g[greg_of[i]] = (greg_t)c->s.gpr[i];
-	g[REG_RIP] = (greg_t)(p->child.code + entry);
-	g[REG_EFL] = (greg_t)(((uint64_t)g[REG_EFL] & ~FLAGS_SHARED) | (emu_rflags(c) & FLAGS_SHARED));
-	vectors_in(c, p);
-}
-
-static void state_out(struct emu_vcpu *c, const struct promoted *p, const struct promoted_mark *m)
-{
-	static const struct {
-		uint8_t fix, reg, slot;
-	} fixes[] = {
-	    {PROMOTED_FIX_R11, VC_R11, PROMOTED_SLOT_R11},  {PROMOTED_FIX_RCX, VC_RCX, PROMOTED_SLOT_RCX},
-	    {PROMOTED_FIX_RSI, VC_RSI, PROMOTED_SLOT_BASE}, {PROMOTED_FIX_RDI, VC_RDI, PROMOTED_SLOT_BASE},
-	    {PROMOTED_FIX_RBX, VC_RBX, PROMOTED_SLOT_BASE},
-	};
-	const greg_t *g = gregs_of(p);
-
-	for (unsigned i = 0; i < 16; i++)
-		c->s.gpr[i] = (uint64_t)g[greg_of[i]];
-	c->s.rip = m->fix & PROMOTED_FIX_PC ? c->s.gpr[VC_R11] : m->pc;
-	for (unsigned i = 0; i < VC_ARRAY_SIZE(fixes); i++)
-		if (m->fix & fixes[i].fix)
-			c->s.gpr[fixes[i].reg] = slots_of(p)[fixes[i].slot];
-	emu_set_rflags(c, (emu_rflags(c) & ~FLAGS_SHARED) | ((uint64_t)g[REG_EFL] & FLAGS_SHARED));
-	vectors_out(c, p);
-	x87_pointer_out(c, p);
-}
-
 /* ---- running ---- */
 
 static bool wanted(const struct emu_vcpu *c)
@@ -397,9 +305,9 @@ static bool wanted(const struct emu_vcpu *c)
 /* Nothing is on that only the other engines look at. */
 static bool plain(const struct emu_vcpu *c)
 {
-	return c->mode == EMU_MODE_64 && !(emu_rflags(c) & (VC_FLAG_TF | VC_FLAG_AC)) && !c->mmu->slow_data && !c->mmu->watch_count &&
-	       !c->stepping && !c->once && !c->shadow && !c->lockstep && !c->sys->step_always && !emu_hooks_on(c) &&
-	       !c->bvm->hooks.list[VCORE_HOOK_MEMORY];
+	return c->mode == EMU_MODE_64 && !(emu_rflags(c) & (VC_FLAG_TF | VC_FLAG_AC)) && !c->mmu->slow_data &&
+	       !c->mmu->watch_count && !c->stepping && !c->once && !c->shadow && !c->lockstep && !c->sys->step_always &&
+	       !emu_hooks_on(c) && !c->bvm->hooks.list[VCORE_HOOK_MEMORY];
 }
 
 /* Vector registers as the guest may use them. False: it may not. */
@@ -435,17 +343,17 @@ static bool resume(struct promoted *p)
 	return child_order(&p->child, &o, true);
 }
 
-/* Too many stops for what it does. */
+/* More is spent on stops than on executing, where the translator would take two or three times as long for that; or its
+ * code does not last. */
 static bool not_worth_it(struct promoted *p)
 {
 	bool not_worth;
 
 	if (p->stops < WINDOW)
-		return false;
-	not_worth = (p->window_ns / p->stops < WORTH_NS && p->windows > 3) || p->flushes > FLUSHES;
-	p->windows++;
+		return p->flushes > FLUSHES;
+	not_worth = p->executed_ns < p->served_ns + 2 * p->stops * STOP_NS;
 	p->stops = 0;
-	p->window_ns = 0;
+	p->executed_ns = p->served_ns = 0;
 	return not_worth;
 }
 
@@ -461,19 +369,13 @@ static enum promote_next died(struct emu_vcpu *c, struct promoted *p)
 	emu_leave(c);
 }
 
-static enum promote_next leave(struct emu_vcpu *c, struct promoted *p, const struct promoted_mark *m, enum promote_next next)
+static enum promote_next leave(struct emu_vcpu *c, struct promoted *p, const struct promoted_mark *m,
+                               enum promote_next next)
 {
-	uint64_t slice = now_ns() - p->entered;
-
 	atomic_store(&c->promote->running, 0);
-	state_out(c, p, m);
-	p->stops++;
-	p->slice_ns = slice;
-	p->window_ns += slice;
-	if (policy(c) == EMU_PROMOTE_HOT && not_worth_it(p)) {
-		demote(c->promote, p);
-		return next == PROMOTE_INTERPRET ? next : PROMOTE_AGAIN;
-	}
+	promoted_state_out(c, p, m);
+	if (policy(c) == EMU_PROMOTE_HOT && not_worth_it(p))
+		rest(c->promote, p);
 	return next;
 }
 
@@ -481,7 +383,7 @@ static enum promote_next leave(struct emu_vcpu *c, struct promoted *p, const str
 static bool go_on_at(struct emu_vcpu *c, struct promoted *p, const struct promoted_mark *mark)
 {
 	const struct promoted_mark m = *mark;
-	greg_t *g = gregs_of(p);
+	greg_t *g = promoted_gregs(p);
 	uint64_t target = m.kind == PROMOTED_MISS ? (uint64_t)g[REG_R11] : m.pc;
 	uint32_t entry = promoted_code(c, p, target);
 
@@ -490,8 +392,8 @@ static bool go_on_at(struct emu_vcpu *c, struct promoted *p, const struct promot
 	if (m.kind == PROMOTED_LINK) {
 		promoted_link(p, &m, entry);
 	} else {
-		g[REG_R11] = (greg_t)slots_of(p)[PROMOTED_SLOT_R11];
-		g[REG_RCX] = (greg_t)slots_of(p)[PROMOTED_SLOT_RCX];
+		g[REG_R11] = (greg_t)promoted_slots(p)[PROMOTED_SLOT_R11];
+		g[REG_RCX] = (greg_t)promoted_slots(p)[PROMOTED_SLOT_RCX];
 	}
 	g[REG_RIP] = (greg_t)(p->child.code + entry);
 	return promoted_sync(c, p) && resume(p);
@@ -500,16 +402,25 @@ static bool go_on_at(struct emu_vcpu *c, struct promoted *p, const struct promot
 static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 {
 	struct emu_child *child = &p->child;
+	uint64_t stopped = 0;
 
 	for (;;) {
 		const struct promoted_mark *m;
 		struct promoted_mark at;
+		uint64_t started;
 		enum promoted_map mapped;
 		const greg_t *g;
 
+		started = now_ns();
+		p->served_ns += stopped ? started - stopped : 0;
 		if (!child_wait(child))
 			return died(c, p);
-		g = gregs_of(p);
+		stopped = now_ns();
+		p->slice_ns = stopped - started;
+		p->executed_ns += p->slice_ns;
+		p->stops++;
+		c->promote->stops++;
+		g = promoted_gregs(p);
 		m = promoted_mark_at(p, (uint64_t)g[REG_RIP] - (child->stopped_by == SIGTRAP));
 		if (!m)
 			return died(c, p);
@@ -525,7 +436,6 @@ static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 			if (g[REG_TRAPNO] != TRAP_PF)
 				return leave(c, p, &at, PROMOTE_INTERPRET);
 			mapped = promoted_map(c, p, (uint64_t)g[REG_CR2], g[REG_ERR] & VC_PF_W);
-			p->stops++;
 			if (mapped == PROMOTED_MAPPED)
 				continue;
 			return mapped == PROMOTED_DIED ? died(c, p) : leave(c, p, &at, PROMOTE_INTERPRET);
@@ -574,13 +484,12 @@ enum promote_next promote_run(struct emu_vcpu *c)
 		return PROMOTE_NO;
 	}
 	place_on_cpus(m, p);
-	state_in(c, p, entry);
+	promoted_state_in(c, p, entry);
 	atomic_store(&m->running, p->child.pid);
 	if (wanted(c)) {
 		atomic_store(&m->running, 0);
 		return PROMOTE_AGAIN;
 	}
-	p->entered = now_ns();
 	if (!resume(p))
 		return died(c, p);
 	return serve(c, p);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Translation of ring-3 code for the process of a promoted address space, where the guest's registers are the host's and
- * its addresses are the host's: nearly all instructions are copied. Replaced are
- *   - branches: direct ones are linked, indirect ones go through a table by the low 16 bits of the target, and every block
- *     begins with a look whether it is the one that was meant;
+ * Translation of ring-3 code for the process of a promoted address space, where the guest's registers are the host's
+ * and its addresses are the host's: nearly all instructions are copied. Replaced are
+ *   - branches: direct ones are linked, indirect ones go through a table by the low 16 bits of the target, and every
+ * block begins with a look whether it is the one that was meant;
  *   - operands relative to RIP: their address is a constant, put in a register that the instruction does not use;
  *   - what must not happen in the process (system calls, CPUID, segment registers...): INT3, which stops it.
  * Host flags are the guest's throughout, so that nothing of this touches them.
  *
- * A mark tells for each host address which guest instruction it belongs to, and which registers are in spill slots there;
- * so the process can be stopped anywhere, by a fault or a kick, with a precise state.
+ * A mark tells for each host address which guest instruction it belongs to, and which registers are in spill slots
+ * there; so the process can be stopped anywhere, by a fault or a kick, with a precise state.
  */
 #include <stdlib.h>
 
@@ -21,7 +21,6 @@
 #define BLOCK_ROOM (16u << 10) /* no block's code is longer */
 #define AHEAD      512u        /* blocks that are translated at one go */
 #define FOLLOW     64u         /* ... of which so many only because others lead there */
-#define MAX_BLOCKS 32768u
 
 struct stub {
 	uint32_t site; /* of the displacement */
@@ -42,11 +41,6 @@ struct trans {
 	unsigned ahead_count, ahead_next, followed;
 };
 
-static uint8_t *code_base(const struct promoted *p)
-{
-	return p->child.object + CHILD_AT_CODE;
-}
-
 static struct host_mem spill(unsigned slot)
 {
 	return (struct host_mem){.base = H_NONE, .index = H_NONE, .disp = (int32_t)(CHILD_SLOTS + slot * 8)};
@@ -57,7 +51,7 @@ static struct host_mem spill(unsigned slot)
 static struct promoted_mark *new_mark(struct trans *t, uint64_t pc, unsigned fix)
 {
 	struct promoted *p = t->p;
-	uint32_t host = (uint32_t)(t->a.p - code_base(p));
+	uint32_t host = (uint32_t)(t->a.p - promoted_code_at(p, 0));
 
 	if (p->marks && p->mark[p->marks - 1].host == host)
 		p->marks--;
@@ -90,125 +84,6 @@ static void stop(struct trans *t, enum promoted_kind kind, uint64_t pc, uint32_t
 	jit_put8(&t->a, 0xcc);
 }
 
-const struct promoted_mark *promoted_mark_at(const struct promoted *p, uint64_t host)
-{
-	uint32_t offset;
-	unsigned low = 0, high = p->marks;
-
-	if (host - p->child.code >= p->code_used)
-		return NULL;
-	offset = (uint32_t)(host - p->child.code);
-	while (high - low > 1) {
-		unsigned mid = (low + high) / 2;
-
-		if (p->mark[mid].host <= offset)
-			low = mid;
-		else
-			high = mid;
-	}
-	return p->marks ? &p->mark[low] : NULL;
-}
-
-/* ---- blocks ---- */
-
-static unsigned hash(uint64_t pc)
-{
-	return (unsigned)(pc ^ pc >> 12) & (PROMOTED_HASH - 1);
-}
-
-static struct promoted_block *look_up(const struct promoted *p, uint64_t pc)
-{
-	for (uint32_t i = p->hash[hash(pc)]; i; i = p->block[i].next)
-		if (p->block[i].pc == pc)
-			return &p->block[i];
-	return NULL;
-}
-
-/* Indirect branches find it. */
-static void put_in_table(struct promoted *p, const struct promoted_block *b)
-{
-	uint64_t *table = (uint64_t *)(void *)(p->child.object + CHILD_AT_TABLE);
-	unsigned i = b->pc & (CHILD_TABLE_SIZE - 1);
-
-	if (p->first[i])
-		vc_st32(code_base(p) + b->otherwise, p->block[p->first[i]].indirect - (b->otherwise + 4));
-	p->first[i] = (uint32_t)(b - p->block);
-	table[i] = p->child.code + b->indirect;
-}
-
-void promoted_code_flush(struct promoted *p)
-{
-	uint64_t *table = (uint64_t *)(void *)(p->child.object + CHILD_AT_TABLE);
-
-	p->marks = p->sources = 0;
-	p->blocks = 1;
-	memset(p->hash, 0, sizeof p->hash);
-	p->miss = 16;
-	code_base(p)[p->miss] = 0xcc;
-	p->mark[p->marks++] = (struct promoted_mark){
-	    .host = p->miss, .kind = PROMOTED_MISS, .fix = PROMOTED_FIX_PC | PROMOTED_FIX_R11 | PROMOTED_FIX_RCX};
-	p->code_used = p->miss + 16;
-	memset(p->first, 0, CHILD_TABLE_SIZE * sizeof *p->first);
-	for (unsigned i = 0; i < CHILD_TABLE_SIZE; i++)
-		table[i] = p->child.code + p->miss;
-	p->flushes++;
-}
-
-int promoted_code_new(struct promoted *p)
-{
-	p->blocks_max = MAX_BLOCKS;
-	p->block = malloc(MAX_BLOCKS * sizeof *p->block);
-	p->source = malloc(PROMOTE_SOURCE * sizeof *p->source);
-	p->first = malloc(CHILD_TABLE_SIZE * sizeof *p->first);
-	p->marks_max = 4096;
-	p->mark = malloc(p->marks_max * sizeof *p->mark);
-	if (!p->block || !p->source || !p->mark || !p->first)
-		return -ENOMEM;
-	promoted_code_flush(p);
-	return 0;
-}
-
-/* ---- where code comes from ---- */
-
-static bool note_source(struct promoted *p, uint64_t linear, uint64_t gpa, struct vc_page_info *page, uint32_t generation,
-                        bool *new_page)
-{
-	linear &= VC_PAGE_MASK;
-	gpa &= VC_PAGE_MASK;
-	for (unsigned i = p->sources; i-- > 0;)
-		if (p->source[i].linear == linear)
-			return p->source[i].page == page && p->source[i].gpa == gpa && p->source[i].generation == generation;
-	if (p->sources == PROMOTE_SOURCE)
-		return false;
-	p->source[p->sources++] = (struct promoted_source){linear, gpa, page, generation};
-	*new_page = true;
-	return true;
-}
-
-static bool still_there(struct emu_vcpu *c, const struct promoted_source *s)
-{
-	struct vc_walk w;
-
-	return emu_walk(c, s->linear, VC_PF_U | VC_PF_I, false, &w) && (w.gpa & VC_PAGE_MASK) == s->gpa;
-}
-
-bool promoted_code_check(struct emu_vcpu *c, struct promoted *p)
-{
-	bool good = true;
-	unsigned gone = 0, sources = p->sources;
-
-	for (unsigned i = 0; i < sources; i++) {
-		const struct promoted_source *s = &p->source[i];
-
-		good &= atomic_load(&s->page->generation) == s->generation;
-		gone += p->check_sources && !still_there(c, s);
-	}
-	p->check_sources = false;
-	if (!good || gone)
-		promoted_code_flush(p);
-	return gone <= sources / 2;
-}
-
 /* ---- branches ---- */
 
 static void follow(struct trans *t, uint64_t target)
@@ -221,22 +96,17 @@ static void follow(struct trans *t, uint64_t target)
 
 static void jump(struct trans *t, uint64_t target, int cc)
 {
-	const struct promoted_block *b = look_up(t->p, target);
+	const struct promoted_block *b = promoted_look_up(t->p, target);
 	struct jit_label l = cc < 0 ? jit_jmp(&t->a) : jit_jcc(&t->a, (enum host_condition)cc);
 
 	if (t->a.full)
 		return;
 	if (b) {
-		vc_st32(l.at, (uint32_t)(b->entry - (uint32_t)(l.at + 4 - code_base(t->p))));
+		vc_st32(l.at, (uint32_t)(b->entry - (uint32_t)(l.at + 4 - promoted_code_at(t->p, 0))));
 		return;
 	}
-	t->stub[t->stubs++] = (struct stub){(uint32_t)(l.at - code_base(t->p)), target};
+	t->stub[t->stubs++] = (struct stub){(uint32_t)(l.at - promoted_code_at(t->p, 0)), target};
 	follow(t, target);
-}
-
-void promoted_link(struct promoted *p, const struct promoted_mark *m, uint32_t entry)
-{
-	vc_st32(code_base(p) + m->site, entry - (m->site + 4));
 }
 
 /* R11 holds the target, and its own value is in its slot. */
@@ -254,7 +124,8 @@ static void dispatch(struct trans *t, bool rcx_saved)
 	t->ended = true;
 }
 
-/* A block's way in for indirect branches. Returns where the way to the next one of its place in the table is written. */
+/* A block's way in for indirect branches. Returns where the way to the next one of its place in the table is written.
+ */
 static uint32_t put_check(struct trans *t)
 {
 	const unsigned fix = PROMOTED_FIX_R11 | PROMOTED_FIX_PC;
@@ -265,8 +136,8 @@ static uint32_t put_check(struct trans *t)
 	jit_mov_imm64(a, H_RCX, -t->pc);
 	jit_lea(a, true, H_RCX, (struct host_mem){.base = H_RCX, .index = H_R11});
 	JIT_PUT(a, 0xe3, 0x05); /* JRCXZ over the jump */
-	jit_jmp_to(a, code_base(t->p) + t->p->miss);
-	otherwise = (uint32_t)(a->p - 4 - code_base(t->p));
+	jit_jmp_to(a, promoted_code_at(t->p, t->p->miss));
+	otherwise = (uint32_t)(a->p - 4 - promoted_code_at(t->p, 0));
 	jit_load(a, true, H_RCX, spill(PROMOTED_SLOT_RCX));
 	mark(t, 0, fix);
 	jit_load(a, true, H_R11, spill(PROMOTED_SLOT_R11));
@@ -331,8 +202,8 @@ static bool uses(const struct emu_insn *n, unsigned reg)
 	return n->reg == reg || n->reg2 == reg;
 }
 
-/* A register for the address of an operand relative to RIP: one that no instruction with such an operand uses by itself, and
- * that needs no REX. */
+/* A register for the address of an operand relative to RIP: one that no instruction with such an operand uses by
+ * itself, and that needs no REX. */
 static unsigned address_register(const struct emu_insn *n, unsigned *fix)
 {
 	static const struct {
@@ -357,8 +228,8 @@ static unsigned modrm_at(const struct trans *t)
 			at++;
 		return at + (b[at] == 0xc4 ? 4 : 3);
 	}
-	while (b[at] == 0x66 || b[at] == 0x67 || b[at] == 0xf2 || b[at] == 0xf3 || b[at] == 0xf0 || b[at] == 0x2e || b[at] == 0x36 ||
-	       b[at] == 0x3e || b[at] == 0x26 || b[at] == 0x64 || b[at] == 0x65)
+	while (b[at] == 0x66 || b[at] == 0x67 || b[at] == 0xf2 || b[at] == 0xf3 || b[at] == 0xf0 || b[at] == 0x2e ||
+	       b[at] == 0x36 || b[at] == 0x3e || b[at] == 0x26 || b[at] == 0x64 || b[at] == 0x65)
 		at++;
 	if ((b[at] & 0xf0) == 0x40)
 		at++;
@@ -457,19 +328,25 @@ static void put_jmp_indirect(struct trans *t)
 
 typedef void (*put_fn)(struct trans *t);
 static const put_fn branches[EMU_OP_COUNT] = {
-    [EMU_JCC] = put_jcc,           [EMU_JMP] = put_jmp,
-    [EMU_CALL] = put_call,         [EMU_RET] = put_ret,
-    [EMU_JMP_IND] = put_jmp_indirect, [EMU_CALL_IND] = put_call_indirect,
-    [EMU_LOOP] = put_short_branch, [EMU_LOOPE] = put_short_branch,
-    [EMU_LOOPNE] = put_short_branch, [EMU_JCXZ] = put_short_branch,
+    [EMU_JCC] = put_jcc,
+    [EMU_JMP] = put_jmp,
+    [EMU_CALL] = put_call,
+    [EMU_RET] = put_ret,
+    [EMU_JMP_IND] = put_jmp_indirect,
+    [EMU_CALL_IND] = put_call_indirect,
+    [EMU_LOOP] = put_short_branch,
+    [EMU_LOOPE] = put_short_branch,
+    [EMU_LOOPNE] = put_short_branch,
+    [EMU_JCXZ] = put_short_branch,
 };
 
 /* Ranges of operations that do in the process what they do in ring 3 of the guest. */
 static const struct {
 	uint16_t first, last;
 } copied[] = {
-    {EMU_ADD, EMU_CMOVCC}, {EMU_ENTER, EMU_LEAVE},   {EMU_LAHF, EMU_CMC},       {EMU_CLD, EMU_PAUSE}, {EMU_MOVS, EMU_SCAS},
-    {EMU_XLAT, EMU_XLAT},  {EMU_MOVBE, EMU_MOVNTI},  {EMU_LDMXCSR, EMU_SFENCE}, {EMU_X87, EMU_VEC},
+    {EMU_ADD, EMU_CMOVCC},   {EMU_ENTER, EMU_LEAVE},    {EMU_LAHF, EMU_CMC},
+    {EMU_CLD, EMU_PAUSE},    {EMU_MOVS, EMU_SCAS},      {EMU_XLAT, EMU_XLAT},
+    {EMU_MOVBE, EMU_MOVNTI}, {EMU_LDMXCSR, EMU_SFENCE}, {EMU_X87, EMU_VEC},
 };
 
 static bool is_copied(const struct trans *t, const struct emu_insn *n)
@@ -483,7 +360,8 @@ static bool is_copied(const struct trans *t, const struct emu_insn *n)
 	/* the operating system may have AVX switched off; and an environment shows where the code is */
 	if (n->op == EMU_VEC && n->prefixes & EMU_P_VEX && !t->p->avx)
 		return false;
-	if (n->op == EMU_X87 && n->prefixes & EMU_P_MEM && (n->opcode == 0xd9 || n->opcode == 0xdd) && (n->modrm >> 3 & 5) == 4)
+	if (n->op == EMU_X87 && n->prefixes & EMU_P_MEM && (n->opcode == 0xd9 || n->opcode == 0xdd) &&
+	    (n->modrm >> 3 & 5) == 4)
 		return false;
 	/* to a guest without BMI1 and LZCNT these are not TZCNT and LZCNT */
 	if ((n->op == EMU_BSF || n->op == EMU_BSR) && n->prefixes & EMU_P_REP)
@@ -532,16 +410,17 @@ static bool translate_source(struct trans *t, uint64_t pc)
 	struct promoted_block *b;
 	unsigned marks = p->marks;
 
-	t->a = (struct jit_asm){.p = code_base(p) + p->code_used, .end = code_base(p) + p->code_used + BLOCK_ROOM};
+	t->a =
+	    (struct jit_asm){.p = promoted_code_at(p, p->code_used), .end = promoted_code_at(p, p->code_used) + BLOCK_ROOM};
 	t->pc = pc;
 	t->stubs = 0;
 	t->ended = false;
 	b = &p->block[p->blocks];
-	*b = (struct promoted_block){.pc = pc, .indirect = p->code_used, .next = p->hash[hash(pc)]};
+	*b = (struct promoted_block){.pc = pc, .indirect = p->code_used, .next = p->hash[promoted_hash(pc)]};
 	b->otherwise = put_check(t);
-	b->entry = (uint32_t)(t->a.p - code_base(p));
+	b->entry = (uint32_t)(t->a.p - promoted_code_at(p, 0));
 	/* so that it can jump to itself */
-	p->hash[hash(pc)] = p->blocks++;
+	p->hash[promoted_hash(pc)] = p->blocks++;
 	t->bytes = s->code;
 	for (unsigned i = 0; i < s->count && !t->ended; i++) {
 		t->n = &s->insn[i];
@@ -554,16 +433,17 @@ static bool translate_source(struct trans *t, uint64_t pc)
 		jump(t, t->pc, -1);
 	}
 	for (unsigned i = 0; i < t->stubs && !t->a.full; i++) {
-		vc_st32(code_base(p) + t->stub[i].site, (uint32_t)(t->a.p - code_base(p)) - (t->stub[i].site + 4));
+		vc_st32(promoted_code_at(p, t->stub[i].site),
+		        (uint32_t)(t->a.p - promoted_code_at(p, 0)) - (t->stub[i].site + 4));
 		stop(t, PROMOTED_LINK, t->stub[i].target, t->stub[i].site);
 	}
 	if (t->a.full) {
-		p->hash[hash(pc)] = b->next;
+		p->hash[promoted_hash(pc)] = b->next;
 		p->blocks--;
 		p->marks = marks;
 		return false;
 	}
-	p->code_used = (uint32_t)VC_ALIGN_UP(t->a.p - code_base(p), 16);
+	p->code_used = (uint32_t)VC_ALIGN_UP(t->a.p - promoted_code_at(p, 0), 16);
 	return true;
 }
 
@@ -592,14 +472,15 @@ static bool translate(struct emu_vcpu *c, struct trans *t, uint64_t pc)
 	struct jit_source s;
 	bool new_page = false, new_second;
 
-	if (p->blocks == p->blocks_max || p->code_used + BLOCK_ROOM > CHILD_CODE_SIZE || !readable(c, pc) || !jit_read_source(c, &s, pc) ||
-	    !note_source(p, pc, s.gpa, s.page, s.generation, &new_page) ||
-	    (s.second && !note_source(p, pc + VC_PAGE_SIZE, s.second_gpa, s.second, s.second_generation, &new_second)))
+	if (p->blocks == p->blocks_max || p->code_used + BLOCK_ROOM > CHILD_CODE_SIZE || !readable(c, pc) ||
+	    !jit_read_source(c, &s, pc) || !promoted_note_source(p, pc, s.gpa, s.page, s.generation, &new_page) ||
+	    (s.second &&
+	     !promoted_note_source(p, pc + VC_PAGE_SIZE, s.second_gpa, s.second, s.second_generation, &new_second)))
 		return false;
 	t->s = &s;
 	if (!translate_source(t, pc))
 		return false;
-	put_in_table(p, &p->block[p->blocks - 1]);
+	promoted_put_in_table(p, &p->block[p->blocks - 1]);
 	if (new_page)
 		follow_page(c, t, pc, s.gpa);
 	return true;
@@ -607,7 +488,7 @@ static bool translate(struct emu_vcpu *c, struct trans *t, uint64_t pc)
 
 uint32_t promoted_code(struct emu_vcpu *c, struct promoted *p, uint64_t pc)
 {
-	const struct promoted_block *b = look_up(p, pc);
+	const struct promoted_block *b = promoted_look_up(p, pc);
 	struct trans t;
 
 	if (b)
@@ -622,8 +503,8 @@ uint32_t promoted_code(struct emu_vcpu *c, struct promoted *p, uint64_t pc)
 	while (t.ahead_next < t.ahead_count) {
 		uint64_t next = t.ahead[t.ahead_next++];
 
-		if (!look_up(p, next))
+		if (!promoted_look_up(p, next))
 			translate(c, &t, next);
 	}
-	return look_up(p, pc)->entry;
+	return promoted_look_up(p, pc)->entry;
 }
