@@ -154,6 +154,9 @@ struct emu_vcpu {
 	uint8_t vec_live;             /* the guest's vector registers are in the host's: JIT_VEC_* */
 	bool jit_can;                 /* code of this mode can be translated */
 	bool jit_host_avx;
+	/* guest TSC = tsc_guest + ((host TSC - tsc_host) * tsc_ratio >> 32), as long as the difference is at most tsc_span, by CPL 3;
+	 * else emu_tsc_look() is asked */
+	uint64_t tsc_host, tsc_guest, tsc_ratio, tsc_span[2];
 	uint64_t jit_bails, jit_untranslated, jit_called;
 	_Atomic uint64_t jit_calls[EMU_OP_COUNT]; /* written by the vcpu's thread */
 	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
@@ -203,6 +206,10 @@ void emu_come_again(struct emu_vcpu *c) __attribute__((noreturn, cold));
 /* Recompute mode, cpl, stack_size, flat, mode_key, ctx from s. After any change of segments, CR0, CR3, CR4, EFER, RFLAGS.VM/AC. */
 void emu_mode_changed(struct emu_vcpu *c);
 uint64_t emu_tsc(struct emu_vcpu *c); /* the guest's TSC now */
+/* tsc.c: the same for RDTSC, which translated code then executes by itself for a while. */
+uint64_t emu_tsc_look(struct emu_vcpu *c);
+/* What it depends on changed: offset, CR4.TSD, the clock. */
+static inline void emu_tsc_changed(struct emu_vcpu *c) { c->tsc_span[0] = c->tsc_span[1] = 0; }
 
 /* ---- segment.c ---- */
 /*

@@ -56,6 +56,7 @@ struct msr {
 void emu_set_tsc_offset(struct emu_vcpu *c, uint64_t offset)
 {
 	c->s.tsc_offset = offset;
+	emu_tsc_changed(c);
 	if (c->bvcpu->lapic)
 		vc_lapic_set_tsc_offset(c->bvcpu->lapic, offset);
 	emu_pv_write_clock(c);

@@ -178,6 +178,7 @@ static void write_cr4(struct emu_vcpu *c, uint64_t value)
 		}
 	}
 	c->s.cr4 = value;
+	emu_tsc_changed(c);
 	if (changed & paging)
 		emu_tlb_flush_all(c);
 	if (changed)

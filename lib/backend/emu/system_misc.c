@@ -157,14 +157,14 @@ static void require_tsc(struct emu_vcpu *c)
 enum emu_next emu_sys_rdtsc(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	require_tsc(c);
-	emu_set_edx_eax(c, emu_tsc(c));
+	emu_set_edx_eax(c, emu_tsc_look(c));
 	return EMU_NEXT;
 }
 
 enum emu_next emu_sys_rdtscp(struct emu_vcpu *c, const struct emu_insn *i)
 {
 	require_tsc(c);
-	emu_set_edx_eax(c, emu_tsc(c));
+	emu_set_edx_eax(c, emu_tsc_look(c));
 	c->s.gpr[VC_RCX] = (uint32_t)c->s.tsc_aux;
 	return EMU_NEXT;
 }

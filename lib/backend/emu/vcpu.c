@@ -505,6 +505,7 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit)
 	enter(c);
 	emu_vec_enter(c);
 	c->jit_host_mxcsr = _mm_getcsr();
+	emu_tsc_changed(c);
 	emu_pv_steal_start(c);
 	run_loop(c);
 	promote_unpin(c);

@@ -37,6 +37,16 @@ struct emu_hook_told {
 /* Which address spaces are promoted (promote/). */
 enum emu_promote { EMU_PROMOTE_NEVER, EMU_PROMOTE_HOT, EMU_PROMOTE_ALWAYS };
 
+/* See tsc.c. */
+struct emu_tsc_line {
+	pthread_mutex_t lock; /* protects what follows */
+	uint64_t host, guest, ratio;
+	uint64_t first_host, first_guest;
+	int64_t clock_offset; /* of the vm's clock: another one means that it stood still or was set */
+	bool steady;          /* the host's TSC is */
+};
+bool emu_tsc_is_steady(void);
+
 #define EMU_MARKERS 64u
 /* bvm->priv */
 struct emu_vm {
@@ -44,6 +54,7 @@ struct emu_vm {
 	_Atomic uint32_t markers[EMU_MARKERS];
 	struct jit_vm *jit; /* NULL: engine interp */
 	enum emu_promote promote;
+	struct emu_tsc_line tsc;
 };
 
 struct emu_sys {

@@ -117,6 +117,8 @@ static int vm_create(struct vc_bvm *vm)
 		if (vm->engine == VCORE_ENGINE_AUTO)
 			vm->engine = VCORE_ENGINE_JIT;
 	}
+	pthread_mutex_init(&e->tsc.lock, NULL);
+	e->tsc.steady = emu_tsc_is_steady();
 	vm->priv = e;
 	vm->env.mem->gpa_limit = 1ull << PHYS_BITS;
 	vm->env.mem->max_slots = 0;
@@ -128,9 +130,12 @@ static int vm_create(struct vc_bvm *vm)
 
 static void vm_destroy(struct vc_bvm *vm)
 {
+	struct emu_vm *e = vm->priv;
+
 	vm->env.mem->listener = NULL;
-	jit_vm_free(((struct emu_vm *)vm->priv)->jit);
-	free(vm->priv);
+	jit_vm_free(e->jit);
+	pthread_mutex_destroy(&e->tsc.lock);
+	free(e);
 	vm->priv = NULL;
 }
 

@@ -436,6 +436,8 @@ static void put_cold(struct jit_trans *t, struct jit_cold *c)
 		break;
 	case JIT_COLD_CALL:
 		jit_land(&t->a, c->from);
+		if (c->from2.at)
+			jit_land(&t->a, c->from2);
 		jit_mov_imm64(&t->a, H_R11, (uintptr_t)c->site);
 		jit_jmp_to(&t->a, t->j->thunks.leave_site);
 		break;

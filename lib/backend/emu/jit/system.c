@@ -11,6 +11,9 @@ bool jit_system_native(const struct emu_vcpu *c, const struct emu_insn *n)
 		return true;
 	case EMU_PUSHF:
 		return c->mode == EMU_MODE_64 && n->opsize == 8;
+	case EMU_RDTSC:
+	case EMU_RDTSCP:
+		return c->mode == EMU_MODE_64 && !c->jit->lockstep;
 	case EMU_CLI:
 	case EMU_STI:
 	case EMU_SWAPGS:
@@ -85,15 +88,51 @@ static void emit_pushf(struct jit_trans *t)
 	t->delta -= 8;
 }
 
+/* The function does it when the line is not good any more, or CR4.TSD is against it. */
+static void emit_rdtsc(struct jit_trans *t)
+{
+	unsigned user = t->c->cpl == 3;
+	struct host_mem host = jit_field(FIELD(tsc_host)), span = jit_field(FIELD(tsc_span) + 8 * user);
+	struct host_mem ratio = jit_field(FIELD(tsc_ratio)), guest = jit_field(FIELD(tsc_guest));
+	struct jit_asm *a = &t->a;
+	struct jit_cold *c = jit_cold(t, JIT_COLD_CALL);
+
+	jit_settle_rsp(t);
+	jit_encode(a, &(struct host_insn){.w = true, .opcode = 0x83, .reg = H_CMP, .mem = &span, .imm = 0, .imm_size = 1});
+	c->from = jit_jcc(a, H_E);
+	JIT_PUT(a, 0x0f, 0x31); /* RDTSC */
+	jit_shift_imm(a, 4, true, H_RDX, 32);
+	jit_op_rr(a, 0x0b, true, H_RDX, H_RAX); /* OR */
+	jit_alu_mem(a, H_SUB, true, H_RDX, &host);
+	jit_alu_mem(a, H_CMP, true, H_RDX, &span);
+	c->from2 = jit_jcc(a, H_A);
+	c->site = jit_new_site(t);
+	jit_load(a, true, H_RAX, ratio);
+	jit_encode(a, &(struct host_insn){.w = true, .opcode = 0xf7, .reg = 4, .rm = H_RDX}); /* MUL */
+	JIT_PUT(a, 0x48, 0x0f, 0xac, 0xd0, 32);                                               /* SHRD rax, rdx, 32 */
+	jit_alu_mem(a, H_ADD, true, H_RAX, &guest);
+	jit_mov_rr(a, true, H_RDX, H_RAX);
+	jit_shift_imm(a, 5, true, H_RDX, 32);
+	jit_mov_rr(a, false, H_RAX, H_RAX);
+	if (t->n->op == EMU_RDTSCP)
+		jit_load(a, false, H_RCX, jit_field(FIELD(s.tsc_aux)));
+}
+
 bool jit_emit_system(struct jit_trans *t)
 {
 	if (!jit_system_native(t->c, t->n))
 		return false;
-	if (t->n->op != EMU_SWAPGS)
+	if (t->n->op == EMU_RDTSC || t->n->op == EMU_RDTSCP)
+		jit_spoil_flags(t, EMU_FL_ALL); /* it may fault */
+	else if (t->n->op != EMU_SWAPGS)
 		jit_spoil_flags(t, t->live[t->i]);
 	switch (t->n->op) {
 	case EMU_PUSHF:
 		emit_pushf(t);
+		break;
+	case EMU_RDTSC:
+	case EMU_RDTSCP:
+		emit_rdtsc(t);
 		break;
 	case EMU_CLI:
 		emit_cli(t);

@@ -34,7 +34,7 @@ struct promote; /* struct emu_vcpu.promote; NULL: nothing is promoted */
 int promote_new(struct emu_vcpu *c);
 void promote_free(struct emu_vcpu *c);
 void promote_publish_counters(struct emu_vcpu *c);
-/* The vcpu is about to leave ring 3 for an event: was it there for long? */
+/* The vcpu leaves the engine for an event: was it in ring 3, again? */
 void promote_tick(struct emu_vcpu *c);
 enum promote_next {
 	PROMOTE_NO,        /* go on in another engine until the next return to ring 3 */

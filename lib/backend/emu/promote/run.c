@@ -18,7 +18,7 @@
 #define CHILDREN    4u
 #define TICK_NS     1000000u /* interruptions closer to each other count as one */
 #define HOT_TICKS   3u       /* interruptions in ring 3 that make a space worth it */
-#define WINDOW      512u     /* stops after which it is asked whether it still is */
+#define WINDOW      256u     /* stops after which it is asked whether it still is */
 #define STOP_NS     8000u    /* what a stop costs besides being served */
 #define SLEEP_TICKS 64u      /* how long it is left alone, if not; doubled each time */
 #define SHORT_NS    300000u  /* so often stopped, it stays on the vcpu's CPU */
