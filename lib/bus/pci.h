@@ -55,12 +55,19 @@ uint64_t vc_pci_config_read(struct vc_pci *pci, unsigned bus, unsigned devfn, ui
 void vc_pci_config_write(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32_t offset, unsigned width,
                          uint64_t data);
 
-/* Any thread. Without an interrupt pin nothing happens. */
+/*
+ * INTx, as a vc_line: the device sets the level under its own lock, in the right order, and flushes after it has let go
+ * of the lock. Any thread. Without an interrupt pin nothing happens.
+ */
 void vc_pci_irq_set(struct vc_pci_function *f, bool level);
+void vc_pci_irq_flush(struct vc_pci_function *f);
 /* False: the guest has enabled neither MSI-X nor MSI. A vector that is not there is ignored. */
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector);
 uint32_t vc_pci_vectors(const struct vc_pci_function *f); /* of MSI-X or MSI, whichever has more */
 bool vc_pci_has_pin(const struct vc_pci_function *f);
+/* Configuration space as the guest left it, inside the function's own capabilities: for config_read and config_write.
+ */
+void vc_pci_own_config(struct vc_pci_function *f, uint32_t offset, void *data, uint32_t length);
 void vc_pci_get_info(struct vc_pci_function *f, struct vcore_pci_info *info);
 
 #endif

@@ -52,7 +52,7 @@ static void function_reset(void *ctx)
 	pci_function_to_initial(f);
 	pci_line_update(f);
 	pthread_mutex_unlock(&f->lock);
-	vc_line_flush(&f->pci->lines[f->line]);
+	vc_pci_irq_flush(f);
 	pci_bars_sync(f->pci);
 	if (f->ops.reset)
 		f->ops.reset(f->ctx);
@@ -68,6 +68,7 @@ static void function_destroy(void *ctx)
 		f->ops.destroy(f->ctx);
 	/* the lock also waits for a configuration access that found f before it was taken out */
 	vc_pci_irq_set(f, false);
+	vc_pci_irq_flush(f);
 	pthread_mutex_destroy(&f->lock);
 	free(f->table);
 	free(f->pending);
@@ -87,6 +88,13 @@ const struct vcore_device_ops pci_function_ops = {
 struct vc_pci_function *vc_pci_function_of(const struct vc_dev *dev)
 {
 	return dev && dev->ops.destroy == function_destroy ? dev->ctx : NULL;
+}
+
+void vc_pci_own_config(struct vc_pci_function *f, uint32_t offset, void *data, uint32_t length)
+{
+	pthread_mutex_lock(&f->lock);
+	memcpy(data, f->config + offset, length);
+	pthread_mutex_unlock(&f->lock);
 }
 
 void vc_pci_get_info(struct vc_pci_function *f, struct vcore_pci_info *info)

@@ -45,6 +45,10 @@ void vc_pci_irq_set(struct vc_pci_function *f, bool level)
 	f->intx = level && vc_pci_has_pin(f);
 	pci_line_update(f);
 	pthread_mutex_unlock(&f->lock);
+}
+
+void vc_pci_irq_flush(struct vc_pci_function *f)
+{
 	vc_line_flush(&f->pci->lines[f->line]);
 }
 

@@ -151,11 +151,10 @@ int pci_function_load(void *ctx, const void *buffer, size_t length)
 	struct parts p = parts_of(f);
 	int r = check_parts(f, buffer, length, &p);
 
-	if (r >= 0)
-		r = load_own(f, (const uint8_t *)buffer + p.total, length - p.total);
 	if (r < 0)
 		return r;
+	/* first, for the device may go to work, and interrupt, as soon as it is loaded */
 	load_parts(f, buffer, &p);
 	pci_bars_sync(f->pci);
-	return 0;
+	return load_own(f, (const uint8_t *)buffer + p.total, length - p.total);
 }

@@ -50,6 +50,7 @@ int vcore_pci_irq_set(vcore_device *device, bool level)
 	if (!vc_pci_has_pin(f))
 		return vc_fail(EINVAL, "vcore_pci_irq_set: the function has no interrupt pin");
 	vc_pci_irq_set(f, level);
+	vc_pci_irq_flush(f);
 	return 0;
 }
 

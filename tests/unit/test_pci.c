@@ -249,6 +249,12 @@ static void teardown(void)
 
 /* ---- */
 
+static void assert_intx(struct vc_pci_function *f, bool level)
+{
+	vc_pci_irq_set(f, level);
+	vc_pci_irq_flush(f);
+}
+
 START_TEST(header)
 {
 	add(&full, &probe);
@@ -522,10 +528,10 @@ START_TEST(intx)
 	struct vc_dev *gone;
 
 	/* devices 1 and 5 share GSI 17 */
-	vc_pci_irq_set(a, true);
+	assert_intx(a, true);
 	ck_assert(p.level[17]);
-	vc_pci_irq_set(b, true);
-	vc_pci_irq_set(a, false);
+	assert_intx(b, true);
+	assert_intx(a, false);
 	ck_assert(p.level[17]);
 	ck_assert_uint_eq(get(1, STATUS, 2) & 8, 0);
 	ck_assert_uint_eq(get(5, STATUS, 2) & 8, 8);
@@ -541,12 +547,12 @@ START_TEST(intx)
 	d.interrupt_pin = 4;
 	gone = add(&d, NULL);
 	c = vc_pci_function_of(gone);
-	vc_pci_irq_set(c, true);
+	assert_intx(c, true);
 	ck_assert(p.level[17]);
-	vc_pci_irq_set(b, true);
+	assert_intx(b, true);
 	ck_assert_int_eq(vc_dev_remove(&p.buses, NULL, gone), 0);
 	ck_assert(p.level[17]);
-	vc_pci_irq_set(b, false);
+	assert_intx(b, false);
 	ck_assert(!p.level[17]);
 	ck_assert_uint_eq(get(6, 0, 4), 0xffffffff);
 	ck_assert_uint_eq(p.edges[16] + p.edges[18] + p.edges[19], 0);
@@ -557,7 +563,7 @@ START_TEST(no_pin)
 {
 	struct vcore_pci_description d = {.size = sizeof d, .vendor = 2};
 
-	vc_pci_irq_set(vc_pci_function_of(add(&d, NULL)), true);
+	assert_intx(vc_pci_function_of(add(&d, NULL)), true);
 	ck_assert_uint_eq(p.edges[16] + p.edges[17] + p.edges[18] + p.edges[19], 0);
 	ck_assert_uint_eq(get(1, STATUS, 2), 0);
 	put(1, COMMAND, 2, 0xffff);
@@ -636,7 +642,7 @@ START_TEST(msix)
 	put(1, COMMAND, 2, MEMORY | MASTER);
 	ck_assert_uint_eq(messages, 4);
 	/* INTx is silent meanwhile */
-	vc_pci_irq_set(f, true);
+	assert_intx(f, true);
 	ck_assert(!p.level[17]);
 	put(1, cap + 2, 2, 0);
 	ck_assert(p.level[17]);
@@ -720,7 +726,7 @@ START_TEST(state)
 	put(1, cap + 2, 2, MSIX_ON);
 	put_vector(bar(1, 5), 3, 0xfee01000, 0x41, 1);
 	vc_pci_msi_send(f, 3);
-	vc_pci_irq_set(f, true);
+	assert_intx(f, true);
 	probe.own_state = 0xcafe;
 	length = dev->ops.save(f, NULL, 0);
 	ck_assert_int_gt(length, 4096);
