@@ -361,7 +361,7 @@ int vc_virtio_pci_add(struct vc_env *env, struct vc_props *props, const struct v
 {
 	const char *address = vc_props_string(props, "addr", NULL);
 	struct vc_virtio_transport transport = {interrupt, config_interrupt, NULL};
-	struct vc_virtio_pci *p;
+	struct vc_virtio_pci *p = NULL;
 	int r = prepare(env, config, &p);
 
 	if (r < 0) {
