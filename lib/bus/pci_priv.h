@@ -76,7 +76,7 @@ struct vc_pci_function {
 	uint64_t *pending;
 };
 
-/* Lock order: mapping, the gate, vc_pci.lock, a function's, lines_lock. */
+/* Lock order: mapping, the gate, vc_pci.lock, a function's, lines_lock; telling alone. */
 struct vc_pci {
 	struct vc_pci_config config;
 	struct vc_pci_window window64;
@@ -86,6 +86,11 @@ struct vc_pci {
 	pthread_mutex_t lines_lock;             /* protects asserted, and lines' levels */
 	uint32_t asserted[VC_PCI_LINES];
 	struct vc_line lines[VC_PCI_LINES];
+	/*
+	 * Held while the sink is told of a line. A vcpu that has made its device release the line must not go on before the
+	 * sink knows, or it would be interrupted again and again while the thread that is telling waits for a CPU.
+	 */
+	pthread_mutex_t telling[VC_PCI_LINES];
 };
 
 /* pci_describe.c: a function's initial configuration space, BARs and vectors from its description. -EINVAL, -ENOMEM */
@@ -114,6 +119,8 @@ int pci_bar_find(const struct vc_pci_function *f, const struct vcore_io *io);
 /* pci_irq.c. All with the function's lock held. */
 /* After a change of intx, COMMAND, or the MSI capabilities; the line is to be flushed after unlocking. */
 void pci_line_update(struct vc_pci_function *f);
+/* With no lock held. */
+void pci_line_flush(struct vc_pci *pci, unsigned line);
 /* Messages that had to wait and may go now. */
 void pci_send_pending(struct vc_pci_function *f);
 bool pci_msix_enabled(const struct vc_pci_function *f);

@@ -108,6 +108,7 @@ START_TEST(refusals)
 	struct vcore_pci_ops unsized = ops;
 	struct vcore_pci_info info = {0};
 	struct function f = {0};
+	struct api_device port = {0};
 	vcore_device *device, *other;
 
 	REFUSED(vcore_pci_add(NULL, &description, &ops, &f, NULL), EINVAL, "no vm");
@@ -133,7 +134,7 @@ START_TEST(refusals)
 	REFUSED(vcore_pci_msix_send(device, 2), EINVAL, "vector 2");
 	REFUSED(vcore_pci_msix_send(device, 0), EAGAIN, "INTx");
 	REFUSED(vcore_pci_irq_set(NULL, true), EINVAL, "no PCI function");
-	OK(vcore_io_add(vm, VCORE_BUS_PIO, 0x10, 1, &api_device_ops, &(struct api_device){0}, &other));
+	OK(vcore_io_add(vm, VCORE_BUS_PIO, 0x10, 1, &api_device_ops, &port, &other));
 	REFUSED(vcore_pci_msix_send(other, 0), EINVAL, "no PCI function");
 	REFUSED(vcore_pci_get_info(other, &info), EINVAL, "no PCI function");
 	wrong = description;
