@@ -47,7 +47,9 @@ struct vcore_pci_description {
 	const struct vcore_pci_capability *capabilities; /**< lie from offset 0x40 on, in this order, each at a multiple of 4 */
 	struct vcore_pci_bar bars[VCORE_PCI_BARS];       /**< MSI-X without a BAR of its own gets the last that is free */
 	const char *type;    /**< the device's type name; NULL: "custom-pci" */
-	const char *address; /**< on bus 0: "device" or "device.function", decimal or 0x...; NULL: the lowest free device */
+	/** "device" or "device.function" on bus 0, decimal or 0x...; "port/function" behind the pci-root-port at an address of
+	 *  the first kinds, where it may come and go while the guest runs; NULL: the lowest free device of bus 0 */
+	const char *address;
 };
 
 /**
@@ -93,7 +95,7 @@ struct vcore_pci_info {
  * @param ops         copied
  * @param ctx         given to every callback
  * @param device      out, may be NULL; borrowed. vcore_device_remove() takes the function away
- * @return 0; -EINVAL the message says what is wrong; -EEXIST the address is taken; -ENOSPC no free device number or no
+ * @return 0; -EINVAL the message says what is wrong; -EEXIST the address is taken; -ENOENT there is no such port; -ENOSPC no free device number or no
  *         room for a BAR; -ENOTSUP the vm's machine type has no PCI; -ENOMEM. On failure ops->destroy has been called.
  */
 VCORE_API int vcore_pci_add(vcore_vm *vm, const struct vcore_pci_description *description,

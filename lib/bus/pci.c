@@ -53,20 +53,36 @@ struct vc_pci_window vc_pci_window64(const struct vc_pci *pci)
 
 /* ---- functions ---- */
 
-/* "device" or "device.function" */
-static int parse_address(const char *text, unsigned *devfn)
+/* A number of at most max that ends at one of the characters in ends. */
+static bool parse_number(const char **text, unsigned max, const char *ends, unsigned *number)
 {
 	char *end;
-	unsigned long device = strtoul(text, &end, 0), function = 0;
-	bool good = isdigit((unsigned char)*text);
+	unsigned long value = strtoul(*text, &end, 0);
+	bool good = isdigit((unsigned char)**text) && value <= max && strchr(ends, *end);
 
-	if (good && *end == '.') {
-		good = isdigit((unsigned char)end[1]);
-		function = strtoul(end + 1, &end, 0);
+	*text = end;
+	*number = (unsigned)value;
+	return good;
+}
+
+/* "device", "device.function", or either as the port in "port/function"; function: -1, or behind the port. */
+static int parse_address(const char *address, unsigned *devfn, int *behind)
+{
+	const char *text = address;
+	unsigned device = 0, function = 0, inner = 0;
+	bool good = parse_number(&text, 31, "./", &device);
+
+	if (good && *text == '.')
+		good = (text++, parse_number(&text, 7, "/", &function));
+	*behind = -1;
+	if (good && *text == '/') {
+		good = (text++, parse_number(&text, 7, "", &inner));
+		*behind = (int)inner;
 	}
-	if (!good || *end || device > 31 || function > 7)
-		return vc_fail(EINVAL, "PCI address \"%s\": expected a device of 0 to 31, or device.function with 0 to 7",
-		               text);
+	if (!good || *text)
+		return vc_fail(
+		    EINVAL, "PCI address \"%s\": expected device or device.function, with 0 to 31 and 0 to 7, or port/function",
+		    address);
 	*devfn = VC_PCI_DEVFN(device, function);
 	return 0;
 }
@@ -74,65 +90,114 @@ static int parse_address(const char *text, unsigned *devfn)
 static bool slot_is_free(const struct vc_pci *pci, unsigned device)
 {
 	for (unsigned function = 0; function < 8; function++)
-		if (pci->functions[VC_PCI_DEVFN(device, function)])
+		if (pci->root.functions[VC_PCI_DEVFN(device, function)])
 			return false;
 	return true;
 }
 
-/* Caller holds pci->lock. */
-static int choose_devfn(const struct vc_pci *pci, const char *address, unsigned *devfn)
-{
-	int r = 0;
+/* Where a function goes. Caller holds pci->lock, as for the next two. */
+struct seat {
+	struct pci_bus *bus;
+	unsigned devfn;
+};
 
-	if (!address) {
-		for (unsigned device = 0; device < 32; device++)
-			if (slot_is_free(pci, device)) {
-				*devfn = VC_PCI_DEVFN(device, 0);
-				return 0;
-			}
-		return vc_fail(ENOSPC, "PCI: all 32 device numbers are taken");
-	}
-	r = parse_address(address, devfn);
+static int choose_seat(struct vc_pci *pci, struct seat *seat)
+{
+	for (unsigned device = 0; device < 32; device++)
+		if (slot_is_free(pci, device)) {
+			*seat = (struct seat){&pci->root, VC_PCI_DEVFN(device, 0)};
+			return 0;
+		}
+	return vc_fail(ENOSPC, "PCI: all 32 device numbers are taken");
+}
+
+static int find_seat(struct vc_pci *pci, const char *address, struct seat *seat)
+{
+	struct vc_pci_function *port;
+	int behind, r = parse_address(address, &seat->devfn, &behind);
+
 	if (r < 0)
 		return r;
-	if (pci->functions[*devfn])
-		return vc_fail(EEXIST, "PCI address %s is taken by device %s", address, pci->functions[*devfn]->dev->type);
-	if (*devfn & 7 && !pci->functions[*devfn & ~7u])
-		return vc_fail(EINVAL, "PCI address %s: guests do not look there unless %u.0 is there first", address,
-		               *devfn >> 3);
+	port = pci->root.functions[seat->devfn];
+	seat->bus = &pci->root;
+	if (behind >= 0) {
+		if (!port || !port->child)
+			return vc_fail(ENOENT, "PCI address %s: there is no port", address);
+		*seat = (struct seat){port->child, (unsigned)behind};
+	}
+	if (seat->bus->functions[seat->devfn])
+		return vc_fail(EEXIST, "PCI address %s is taken by device %s", address,
+		               seat->bus->functions[seat->devfn]->dev->type);
+	if (seat->devfn & 7 && !seat->bus->functions[seat->devfn & ~7u])
+		return vc_fail(EINVAL, "PCI address %s: guests look at other functions only where function 0 is", address);
 	return 0;
 }
 
-/* Into the table, with BARs. */
+/* Every bridge passes pins on turned by the device number: interrupts behind ports are those of the port's slot. */
+static unsigned line_of(const struct seat *seat, unsigned pin)
+{
+	unsigned line = (seat->devfn >> 3) + pin - 1;
+
+	return (seat->bus->port ? line + (seat->bus->port->devfn >> 3) : line) % VC_PCI_LINES;
+}
+
+static int take_seat(struct vc_pci *pci, struct vc_pci_function *f, const struct seat *seat)
+{
+	unsigned pin = f->initial[PCI_INTERRUPT_PIN];
+	int r;
+
+	if (f->child && seat->bus->port)
+		return vc_fail(ENOTSUP, "PCI: a port behind another port");
+	f->devfn = seat->devfn;
+	if (pin) {
+		f->line = line_of(seat, pin);
+		f->initial[PCI_INTERRUPT_LINE] = (uint8_t)(pci->config.gsi + f->line);
+	}
+	if (f->child) {
+		f->child->port = f;
+		pci_number_port(pci, f);
+	}
+	r = pci_bars_place(pci, f);
+	if (r < 0)
+		return r;
+	pci_function_to_initial(f);
+	f->bus = seat->bus;
+	f->bus->functions[f->devfn] = f;
+	f->next = pci->all;
+	pci->all = f;
+	return 0;
+}
+
 static int place(struct vc_pci *pci, struct vc_pci_function *f, const char *address)
 {
-	unsigned devfn = 0, pin = f->initial[PCI_INTERRUPT_PIN];
+	struct seat seat = {&pci->root, 0};
 	int r;
 
 	pthread_mutex_lock(&pci->lock);
-	r = choose_devfn(pci, address, &devfn);
-	f->devfn = devfn;
-	if (pin) {
-		f->line = ((devfn >> 3) + pin - 1) % VC_PCI_LINES;
-		f->initial[PCI_INTERRUPT_LINE] = (uint8_t)(pci->config.gsi + f->line);
-	}
+	r = address ? find_seat(pci, address, &seat) : choose_seat(pci, &seat);
 	if (r >= 0)
-		r = pci_bars_place(pci, f);
-	pci_function_to_initial(f);
-	if (r >= 0)
-		pci->functions[devfn] = f;
+		r = take_seat(pci, f, &seat);
 	pthread_mutex_unlock(&pci->lock);
+	if (r >= 0)
+		pci_tell_port(pci, seat.bus->port);
 	return r;
 }
 
 void pci_forget(struct vc_pci *pci, struct vc_pci_function *f)
 {
+	struct vc_pci_function **p = &pci->all;
+
+	if (!f->bus)
+		return;
 	pthread_mutex_lock(&pci->mapping);
 	pthread_mutex_lock(&pci->lock);
-	if (pci->functions[f->devfn] == f)
-		pci->functions[f->devfn] = NULL;
+	f->bus->functions[f->devfn] = NULL;
+	while (*p != f)
+		p = &(*p)->next;
+	*p = f->next;
 	pthread_mutex_unlock(&pci->lock);
 	pthread_mutex_unlock(&pci->mapping);
+	pci_tell_port(pci, f->bus->port);
 }
 
 static struct vc_pci_function *new_function(struct vc_pci *pci, const struct vcore_pci_ops *ops, void *ctx)
@@ -151,8 +216,9 @@ static struct vc_pci_function *new_function(struct vc_pci *pci, const struct vco
 	return f;
 }
 
-int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
-               void *ctx, struct vc_dev **dev)
+/* presence: of a port; else NULL. */
+static int add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
+               void *ctx, void (*presence)(void *ctx, bool present), struct vc_dev **dev)
 {
 	struct vcore_pci_description d;
 	struct vcore_pci_ops copy;
@@ -168,6 +234,8 @@ int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 	r = vc_struct_in(&d, sizeof d, description);
 	if (r >= 0)
 		r = pci_describe(f, &d);
+	if (r >= 0 && presence)
+		r = pci_make_port(f, presence);
 	if (r < 0) {
 		pci_function_ops.destroy(f);
 		return r;
@@ -184,20 +252,34 @@ int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 	return r;
 }
 
+int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
+               void *ctx, struct vc_dev **dev)
+{
+	return add(pci, description, ops, ctx, NULL, dev);
+}
+
+int vc_pci_add_port(struct vc_pci *pci, const struct vcore_pci_description *description,
+                    const struct vcore_pci_ops *ops, void *ctx, void (*presence)(void *ctx, bool present),
+                    struct vc_dev **dev)
+{
+	return add(pci, description, ops, ctx, presence, dev);
+}
+
 /* ---- configuration accesses ---- */
 
 /* The function, locked; NULL: nobody is there. */
-static struct vc_pci_function *lock_function(struct vc_pci *pci, unsigned bus, unsigned devfn, bool *multi)
+static struct vc_pci_function *lock_function(struct vc_pci *pci, unsigned number, unsigned devfn, bool *multi)
 {
-	struct vc_pci_function *f;
+	struct vc_pci_function *f = NULL;
+	struct pci_bus *bus;
 
-	if (bus || devfn >= VC_ARRAY_SIZE(pci->functions))
-		return NULL;
 	pthread_mutex_lock(&pci->lock);
-	f = pci->functions[devfn];
+	bus = pci_find_bus(pci, number);
+	if (bus && devfn < VC_ARRAY_SIZE(bus->functions))
+		f = bus->functions[devfn];
 	*multi = false;
 	for (unsigned i = devfn + 1; f && !(devfn & 7) && i < devfn + 8; i++)
-		*multi |= pci->functions[i] != NULL;
+		*multi |= bus->functions[i] != NULL;
 	if (f)
 		pthread_mutex_lock(&f->lock);
 	pthread_mutex_unlock(&pci->lock);

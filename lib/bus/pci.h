@@ -44,6 +44,13 @@ struct vc_pci_window vc_pci_window64(const struct vc_pci *pci);
 /* As vcore_pci_add(). *dev is set before the first callback. */
 int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
                void *ctx, struct vc_dev **dev);
+/*
+ * The same of a port, a bridge to a bus with one device; presence is called when that comes or goes, as callbacks are.
+ * The port goes last: it is not to be removed.
+ */
+int vc_pci_add_port(struct vc_pci *pci, const struct vcore_pci_description *description,
+                    const struct vcore_pci_ops *ops, void *ctx, void (*presence)(void *ctx, bool present),
+                    struct vc_dev **dev);
 /* NULL: dev is no PCI function. */
 struct vc_pci_function *vc_pci_function_of(const struct vc_dev *dev);
 

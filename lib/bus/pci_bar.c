@@ -52,9 +52,8 @@ static uint64_t taken(struct vc_pci *pci, struct vc_pci_function *f, const struc
 {
 	uint64_t end = taken_by(f, bar, start);
 
-	for (unsigned i = 0; i < VC_ARRAY_SIZE(pci->functions) && !end; i++)
-		if (pci->functions[i])
-			end = taken_by(pci->functions[i], bar, start);
+	for (struct vc_pci_function *g = pci->all; g && !end; g = g->next)
+		end = taken_by(g, bar, start);
 	return end;
 }
 
@@ -153,29 +152,27 @@ static void map_missing(struct vc_buses *buses, struct vc_pci_function *f)
 	}
 }
 
-/* Caller holds pci->mapping, under which no function goes away. */
-static struct vc_pci_function *function_at(struct vc_pci *pci, unsigned devfn)
+static struct vc_pci_function *first_function(struct vc_pci *pci)
 {
 	struct vc_pci_function *f;
 
 	pthread_mutex_lock(&pci->lock);
-	f = pci->functions[devfn];
+	f = pci->all;
 	pthread_mutex_unlock(&pci->lock);
 	return f;
 }
 
 void pci_bars_sync(struct vc_pci *pci)
 {
-	void (*const steps[])(struct vc_buses *, struct vc_pci_function *) = {unmap_stale, map_missing};
+	struct vc_pci_function *first;
 
+	/* under mapping no function goes away; new ones come in front of the first */
 	pthread_mutex_lock(&pci->mapping);
-	for (unsigned step = 0; step < VC_ARRAY_SIZE(steps); step++)
-		for (unsigned devfn = 0; devfn < VC_ARRAY_SIZE(pci->functions); devfn++) {
-			struct vc_pci_function *f = function_at(pci, devfn);
-
-			if (f)
-				steps[step](pci->config.buses, f);
-		}
+	first = first_function(pci);
+	for (struct vc_pci_function *f = first; f; f = f->next)
+		unmap_stale(pci->config.buses, f);
+	for (struct vc_pci_function *f = first; f; f = f->next)
+		map_missing(pci->config.buses, f);
 	pthread_mutex_unlock(&pci->mapping);
 }
 

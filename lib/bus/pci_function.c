@@ -70,6 +70,7 @@ static void function_destroy(void *ctx)
 	vc_pci_irq_set(f, false);
 	vc_pci_irq_flush(f);
 	pthread_mutex_destroy(&f->lock);
+	free(f->child);
 	free(f->table);
 	free(f->pending);
 	free(f);
@@ -97,10 +98,25 @@ void vc_pci_own_config(struct vc_pci_function *f, uint32_t offset, void *data, u
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* As the guest numbers it now. */
+static uint32_t bus_number(struct vc_pci_function *f)
+{
+	struct vc_pci_function *port = f->bus ? f->bus->port : NULL;
+	uint32_t number = 0;
+
+	if (port) {
+		pthread_mutex_lock(&port->lock);
+		number = port->config[PCI_SECONDARY_BUS];
+		pthread_mutex_unlock(&port->lock);
+	}
+	return number;
+}
+
 void vc_pci_get_info(struct vc_pci_function *f, struct vcore_pci_info *info)
 {
 	*info = (struct vcore_pci_info){
 	    .size = sizeof *info,
+	    .bus = bus_number(f),
 	    .device = f->devfn >> 3,
 	    .function = f->devfn & 7,
 	    .gsi = f->pci->config.gsi + f->line,

@@ -17,6 +17,7 @@ enum {
 	PCI_HEADER_TYPE = 0x0e,
 	PCI_BAR = 0x10,
 	PCI_BARS_END = 0x28,
+	PCI_SECONDARY_BUS = 0x19, /* of a bridge (type 1) */
 	PCI_SUBSYSTEM_VENDOR = 0x2c,
 	PCI_SUBSYSTEM = 0x2e,
 	PCI_CAPABILITY_LIST = 0x34,
@@ -58,6 +59,10 @@ struct vc_pci_function {
 	struct vc_dev *dev;
 	struct vcore_pci_ops ops;
 	void *ctx;
+	struct pci_bus *bus;          /* where it is; NULL: not placed */
+	struct pci_bus *child;        /* a port: the bus behind it */
+	struct vc_pci_function *next; /* list of all; under vc_pci.lock, and taken out only under mapping too */
+	void (*presence)(void *ctx, bool present);
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
 	uint32_t own_end;   /* end of the function's own capabilities */
@@ -76,14 +81,20 @@ struct vc_pci_function {
 	uint64_t *pending;
 };
 
+struct pci_bus {
+	struct vc_pci_function *port;           /* behind which it lies; NULL: bus 0 */
+	struct vc_pci_function *functions[256]; /* by devfn; protected by vc_pci.lock */
+};
+
 /* Lock order: mapping, the gate, vc_pci.lock, a function's, lines_lock; telling alone. */
 struct vc_pci {
 	struct vc_pci_config config;
 	struct vc_pci_window window64;
-	pthread_mutex_t mapping;                /* serializes changes of functions' bus regions */
-	pthread_mutex_t lock;                   /* protects functions, which are also taken out only under mapping */
-	struct vc_pci_function *functions[256]; /* of bus 0, by devfn */
-	pthread_mutex_t lines_lock;             /* protects asserted, and lines' levels */
+	pthread_mutex_t mapping; /* serializes changes of functions' bus regions */
+	pthread_mutex_t lock;    /* protects all, and who is on the buses */
+	struct pci_bus root;
+	struct vc_pci_function *all;
+	pthread_mutex_t lines_lock; /* protects asserted, and lines' levels */
 	uint32_t asserted[VC_PCI_LINES];
 	struct vc_line lines[VC_PCI_LINES];
 	/*
@@ -103,8 +114,17 @@ void pci_function_to_initial(struct vc_pci_function *f); /* with the function's 
 /* pci_state.c: for save and load of its device. */
 int64_t pci_function_save(void *ctx, void *buffer, size_t length);
 int pci_function_load(void *ctx, const void *buffer, size_t length);
-/* Take f out, if it is in. */
+/* pci.c: take f out, if it is in. */
 void pci_forget(struct vc_pci *pci, struct vc_pci_function *f);
+
+/* pci_port.c: make a described function a bridge. -ENOMEM */
+int pci_make_port(struct vc_pci_function *f, void (*presence)(void *ctx, bool present));
+/* Its bus number at first. Caller holds pci->lock, as for the next. */
+void pci_number_port(struct vc_pci *pci, struct vc_pci_function *f);
+/* NULL: there is none of that number. */
+struct pci_bus *pci_find_bus(struct vc_pci *pci, unsigned number);
+/* Something came or went behind a port. With no lock held; the port stays until what lies behind it is gone. */
+void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port);
 
 /* pci_bar.c */
 /* The address in the BAR's register, whatever COMMAND says. Caller holds the function's lock, or is alone. */
