@@ -84,7 +84,7 @@ struct vcore_pci_info {
 	uint32_t command;      /**< command register */
 	uint32_t msi;          /**< how interrupts are signalled: 0 INTx, 1 MSI, 2 MSI-X */
 	uint32_t gsi;          /**< where INTx goes; meaningless without an interrupt pin */
-	uint32_t pad;
+	uint32_t slot_off;     /**< behind a root port: 1 while the guest has the slot's power off: the function may be removed */
 	uint64_t bars[VCORE_PCI_BARS]; /**< port or GPA where each BAR answers now; all ones: nowhere */
 };
 
@@ -108,6 +108,14 @@ VCORE_API int vcore_pci_irq_set(vcore_device *device, bool level);
 /** Send the interrupt message of a vector: MSI-X, or MSI where the guest chose that. While it is masked it is pending,
  *  and sent once unmasked. @return 0; -EAGAIN the guest has enabled neither: use INTx; -EINVAL no such vector */
 VCORE_API int vcore_pci_msix_send(vcore_device *device, uint32_t vector);
+
+/**
+ * Ask the guest to let go of a function behind a root port, by the slot's attention button. Some seconds later it
+ * switches the slot's power off: vcore_pci_get_info() tells slot_off, and vcore_device_remove() takes the function away.
+ * Removing it at once is a surprise that guests may not survive in their drivers (Linux 6.1's for virtio hang).
+ * @return 0; -EAGAIN the guest does not look at the button; -ENOTSUP the function is not behind a port; -EINVAL
+ */
+VCORE_API int vcore_pci_unplug(vcore_device *device);
 
 /** Address and state of a function. @return 0; -EINVAL not a PCI function, or info->size not set */
 VCORE_API int vcore_pci_get_info(vcore_device *device, struct vcore_pci_info *info);

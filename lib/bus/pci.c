@@ -216,9 +216,9 @@ static struct vc_pci_function *new_function(struct vc_pci *pci, const struct vco
 	return f;
 }
 
-/* presence: of a port; else NULL. */
+/* port: NULL where it is none. */
 static int add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
-               void *ctx, void (*presence)(void *ctx, bool present), struct vc_dev **dev)
+               void *ctx, const struct vc_pci_port_ops *port, struct vc_dev **dev)
 {
 	struct vcore_pci_description d;
 	struct vcore_pci_ops copy;
@@ -234,8 +234,8 @@ static int add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 	r = vc_struct_in(&d, sizeof d, description);
 	if (r >= 0)
 		r = pci_describe(f, &d);
-	if (r >= 0 && presence)
-		r = pci_make_port(f, presence);
+	if (r >= 0 && port)
+		r = pci_make_port(f, port);
 	if (r < 0) {
 		pci_function_ops.destroy(f);
 		return r;
@@ -259,10 +259,9 @@ int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 }
 
 int vc_pci_add_port(struct vc_pci *pci, const struct vcore_pci_description *description,
-                    const struct vcore_pci_ops *ops, void *ctx, void (*presence)(void *ctx, bool present),
-                    struct vc_dev **dev)
+                    const struct vcore_pci_ops *ops, void *ctx, const struct vc_pci_port_ops *port, struct vc_dev **dev)
 {
-	return add(pci, description, ops, ctx, presence, dev);
+	return add(pci, description, ops, ctx, port, dev);
 }
 
 /* ---- configuration accesses ---- */

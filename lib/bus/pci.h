@@ -44,13 +44,22 @@ struct vc_pci_window vc_pci_window64(const struct vc_pci *pci);
 /* As vcore_pci_add(). *dev is set before the first callback. */
 int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
                void *ctx, struct vc_dev **dev);
-/*
- * The same of a port, a bridge to a bus with one device; presence is called when that comes or goes, as callbacks are.
- * The port goes last: it is not to be removed.
- */
+/* What a port does besides; called as callbacks are, with its ctx. */
+struct vc_pci_port_ops {
+	/* The device behind it has come or gone. */
+	void (*presence)(void *ctx, bool present);
+	/* Somebody presses the slot's button: the device is to go. -EAGAIN: the guest does not look at it. */
+	int (*attention)(void *ctx);
+};
+/* The same of a port, a bridge to a bus with one device. The port goes last: it is not to be removed. */
 int vc_pci_add_port(struct vc_pci *pci, const struct vcore_pci_description *description,
-                    const struct vcore_pci_ops *ops, void *ctx, void (*presence)(void *ctx, bool present),
+                    const struct vcore_pci_ops *ops, void *ctx, const struct vc_pci_port_ops *port,
                     struct vc_dev **dev);
+/* The guest switches the power of a port's slot. Without it the device behind is as after a reset. With no lock held.
+ */
+void vc_pci_port_power(struct vc_pci_function *port, bool on);
+/* Ask the guest to let go of f, which is behind a port. -ENOTSUP, -EAGAIN */
+int vc_pci_unplug(struct vc_pci_function *f);
 /* NULL: dev is no PCI function. */
 struct vc_pci_function *vc_pci_function_of(const struct vc_dev *dev);
 

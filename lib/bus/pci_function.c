@@ -125,6 +125,7 @@ void vc_pci_get_info(struct vc_pci_function *f, struct vcore_pci_info *info)
 	info->command = vc_ld16(f->config + PCI_COMMAND);
 	info->msi = pci_msix_enabled(f) ? 2 : pci_msi_enabled(f);
 	pthread_mutex_unlock(&f->lock);
+	info->slot_off = f->bus && f->bus->port && atomic_load(&f->bus->port->slot_off);
 	for (unsigned i = 0; i < VCORE_PCI_BARS; i++)
 		info->bars[i] = f->bars[i].size ? atomic_load(&f->bars[i].mapped) : PCI_UNMAPPED;
 }

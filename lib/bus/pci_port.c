@@ -23,12 +23,12 @@ enum {
 	BRIDGE_CONTROL_WRITABLE = 0x43,
 };
 
-int pci_make_port(struct vc_pci_function *f, void (*presence)(void *ctx, bool present))
+int pci_make_port(struct vc_pci_function *f, const struct vc_pci_port_ops *ops)
 {
 	f->child = calloc(1, sizeof *f->child);
 	if (!f->child)
 		return vc_fail(ENOMEM, "no memory for the bus behind a PCI port");
-	f->presence = presence;
+	f->port_ops = ops;
 	f->initial[PCI_HEADER_TYPE] = HEADER_BRIDGE;
 	memset(f->writable + BUS_NUMBERS, 0xff, 3);
 	/* each window's base, writable in the upper bits, and its limit, which is below: closed */
@@ -83,6 +83,50 @@ void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port)
 	pthread_mutex_lock(&pci->lock);
 	present = port->child->functions[0] != NULL;
 	pthread_mutex_unlock(&pci->lock);
-	port->presence(port->ctx, present);
+	port->port_ops->presence(port->ctx, present);
 	vc_dev_leave(pci->config.buses, &visit);
+}
+
+int vc_pci_unplug(struct vc_pci_function *f)
+{
+	struct vc_pci_function *port = f->bus->port;
+	struct vc_visit visit;
+	int r;
+
+	if (!port)
+		return vc_fail(ENOTSUP, "device %s is not behind a pci-root-port: guests do not expect it to go", f->dev->type);
+	if (!vc_dev_visit(f->pci->config.buses, &visit, port->dev))
+		return vc_fail(ENODEV, "the port of device %s is being removed", f->dev->type);
+	r = port->port_ops->attention(port->ctx);
+	vc_dev_leave(f->pci->config.buses, &visit);
+	return r;
+}
+
+/* The n-th function behind a port, kept there by a visit; NULL: there is none. */
+static struct vc_pci_function *visit_behind(struct vc_pci_function *port, unsigned n, struct vc_visit *visit)
+{
+	struct vc_pci_function *f;
+
+	pthread_mutex_lock(&port->pci->lock);
+	f = port->child->functions[n];
+	if (f && !vc_dev_visit(port->pci->config.buses, visit, f->dev))
+		f = NULL;
+	pthread_mutex_unlock(&port->pci->lock);
+	return f;
+}
+
+void vc_pci_port_power(struct vc_pci_function *port, bool on)
+{
+	struct vc_visit visit;
+
+	if (atomic_exchange(&port->slot_off, !on) == !on || on)
+		return;
+	for (unsigned n = 0; n < 8; n++) {
+		struct vc_pci_function *f = visit_behind(port, n, &visit);
+
+		if (!f)
+			continue;
+		pci_function_ops.reset(f);
+		vc_dev_leave(port->pci->config.buses, &visit);
+	}
 }

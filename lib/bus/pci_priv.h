@@ -62,7 +62,8 @@ struct vc_pci_function {
 	struct pci_bus *bus;          /* where it is; NULL: not placed */
 	struct pci_bus *child;        /* a port: the bus behind it */
 	struct vc_pci_function *next; /* list of all; under vc_pci.lock, and taken out only under mapping too */
-	void (*presence)(void *ctx, bool present);
+	const struct vc_pci_port_ops *port_ops;
+	_Atomic bool slot_off; /* a port: the guest has switched the slot's power off */
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
 	uint32_t own_end;   /* end of the function's own capabilities */
@@ -118,7 +119,7 @@ int pci_function_load(void *ctx, const void *buffer, size_t length);
 void pci_forget(struct vc_pci *pci, struct vc_pci_function *f);
 
 /* pci_port.c: make a described function a bridge. -ENOMEM */
-int pci_make_port(struct vc_pci_function *f, void (*presence)(void *ctx, bool present));
+int pci_make_port(struct vc_pci_function *f, const struct vc_pci_port_ops *ops);
 /* Its bus number at first. Caller holds pci->lock, as for the next. */
 void pci_number_port(struct vc_pci *pci, struct vc_pci_function *f);
 /* NULL: there is none of that number. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A PCI Express root port (PCI Express 5.0, 7.5.3) with a slot whose card may come and go while the guest runs:
- * presence and link state change, and an interrupt says so.
+ * presence and link state change, and an interrupt says so. A button asks the guest to let go, which it shows by the
+ * slot's power.
  */
 #include <stdlib.h>
 
@@ -34,15 +35,21 @@ enum {
 	LINK_2_5GT_X1 = 1 | 1 << 4,
 	LINK_REPORTS_ACTIVE = 1 << 20,
 	LINK_ACTIVE = 1 << 13,
+	SLOT_BUTTON = 1 << 0,
+	SLOT_POWER_CONTROLLER = 1 << 1,
+	SLOT_POWER_INDICATOR = 1 << 4,
 	SLOT_SURPRISE = 1 << 5,
 	SLOT_HOT_PLUG = 1 << 6,
 	SLOT_NO_COMMAND_COMPLETED = 1 << 18,
 	SLOT_NUMBER_SHIFT = 19,
 
+	CONTROL_BUTTON = 1 << 0,
 	CONTROL_PRESENCE = 1 << 3,
 	CONTROL_INTERRUPT = 1 << 5,
+	CONTROL_POWER_OFF = 1 << 10,
 	CONTROL_LINK = 1 << 12,
 	CONTROL_WRITABLE = 0x17ff,
+	STATUS_BUTTON = 1 << 0,
 	STATUS_PRESENCE_CHANGED = 1 << 3,
 	STATUS_PRESENT = 1 << 6,
 	STATUS_LINK_CHANGED = 1 << 8,
@@ -75,8 +82,9 @@ static uint16_t slot_control(struct root_port *port)
 static bool evaluate(struct root_port *port)
 {
 	uint16_t control = slot_control(port);
-	uint32_t enabled =
-	    (control & CONTROL_PRESENCE ? STATUS_PRESENCE_CHANGED : 0) | (control & CONTROL_LINK ? STATUS_LINK_CHANGED : 0);
+	uint32_t enabled = (control & CONTROL_BUTTON ? STATUS_BUTTON : 0) |
+	                   (control & CONTROL_PRESENCE ? STATUS_PRESENCE_CHANGED : 0) |
+	                   (control & CONTROL_LINK ? STATUS_LINK_CHANGED : 0);
 	bool was = port->interrupting;
 
 	port->interrupting = control & CONTROL_INTERRUPT && port->events & enabled;
@@ -112,6 +120,18 @@ static void presence(void *ctx, bool present)
 		change_events(port, STATUS_PRESENCE_CHANGED | STATUS_LINK_CHANGED, 0);
 }
 
+static int attention(void *ctx)
+{
+	struct root_port *port = ctx;
+
+	if (!(slot_control(port) & CONTROL_BUTTON))
+		return vc_fail(EAGAIN, "the guest does not look at the button of the pci-root-port's slot");
+	change_events(port, STATUS_BUTTON, 0);
+	return 0;
+}
+
+static const struct vc_pci_port_ops slot_ops = {.presence = presence, .attention = attention};
+
 /* ---- registers: status is not kept in configuration space ---- */
 
 static void config_read(void *ctx, uint32_t offset, uint32_t width, uint32_t *value)
@@ -127,6 +147,11 @@ static void config_read(void *ctx, uint32_t offset, uint32_t width, uint32_t *va
 		*value |= (uint32_t)status[offset + i - CAP_AT] << (8 * i);
 }
 
+static void follow_power(struct root_port *port)
+{
+	vc_pci_port_power(vc_pci_function_of(port->dev), !(slot_control(port) & CONTROL_POWER_OFF));
+}
+
 static void config_write(void *ctx, uint32_t offset, uint32_t width, uint32_t value)
 {
 	uint32_t clear = 0;
@@ -138,11 +163,13 @@ static void config_write(void *ctx, uint32_t offset, uint32_t width, uint32_t va
 			clear |= (value >> (8 * i) & 0xff) << (8 * at);
 	}
 	change_events(ctx, 0, clear);
+	follow_power(ctx);
 }
 
 static void port_reset(void *ctx)
 {
 	change_events(ctx, 0, UINT32_MAX);
+	follow_power(ctx);
 }
 
 static int64_t port_save(void *ctx, void *buffer, size_t length)
@@ -164,12 +191,13 @@ static int port_load(void *ctx, const void *buffer, size_t length)
 
 	if (r)
 		return r;
-	if (state.events & ~(uint32_t)(STATUS_PRESENCE_CHANGED | STATUS_LINK_CHANGED))
+	if (state.events & ~(uint32_t)(STATUS_BUTTON | STATUS_PRESENCE_CHANGED | STATUS_LINK_CHANGED))
 		return vc_fail(EINVAL, "the saved state of a pci-root-port has events %#x", state.events);
 	pthread_mutex_lock(&port->lock);
 	port->events = state.events;
 	evaluate(port); /* the interrupt has been sent */
 	pthread_mutex_unlock(&port->lock);
+	follow_power(port);
 	return 0;
 }
 
@@ -202,8 +230,8 @@ static void describe_slot(uint8_t *data, uint8_t *writable, uint32_t number)
 	vc_st32(data + LINK_CAPABILITIES - 2, LINK_2_5GT_X1 | LINK_REPORTS_ACTIVE | number << 24);
 	vc_st16(data + LINK_STATUS - 2, LINK_2_5GT_X1);
 	vc_st16(writable + LINK_CONTROL - 2, 0x0fdb);
-	vc_st32(data + SLOT_CAPABILITIES - 2,
-	        SLOT_SURPRISE | SLOT_HOT_PLUG | SLOT_NO_COMMAND_COMPLETED | number << SLOT_NUMBER_SHIFT);
+	vc_st32(data + SLOT_CAPABILITIES - 2, SLOT_BUTTON | SLOT_POWER_CONTROLLER | SLOT_POWER_INDICATOR | SLOT_SURPRISE |
+	                                          SLOT_HOT_PLUG | SLOT_NO_COMMAND_COMPLETED | number << SLOT_NUMBER_SHIFT);
 	vc_st16(writable + SLOT_CONTROL - 2, CONTROL_WRITABLE);
 	vc_st16(writable + ROOT_CONTROL - 2, 0x1f);
 }
@@ -238,7 +266,7 @@ static int root_port_create(struct vc_env *env, struct vc_props *props, struct v
 		return vc_fail(ENOMEM, "no memory for a pci-root-port");
 	pthread_mutex_init(&port->lock, NULL);
 	describe_slot(data, writable, (uint32_t)slot);
-	r = vc_pci_add_port(env->pci, &d, &port_ops, port, presence, &port->dev); /* on failure port has been destroyed */
+	r = vc_pci_add_port(env->pci, &d, &port_ops, port, &slot_ops, &port->dev); /* on failure port has been destroyed */
 	if (r < 0)
 		return r;
 	port->dev->fixed = true; /* others lie behind it */

@@ -77,3 +77,10 @@ int vcore_pci_get_info(vcore_device *device, struct vcore_pci_info *info)
 	vc_pci_get_info(f, &own);
 	return vc_struct_out(info, &own, sizeof own) < 0 ? vc_fail(EINVAL, "vcore_pci_get_info: info.size is not set") : 0;
 }
+
+int vcore_pci_unplug(vcore_device *device)
+{
+	struct vc_pci_function *f = function_of(device);
+
+	return f ? vc_pci_unplug(f) : fail_device("vcore_pci_unplug");
+}
