@@ -134,6 +134,20 @@ START_TEST(refusals)
 	REFUSED(vcore_pci_msix_send(device, 2), EINVAL, "vector 2");
 	REFUSED(vcore_pci_msix_send(device, 0), EAGAIN, "INTx");
 	REFUSED(vcore_pci_irq_set(NULL, true), EINVAL, "no PCI function");
+	REFUSED(vcore_pci_unplug(NULL), EINVAL, "no PCI function");
+	REFUSED(vcore_pci_unplug(device), ENOTSUP, "pci-root-port");
+	OK(vcore_device_add(vm, "pci-root-port", "addr=9", &other));
+	REFUSED(vcore_device_remove(other), ENOTSUP, "pci-root-port");
+	REFUSED(vcore_device_add(vm, "pci-root-port", "addr=9", NULL), EEXIST, "pci-root-port");
+	REFUSED(vcore_device_add(vm, "pci-root-port", "slot=256", NULL), EINVAL, "slot");
+	REFUSED(vcore_device_add(vm, "pci-root-port", "irq=3", NULL), EINVAL, "irq");
+	REFUSED(vcore_device_add(bare, "pci-root-port", NULL, NULL), ENOTSUP, "no PCI");
+	wrong = description;
+	wrong.address = "9/0";
+	OK(vcore_pci_add(vm, &wrong, &ops, &f, &other));
+	REFUSED(vcore_pci_unplug(other), EAGAIN, "button");
+	OK(vcore_device_remove(other));
+	ck_assert_uint_eq(f.destroyed, 6);
 	OK(vcore_io_add(vm, VCORE_BUS_PIO, 0x10, 1, &api_device_ops, &port, &other));
 	REFUSED(vcore_pci_msix_send(other, 0), EINVAL, "no PCI function");
 	REFUSED(vcore_pci_get_info(other, &info), EINVAL, "no PCI function");
@@ -142,10 +156,10 @@ START_TEST(refusals)
 	OK(vcore_pci_add(vm, &wrong, &ops, &f, &other));
 	REFUSED(vcore_pci_irq_set(other, true), EINVAL, "no interrupt pin");
 	OK(vcore_device_remove(device));
-	ck_assert_uint_eq(f.destroyed, 6);
+	ck_assert_uint_eq(f.destroyed, 7);
 	vcore_vm_unref(vm);
 	vcore_vm_unref(bare);
-	ck_assert_uint_eq(f.destroyed, 7);
+	ck_assert_uint_eq(f.destroyed, 8);
 }
 END_TEST
 

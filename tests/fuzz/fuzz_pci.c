@@ -10,7 +10,7 @@
 #include "device/device.h"
 #include "virtio/types.h"
 
-enum { RAM = 1 << 20, STEP = 12, FUNCTIONS = 4, STATE_MAX = 1 << 17 };
+enum { RAM = 1 << 20, STEP = 12, PLACES = 5, STATE_MAX = 1 << 17 };
 
 struct world {
 	struct vc_gate gate;
@@ -67,11 +67,11 @@ static void probe_write(void *ctx, uint32_t bar, struct vcore_io *io)
 
 static const struct vcore_pci_ops probe_ops = {.size = sizeof probe_ops, .read = probe_read, .write = probe_write};
 
-static void add_probe(struct world *w)
+static void add_probe(struct world *w, const char *address)
 {
 	static const uint8_t data[4] = {1, 2, 3, 4}, writable[4] = {0xff, 0x0f, 0, 0x80};
 	static const struct vcore_pci_capability capability = {.id = 9, .length = 4, .data = data, .writable = writable};
-	static const struct vcore_pci_description description = {
+	struct vcore_pci_description description = {
 	    .size = sizeof description,
 	    .vendor = 0x1234,
 	    .device = 1,
@@ -84,19 +84,19 @@ static void add_probe(struct world *w)
 	    .bars = {{.size = 0x2000},
 	             {.size = 16, .flags = VCORE_PCI_BAR_IO},
 	             {.size = 0x8000, .flags = VCORE_PCI_BAR_64 | VCORE_PCI_BAR_MSIX}},
-	    .address = "3",
+	    .address = address,
 	};
 
 	check(vc_pci_add(w->env.pci, &description, &probe_ops, w, &w->probe) == 0, "the function cannot be added");
 }
 
-static void add_rng(struct world *w)
+static void add_type(struct world *w, const struct vc_device_type *type, const char *text)
 {
 	struct vc_props *props;
 	struct vc_dev *dev;
 
-	check(vc_props_parse("addr=1", &props) == 0, "properties");
-	check(vc_virtio_rng_type.create(&w->env, props, &dev) == 0, "virtio-rng cannot be added");
+	check(vc_props_parse(text, &props) == 0, "properties");
+	check(type->create(&w->env, props, &dev) == 0, "a device cannot be added");
 	vc_props_free(props);
 }
 
@@ -123,8 +123,9 @@ static void begin(struct world *w)
 	check(vc_mem_add(&w->mem, NULL, 0, RAM, VCORE_MEM_RWX, NULL, NULL) == 0, "no RAM");
 	check(vc_pci_host_new(&w->env) == 0, "no PCI");
 	vc_pci_set_window64(w->env.pci, (struct vc_pci_window){1ull << 40, 1ull << 40});
-	add_rng(w);
-	add_probe(w);
+	add_type(w, &vc_virtio_rng_type, "addr=1");
+	add_type(w, &vc_pci_root_port_type, "addr=2");
+	add_probe(w, "3");
 }
 
 static void end(struct world *w)
@@ -148,12 +149,13 @@ static void dispatch(struct world *w, enum vcore_bus bus, uint64_t address, unsi
 /* Where a BAR of a function is, or was to be. */
 static uint64_t bar_address(struct world *w, unsigned devfn, unsigned bar)
 {
-	uint64_t low = vc_pci_config_read(w->env.pci, 0, devfn, 0x10 + 4 * bar, 4);
+	uint64_t low = vc_pci_config_read(w->env.pci, devfn >> 8, devfn & 0xff, 0x10 + 4 * bar, 4);
 
 	if (low & 1)
 		return low & 0xfffc;
 	return (low & ~15ull) |
-	       ((low & 4) && bar < 5 ? vc_pci_config_read(w->env.pci, 0, devfn, 0x14 + 4 * bar, 4) << 32 : 0);
+	       ((low & 4) && bar < 5 ? vc_pci_config_read(w->env.pci, devfn >> 8, devfn & 0xff, 0x14 + 4 * bar, 4) << 32
+	                             : 0);
 }
 
 static void save_and_load(struct world *w, struct input *in)
@@ -173,9 +175,10 @@ static void save_and_load(struct world *w, struct input *in)
 /* One thing that happens: what, where, how wide, and a value. */
 static void step(struct world *w, struct input *in)
 {
-	static const unsigned devfns[FUNCTIONS] = {0, 1 << 3, 3 << 3, 31 << 3};
+	/* bus, device and function as in a configuration address; the last is behind the port */
+	static const unsigned places[PLACES] = {0, 1 << 3, 3 << 3, 2 << 3, 1 << 8};
 	uint8_t what = in->data[0];
-	unsigned devfn = devfns[in->data[1] % FUNCTIONS], bar = in->data[1] >> 2 & 7, width = 1u << (in->data[1] >> 6);
+	unsigned devfn = places[(in->data[1] & 7) % PLACES], bar = in->data[1] >> 3 & 7, width = 1u << (in->data[1] >> 6);
 	uint32_t offset = vc_ld16(in->data + 2);
 	uint64_t value = vc_ld64(in->data + 4);
 	bool write = what & 0x80;
@@ -214,13 +217,16 @@ static void step(struct world *w, struct input *in)
 		break;
 	case 10:
 		check(vc_dev_remove(&w->buses, NULL, w->probe) == 0, "the function cannot be removed");
-		add_probe(w);
+		add_probe(w, write ? "2/0" : "3");
 		break;
 	case 11:
 		vc_buses_reset(&w->buses);
 		break;
 	case 12:
 		dispatch(w, VCORE_BUS_MMIO, value & 0xffffffffffff, width, write, value);
+		break;
+	case 13:
+		vc_pci_unplug(vc_pci_function_of(w->probe));
 		break;
 	default:
 		vc_loop_run(w->env.loop, 0);
