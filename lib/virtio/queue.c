@@ -427,6 +427,8 @@ bool vc_virtq_notify_on(struct vc_virtq *q)
 		r = look_again(q);
 	if (r >= 0 && q->replay)
 		r = 1;
+	if (q->starved) /* give_big() wakes */
+		r = 0;
 	if (!r)
 		rest(q);
 	return r > 0;
