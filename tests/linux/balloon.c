@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * balloon KERNEL INITRD inflate|report|reclaim: boots a guest that fills most of its memory and frees it. Memory must
- * come back to the host, by the way named, which the resident size of this process shows; and the guest can use it
- * again.
+ * balloon KERNEL INITRD inflate|report|reclaim [emu|kvm]: boots a guest that fills most of its memory and frees it.
+ * Memory must come back to the host, by the way named, which the resident size of this process shows; and the guest can
+ * use it again.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -69,10 +69,13 @@ static void await_text(struct guest *g, const char *text)
 	}
 }
 
-static void start(struct guest *g, const char *kernel, const char *initrd, const char *way)
+static void start(struct guest *g, char **argv)
 {
-	struct vcore_options o = {
-	    .size = sizeof o, .machine = VCORE_MACHINE_MICROVM, .memory = MEMORY * MIB, .backend = VCORE_BACKEND_EMU};
+	const char *kernel = argv[1], *initrd = argv[2], *way = argv[3];
+	struct vcore_options o = {.size = sizeof o,
+	                          .machine = VCORE_MACHINE_MICROVM,
+	                          .memory = MEMORY * MIB,
+	                          .backend = argv[4] && !strcmp(argv[4], "kvm") ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU};
 	int in[2], out[2];
 	char uart[64], balloon[64];
 
@@ -121,9 +124,9 @@ int main(int argc, char **argv)
 	struct vcore_exit end = {.size = sizeof end};
 	unsigned before;
 
-	if (argc != 4)
+	if (argc < 4)
 		return 2;
-	start(&g, argv[1], argv[2], argv[3]);
+	start(&g, argv);
 	await_text(&g, "balloon: freed");
 	before = resident();
 	if (!strcmp(argv[3], "inflate"))
