@@ -165,11 +165,10 @@ static void rest(struct vc_virtq *q)
 
 /* ---- setup ---- */
 
-int vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, uint32_t index, uint32_t size_max)
+void vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, uint32_t index, uint32_t size_max)
 {
 	*q = (struct vc_virtq){.v = v, .mem = mem, .index = index, .size_max = size_max, .setup.size = size_max};
 	vc_virtq_rewind(q);
-	return 0;
 }
 
 void vc_virtq_fini(struct vc_virtq *q)
@@ -343,6 +342,11 @@ static struct vc_chain *chain_of(struct vc_virtq_chain *c)
 	return VC_CONTAINER_OF(c, struct vc_chain, c);
 }
 
+uint64_t vc_virtq_in_gpa(const struct vc_virtq_chain *c, unsigned n)
+{
+	return VC_CONTAINER_OF(c, struct vc_chain, c)->segs[c->out_count + n].gpa;
+}
+
 /* The device has written so much from the start of what it may write. */
 static void wrote_chain(const struct vc_chain *chain, uint32_t written)
 {
@@ -423,6 +427,8 @@ bool vc_virtq_notify_on(struct vc_virtq *q)
 		r = look_again(q);
 	if (r >= 0 && q->replay)
 		r = 1;
+	if (q->starved) /* give_big() wakes */
+		r = 0;
 	if (!r)
 		rest(q);
 	return r > 0;
