@@ -3,7 +3,6 @@
 
 #define LINE_LEVEL 1u
 #define LINE_EDGE  2u /* rose since the sink was told last */
-#define LINE_BUSY  4u /* a thread is telling the sink */
 
 void vc_line_init(struct vc_line *line, struct vc_irqs *irqs, unsigned gsi, const _Atomic bool *cut)
 {
@@ -11,6 +10,7 @@ void vc_line_init(struct vc_line *line, struct vc_irqs *irqs, unsigned gsi, cons
 	line->gsi = gsi;
 	line->cut = cut;
 	atomic_init(&line->state, 0);
+	pthread_mutex_init(&line->telling, NULL);
 	line->sent = false;
 }
 
@@ -29,10 +29,13 @@ void vc_line_set(struct vc_line *line, bool level)
 
 void vc_line_restore(struct vc_line *line, bool level)
 {
+	pthread_mutex_lock(&line->telling);
 	line->sent = level;
 	atomic_store(&line->state, level ? LINE_LEVEL : 0);
+	pthread_mutex_unlock(&line->telling);
 }
 
+/* Caller holds telling. */
 static void tell(struct vc_line *line, bool level)
 {
 	if (line->sent != level && !(line->cut && atomic_load(line->cut)))
@@ -42,22 +45,14 @@ static void tell(struct vc_line *line, bool level)
 
 void vc_line_flush(struct vc_line *line)
 {
-	uint32_t state = atomic_load(&line->state);
+	uint32_t state;
 
-	do {
-		if (state & LINE_BUSY)
-			return; /* the other thread looks again before it ends */
-	} while (!atomic_compare_exchange_weak(&line->state, &state, (state | LINE_BUSY) & ~LINE_EDGE));
-
-	for (;;) {
-		if (state & LINE_EDGE) {
-			tell(line, false);
-			tell(line, true);
-		}
-		tell(line, state & LINE_LEVEL);
-		uint32_t seen = (state | LINE_BUSY) & ~LINE_EDGE;
-		if (atomic_compare_exchange_strong(&line->state, &seen, seen & ~LINE_BUSY))
-			return;
-		state = atomic_fetch_and(&line->state, ~LINE_EDGE);
+	pthread_mutex_lock(&line->telling);
+	state = atomic_fetch_and(&line->state, ~LINE_EDGE);
+	if (state & LINE_EDGE) {
+		tell(line, false);
+		tell(line, true);
 	}
+	tell(line, state & LINE_LEVEL);
+	pthread_mutex_unlock(&line->telling);
 }

@@ -20,8 +20,6 @@ int vc_pci_new(const struct vc_pci_config *config, struct vc_pci **out)
 	pthread_mutex_init(&pci->lock, NULL);
 	pthread_mutex_init(&pci->lines_lock, NULL);
 	for (unsigned i = 0; i < VC_PCI_LINES; i++)
-		pthread_mutex_init(&pci->telling[i], NULL);
-	for (unsigned i = 0; i < VC_PCI_LINES; i++)
 		vc_line_init(&pci->lines[i], config->irqs, config->gsi + i, NULL);
 	*out = pci;
 	return 0;
@@ -31,8 +29,6 @@ void vc_pci_free(struct vc_pci *pci)
 {
 	if (!pci)
 		return;
-	for (unsigned i = 0; i < VC_PCI_LINES; i++)
-		pthread_mutex_destroy(&pci->telling[i]);
 	pthread_mutex_destroy(&pci->lines_lock);
 	pthread_mutex_destroy(&pci->lock);
 	pthread_mutex_destroy(&pci->mapping);
@@ -338,7 +334,7 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 {
 	bool multi, tell, moved;
 	struct vc_pci_function *f = offset < VC_PCI_CONFIG_SIZE ? lock_function(pci, bus, devfn, &multi) : NULL;
-	unsigned line;
+	struct vc_line *line;
 	struct vc_visit visit;
 	uint8_t before[PCI_BARS_END];
 
@@ -351,10 +347,10 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 	pci_line_update(f);
 	pci_send_pending(f);
 	tell = f->ops.config_write && is_own(f, offset) && vc_dev_visit(pci->config.buses, &visit, f->dev);
-	line = f->line;
+	line = &pci->lines[f->line];
 	pthread_mutex_unlock(&f->lock);
 	/* without a visit f may be gone now */
-	pci_line_flush(pci, line);
+	vc_line_flush(line);
 	if (moved)
 		pci_bars_sync(pci);
 	if (tell) {

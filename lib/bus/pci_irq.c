@@ -39,13 +39,6 @@ void pci_line_update(struct vc_pci_function *f)
 	pthread_mutex_unlock(&pci->lines_lock);
 }
 
-void pci_line_flush(struct vc_pci *pci, unsigned line)
-{
-	pthread_mutex_lock(&pci->telling[line]);
-	vc_line_flush(&pci->lines[line]);
-	pthread_mutex_unlock(&pci->telling[line]);
-}
-
 void vc_pci_irq_set(struct vc_pci_function *f, bool level)
 {
 	pthread_mutex_lock(&f->lock);
@@ -56,7 +49,7 @@ void vc_pci_irq_set(struct vc_pci_function *f, bool level)
 
 void vc_pci_irq_flush(struct vc_pci_function *f)
 {
-	pci_line_flush(f->pci, f->line);
+	vc_line_flush(&f->pci->lines[f->line]);
 }
 
 /* ---- messages ---- */

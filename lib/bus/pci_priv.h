@@ -87,7 +87,7 @@ struct pci_bus {
 	struct vc_pci_function *functions[256]; /* by devfn; protected by vc_pci.lock */
 };
 
-/* Lock order: mapping, the gate, vc_pci.lock, a function's, lines_lock; telling alone. */
+/* Lock order: mapping, the gate, vc_pci.lock, a function's, lines_lock. */
 struct vc_pci {
 	struct vc_pci_config config;
 	struct vc_pci_window window64;
@@ -98,11 +98,6 @@ struct vc_pci {
 	pthread_mutex_t lines_lock; /* protects asserted, and lines' levels */
 	uint32_t asserted[VC_PCI_LINES];
 	struct vc_line lines[VC_PCI_LINES];
-	/*
-	 * Held while the sink is told of a line. A vcpu that has made its device release the line must not go on before the
-	 * sink knows, or it would be interrupted again and again while the thread that is telling waits for a CPU.
-	 */
-	pthread_mutex_t telling[VC_PCI_LINES];
 };
 
 /* pci_describe.c: a function's initial configuration space, BARs and vectors from its description. -EINVAL, -ENOMEM */
@@ -140,8 +135,6 @@ int pci_bar_find(const struct vc_pci_function *f, const struct vcore_io *io);
 /* pci_irq.c. All with the function's lock held. */
 /* After a change of intx, COMMAND, or the MSI capabilities; the line is to be flushed after unlocking. */
 void pci_line_update(struct vc_pci_function *f);
-/* With no lock held. */
-void pci_line_flush(struct vc_pci *pci, unsigned line);
 /* Messages that had to wait and may go now. */
 void pci_send_pending(struct vc_pci_function *f);
 bool pci_msix_enabled(const struct vc_pci_function *f);
