@@ -4,6 +4,7 @@
 #define VIRTCORE_VIRTCORE_H
 
 #include <virtcore/backend.h>
+#include <virtcore/balloon.h>
 #include <virtcore/boot.h>
 #include <virtcore/cpu.h>
 #include <virtcore/device.h>
@@ -14,6 +15,7 @@
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
+#include <virtcore/pci.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
 #include <virtcore/vm.h>

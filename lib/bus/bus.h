@@ -25,8 +25,12 @@ struct vc_dev {
 	void *ctx;
 	char type[32];
 	void *owner;         /* for lib/vm: the vcore_vm */
+	void *frontend;      /* for lib/vm: what calls at run time that are only for its type work on; NULL */
 	bool fixed;          /* part of the machine type: not removable */
 	bool removing;       /* under vc_buses.lock */
+	uint32_t gsi;        /* interrupt line of its own; 0: none. These four under vc_buses.lock */
+	const char *hid;     /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
+	uint64_t base, length;
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
 
@@ -93,6 +97,17 @@ int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc
  * from ending.
  */
 int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
+/*
+ * For whoever finds a device otherwise than by dispatch: between the two a callback of dev may be called, and dev does
+ * not go away. False: it is going, leave it alone. The caller knows that dev exists when it asks, and has no pass inside
+ * the gate.
+ */
+bool vc_dev_visit(struct vc_buses *buses, struct vc_visit *visit, struct vc_dev *dev);
+void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit);
+/* Give dev a line of its own: the wanted one, or with 0 any that is free. The line; -EEXIST, -ENOSPC. announce.c */
+int vc_dev_take_gsi(struct vc_buses *buses, struct vc_dev *dev, uint32_t wanted);
+/* Have ACPI tell the guest of dev: its ID (a constant), MMIO registers and line. */
+void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid, uint64_t base, uint64_t length);
 /* Calls every device's reset, in order of adding. */
 void vc_buses_reset(struct vc_buses *buses);
 

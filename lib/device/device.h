@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table of device types, and their properties as text. A new device is one file plus one row in table.c. */
+/* The table of device types, and their properties as text. A new device is one file plus one row in
+ * lib/vm/device_types.c. */
 #ifndef VC_DEVICE_DEVICE_H
 #define VC_DEVICE_DEVICE_H
 
@@ -33,6 +34,7 @@ const struct vc_device_type *vc_device_type_find(const char *name);
 extern const struct vc_device_type vc_uart_type;       /* 16550A; addr=0x3f8 irq=4 input=, output= (stdin stdout null fd:N file:PATH pty) */
 extern const struct vc_device_type vc_i8042_type;      /* keyboard controller: ports 0x60/0x64, reset by 0xfe, A20 */
 extern const struct vc_device_type vc_debug_exit_type; /* isa-debug-exit: addr=0xf4 */
+extern const struct vc_device_type vc_pci_root_port_type; /* addr= slot= */
 extern const struct vc_device_type vc_debugcon_type;   /* port 0xe9/0x402 debug console: addr=, output= */
 
 #endif

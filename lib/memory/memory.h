@@ -38,6 +38,8 @@ struct vc_slot {
 	uint64_t map_length; /* what munmap needs; 0 for the caller's own memory */
 	bool host_readonly;  /* mapped without PROT_WRITE (a file opened for reading): nobody can write there */
 	struct vc_mem *mem;
+	_Atomic uint32_t
+	    pins; /* the table's, while it is there, and those of vc_mem_pin(): the last to go frees the slot */
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	struct vc_page_info *pages;        /* length / 4096 entries; NULL unless vc_mem.want_pages */
 };
@@ -55,7 +57,8 @@ struct vc_mem_listener {
 	int (*sync_dirty)(void *ctx, struct vc_slot *slot);
 	/*
 	 * Host code wrote [gpa, gpa+len) behind the vcpus' back: decoded code there is stale. This one comes from any
-	 * thread, outside the exclusive section, with mem->lock held for reading.
+	 * thread, outside the exclusive section, with mem->lock held for reading or the slot pinned (it may have been
+	 * removed by then). It makes the write visible before it looks for code: a full fence.
 	 */
 	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
 };
@@ -97,12 +100,28 @@ static inline void vc_mem_unlock(struct vc_mem *mem)
 }
 
 /*
+ * For who keeps host addresses without being inside the gate, such as requests to devices: the slot that holds gpa, or
+ * NULL. Its memory stays mapped until vc_mem_unpin(), also when the slot is removed meanwhile; removal does not wait.
+ * mem->version tells whether what was found is still the map. Any thread.
+ */
+struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa);
+void vc_mem_unpin(struct vc_slot *slot);
+/* Host code wrote into a pinned slot through its address: the dirty log and the backend are told. After the write. */
+void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length);
+
+/*
  * Copies, across slots; any thread. write marks pages dirty and tells the listener. -EFAULT, nothing was copied: a byte
  * is in no slot, or is to be written in a slot that the host itself may only read.
  */
 int vc_mem_read(struct vc_mem *mem, uint64_t gpa, void *buffer, uint64_t length);
 int vc_mem_write(struct vc_mem *mem, uint64_t gpa, const void *buffer, uint64_t length);
 int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length);
+
+/*
+ * The guest has no use for what is there: whole pages go back to the host where they can, and read as zeroes then.
+ * Slots that the guest may not write are left alone. -EFAULT: a byte is in no slot. Any thread.
+ */
+int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length);
 
 /* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is
  * off. */

@@ -133,6 +133,8 @@ struct vc_virtq_chain {
 	void *user; /* the frontend's own */
 };
 
+/* Guest-physical address of in[n], as it was when the chain was popped. */
+uint64_t vc_virtq_in_gpa(const struct vc_virtq_chain *chain, unsigned n);
 unsigned vc_virtq_index(const struct vc_virtq *q);
 struct vc_virtio *vc_virtq_device(const struct vc_virtq *q);
 /* The next chain: 1; 0: there is none now; -EPROTO: the driver broke a rule, and the device is broken now (no need to
@@ -210,5 +212,15 @@ static inline bool vc_virtio_has(const struct vc_virtio *v, uint64_t feature)
 {
 	return vc_virtio_features(v) & feature;
 }
+
+/* What the help of every virtio device type ends with: the properties that vc_virtio_add() reads. */
+#define VC_VIRTIO_PROPERTIES                                                                 \
+	"transport  pci or mmio (pci, where the machine has it)\n"                               \
+	"packed     on: packed virtqueues are offered (off)\n"                                   \
+	"event_idx  notifications at a chosen point of a queue are offered (on)\n"               \
+	"indirect   indirect descriptors are offered (on)\n"                                     \
+	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop)\n"   \
+	"addr       pci: device or device.function; mmio: address of the registers (free one)\n" \
+	"irq        mmio: interrupt line (the first free one)\n"
 
 #endif

@@ -125,6 +125,8 @@ static uint32_t make_e820(struct vcore_vm *vm, struct vc_e820 map[8])
 	}
 	if (vm->ram_high)
 		map[n++] = (struct vc_e820){VC_GIB(4), vm->ram_high, 1};
+	if (vm->bvm.env.pci)
+		map[n++] = (struct vc_e820){VC_PCI_ECAM_BASE, VC_PCI_ECAM_SIZE, 2};
 	return n;
 }
 
@@ -154,8 +156,26 @@ static bool has_device(struct vcore_vm *vm, const char *type)
 	return found;
 }
 
+/* Devices that only ACPI can tell of; _UIDs count. */
+static uint32_t list_devices(struct vcore_vm *vm, struct vc_acpi_device list[VC_GSI_COUNT])
+{
+	uint32_t count = 0;
+
+	pthread_mutex_lock(&vm->buses.lock);
+	for (const struct vc_dev *d = vm->buses.devices; d && count < VC_GSI_COUNT; d = d->next) {
+		if (!d->hid || d->removing)
+			continue;
+		list[count] = (struct vc_acpi_device){
+		    .hid = d->hid, .uid = count, .base = d->base, .length = d->length, .gsi = d->gsi};
+		count++;
+	}
+	pthread_mutex_unlock(&vm->buses.lock);
+	return count;
+}
+
 static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 {
+	struct vc_acpi_device devices[VC_GSI_COUNT];
 	struct vc_acpi_config config = {
 	    .vcpus = vm->bvm.vcpus,
 	    .reduced = vm->no_legacy,
@@ -164,9 +184,12 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 	    .has_i8042 = !vm->no_legacy,
 	    .has_rtc = !vm->no_legacy,
 	    .has_uart = has_device(vm, "uart"),
-	    .has_pci = true,
+	    .has_pci = vm->bvm.env.pci != NULL,
+	    .pci_window64 = vm->bvm.env.pci ? vc_pci_window64(vm->bvm.env.pci) : (struct vc_pci_window){0},
 	    .rsdp_gpa = RSDP_GPA,
 	    .tables_gpa = TABLES_GPA,
+	    .devices = devices,
+	    .device_count = list_devices(vm, devices),
 	};
 	uint8_t rsdp[36], *tables = malloc(TABLES_MAX);
 	int64_t length;
