@@ -15,6 +15,7 @@
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
+#include <virtcore/pci.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
 #include <virtcore/vm.h>
