@@ -523,8 +523,10 @@ const struct vc_device_type vc_virtio_console_type = {
     .properties =
         "input      of the console: null, stdin, fd:N or file:PATH (null)\n"
         "output     null, stdout, stderr, fd:N or file:PATH (null)\n"
-        "cols,rows  size of the console in characters (not told)\n"
+        "cols       width of the console in characters (not told)\n"
+        "rows       height, with cols (not told)\n"
         "portN      name of port N, 1 to 7, in /dev/virtio-ports of the guest; the ports below N have names too\n"
-        "portN_input, portN_output  as input and output\n" VC_VIRTIO_PROPERTIES,
+        "portN_input   as input\n"
+        "portN_output  as output\n" VC_VIRTIO_PROPERTIES,
     .create = console_create,
 };

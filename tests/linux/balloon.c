@@ -69,6 +69,12 @@ static void await_text(struct guest *g, const char *text)
 	}
 }
 
+static void next_step(const struct guest *g)
+{
+	if (write(g->console_in, "\n", 1) != 1)
+		fail("console");
+}
+
 static void start(struct guest *g, char **argv)
 {
 	const char *kernel = argv[1], *initrd = argv[2], *way = argv[3];
@@ -127,8 +133,10 @@ int main(int argc, char **argv)
 	if (argc < 4)
 		return 2;
 	start(&g, argv);
-	await_text(&g, "balloon: freed");
+	await_text(&g, "balloon: filled");
 	before = resident();
+	next_step(&g);
+	await_text(&g, "balloon: freed");
 	if (!strcmp(argv[3], "inflate"))
 		await_actual(&g, BALLOON * MIB);
 	else if (!strcmp(argv[3], "reclaim") && vcore_balloon_reclaim(g.balloon) < 0)
@@ -137,11 +145,9 @@ int main(int argc, char **argv)
 	printf("balloon %s: %u MiB resident before, %u after\n", argv[3], before, resident());
 	if (!strcmp(argv[3], "inflate"))
 		await_actual(&g, 0);
-	if (write(g.console_in, "\n", 1) != 1)
-		fail("console");
+	next_step(&g);
 	await_text(&g, "balloon: used again");
-	if (write(g.console_in, "\n", 1) != 1)
-		fail("console");
+	next_step(&g);
 	if (vcore_vm_wait(g.vm, PATIENCE_S * 1000000000ll, &end) < 0 || end.reason != VCORE_EXIT_POWEROFF)
 		fail("the guest does not power off");
 	vcore_vm_unref(g.vm);
