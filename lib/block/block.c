@@ -154,7 +154,7 @@ int vc_block_open_backing(struct vc_block *above, const char *path, const char *
 {
 	char *resolved = resolve(above->path, strncmp(path, "file:", 5) ? path : path + 5);
 	struct vc_block_options below = {
-	    .path = resolved, .format = format, .read_only = true, .cache = options->cache, .no_lock = options->no_lock};
+	    .path = resolved, .format = format, .read_only = true, .cache = options->cache, .no_lock = true};
 	struct vc_block *block = resolved ? new_block(&below) : NULL;
 	int r;
 
@@ -163,9 +163,13 @@ int vc_block_open_backing(struct vc_block *above, const char *path, const char *
 		return vc_fail(ENOMEM, "%s: no memory", path);
 	}
 	block->above = above;
+	/* in a loop our own lock would be in the way */
 	r = vc_file_open(&below, true, &block->file);
 	if (!r)
 		r = check_chain(block);
+	if (!r && !options->no_lock)
+		r = vc_file_lock(block->file->fd, block->path, false);
+	below.no_lock = options->no_lock;
 	if (!r)
 		r = open_format(block, &below);
 	free(resolved);

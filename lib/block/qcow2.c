@@ -279,7 +279,12 @@ static int open_qcow2(struct vc_block *block, const struct vc_block_options *opt
 
 static void close_qcow2(struct vc_block *block)
 {
-	free_qcow2(block->priv);
+	struct qcow2 *q = block->priv;
+
+	/* the second time writes the refcounts of what the first one set free; what fails leaves clusters unused */
+	if (!block->read_only && !qcow2_flush(q))
+		(void)!qcow2_flush(q);
+	free_qcow2(q);
 }
 
 static int resize(struct vc_block *block, uint64_t size)
