@@ -305,7 +305,7 @@ static _Noreturn void run_write(const char *image, const char *path, uint64_t se
 	seed = seed * 2654435761u + 1;
 	if (blocks > STATE_BLOCKS)
 		blocks = STATE_BLOCKS;
-	memcpy(written, state->issued, sizeof written);
+	memcpy(written, state->flushed, sizeof written);
 	sem_init(&done, 0, 0);
 	for (unsigned i = 0; i < PARALLEL; i++)
 		tasks[i].data = malloc(STATE_BLOCK);
