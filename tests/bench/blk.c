@@ -49,9 +49,7 @@ static void add(struct slot *slot)
 	    3, slot);
 }
 
-static void set_line(void *ctx, unsigned gsi, bool level)
-{
-}
+static void set_line(void *ctx, unsigned gsi, bool level) {}
 
 static int make_machine(void)
 {
@@ -62,8 +60,13 @@ static int make_machine(void)
 	p.mem.gpa_limit = 1ull << 46;
 	vc_clock_init(&p.clock);
 	p.irqs = (struct vc_irqs){&sink, NULL};
-	p.env = (struct vc_env){
-	    .buses = &p.buses, .mem = &p.mem, .irqs = &p.irqs, .clock = &p.clock, .log = &p.log, .tsc_khz = 1000000, .vcpus = 1};
+	p.env = (struct vc_env){.buses = &p.buses,
+	                        .mem = &p.mem,
+	                        .irqs = &p.irqs,
+	                        .clock = &p.clock,
+	                        .log = &p.log,
+	                        .tsc_khz = 1000000,
+	                        .vcpus = 1};
 	return vc_loop_new(&p.clock, false, &p.env.loop) ||
 	       vc_mem_add(&p.mem, NULL, 0, VC_MIB(256), VCORE_MEM_RWX, NULL, NULL);
 }
