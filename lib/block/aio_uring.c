@@ -16,6 +16,9 @@ struct vc_uring {
 	pthread_mutex_t lock; /* protects the submission queue */
 	/* Submissions are collected while it is not 0. Read under lock: whoever takes it down sends afterwards. */
 	_Atomic unsigned plugged;
+	/* Written before a request is sent, read after it came back: the kernel orders the two, the language does not know.
+	 */
+	_Atomic unsigned sent;
 	_Atomic bool stuck; /* the kernel did not take all that was sent: to be tried again after a completion */
 	void (*fallback)(void *ctx, struct vc_aio_request *request);
 	void *ctx;
@@ -65,6 +68,7 @@ static void *reap(void *arg)
 		if (io_uring_wait_cqe(&ring->ring, &cqe))
 			continue;
 		request = io_uring_cqe_get_data(cqe);
+		atomic_load_explicit(&ring->sent, memory_order_acquire);
 		result = cqe->res;
 		io_uring_cqe_seen(&ring->ring, cqe);
 		if (!request)
@@ -99,6 +103,7 @@ void vc_uring_submit(struct vc_uring *ring, struct vc_aio_request *request)
 		io_uring_prep_writev(sqe, request->file->fd, request->iov, request->iov_count, request->offset);
 	if (sqe) {
 		io_uring_sqe_set_data(sqe, request);
+		atomic_fetch_add_explicit(&ring->sent, 1, memory_order_release);
 		if (!atomic_load(&ring->plugged))
 			send_all(ring);
 	}

@@ -108,20 +108,28 @@ int qcow2_cache_write(struct qcow2_cache *cache)
 	return 0;
 }
 
+/* A free slot, or the one whose use is longest ago. */
+static struct qcow2_table *oldest_slot(struct qcow2_cache *cache)
+{
+	struct qcow2_table *oldest = &cache->slots[0];
+
+	pthread_mutex_lock(&cache->q->table_lock);
+	for (uint32_t i = 1; i < cache->count && oldest->offset; i++) {
+		struct qcow2_table *slot = &cache->slots[i];
+
+		if (!slot->offset || slot->used < oldest->used)
+			oldest = slot;
+	}
+	pthread_mutex_unlock(&cache->q->table_lock);
+	return oldest;
+}
+
 /* A slot with a buffer and without a table. Of dirty ones all are written together: the flush before costs most. */
 static int make_room(struct qcow2_cache *cache, struct qcow2_table **out)
 {
-	struct qcow2_table *oldest = NULL;
+	struct qcow2_table *oldest = oldest_slot(cache);
 	int r = 0;
 
-	for (uint32_t i = 0; i < cache->count; i++) {
-		struct qcow2_table *table = &cache->slots[i];
-
-		if (!oldest || !table->offset || (oldest->offset && table->used < oldest->used))
-			oldest = table;
-		if (!oldest->offset)
-			break;
-	}
 	if (oldest->dirty) {
 		r = cache->before_write ? cache->before_write(cache->q) : 0;
 		if (!r)

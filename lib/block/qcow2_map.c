@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* From guest addresses to places in the file: L1 and L2 tables. */
+#include <stdlib.h>
+
 #include "block/qcow2.h"
 
 static enum qcow2_kind kind_of(const struct qcow2 *q, uint64_t entry)
@@ -103,27 +105,39 @@ int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t length, bool may_loa
 	return r;
 }
 
+/* What the old table had, into the new one. */
+static int copy_l2(struct qcow2 *q, uint64_t old, uint64_t new, struct qcow2_table **out)
+{
+	struct qcow2_table *table;
+	uint64_t *copy = malloc(q->cluster_size);
+	int r = copy ? qcow2_cache_get(&q->l2_cache, old, &table) : -ENOMEM;
+
+	/* the one may make room for the other */
+	if (!r)
+		memcpy(copy, table->data, q->cluster_size);
+	if (!r)
+		r = qcow2_cache_new(&q->l2_cache, new, &table);
+	if (!r) {
+		pthread_mutex_lock(&q->table_lock);
+		memcpy(table->data, copy, q->cluster_size);
+		pthread_mutex_unlock(&q->table_lock);
+		*out = table;
+		r = qcow2_free_later(q, old, 1);
+	}
+	free(copy);
+	return r;
+}
+
 /* A table of its own in the place of none, or of one that a snapshot has as well. */
 static int new_l2(struct qcow2 *q, uint64_t index, uint64_t old, struct qcow2_table **out)
 {
-	struct qcow2_table *from = NULL, *table;
 	uint64_t host, count;
 	bool fresh;
 	int r = qcow2_allocate(q, 1, 1, &host, &count, &fresh);
 
 	if (r)
 		return r;
-	if (old)
-		r = qcow2_cache_get(&q->l2_cache, old, &from);
-	/* from was used last: it is not what makes room */
-	if (!r)
-		r = qcow2_cache_new(&q->l2_cache, host, &table);
-	if (!r && from) {
-		pthread_mutex_lock(&q->table_lock);
-		memcpy(table->data, from->data, q->cluster_size);
-		pthread_mutex_unlock(&q->table_lock);
-		r = qcow2_free_later(q, old, 1);
-	}
+	r = old ? copy_l2(q, old, host, out) : qcow2_cache_new(&q->l2_cache, host, out);
 	if (r) {
 		qcow2_unallocate(q, host, 1);
 		return r;
@@ -131,7 +145,6 @@ static int new_l2(struct qcow2 *q, uint64_t index, uint64_t old, struct qcow2_ta
 	pthread_mutex_lock(&q->table_lock);
 	qcow2_set_entry(&q->l1, index, host | QCOW2_COPIED);
 	pthread_mutex_unlock(&q->table_lock);
-	*out = table;
 	return 0;
 }
 
