@@ -10,6 +10,8 @@
 #include "core/error.h"
 #include "core/util.h"
 
+enum { INLINE_WRITE = 64 * 1024 /* longer ones might keep the caller from its other work for long */ };
+
 struct vc_aio {
 	struct vc_pool *pool;
 	struct vc_uring *ring; /* NULL: threads */
@@ -49,14 +51,22 @@ static void to_pool(void *ctx, struct vc_aio_request *request)
 	vc_pool_run(aio->pool, &request->job);
 }
 
-/* What the page cache has needs no other thread. */
-static bool read_cached(struct vc_aio_request *request)
+/* What the page cache has, or takes, needs no other thread: that would cost more than the copy. */
+static bool through_cache(struct vc_aio_request *request)
 {
+	bool write = request->op == VC_BLOCK_WRITE;
+	struct vc_file *file = request->file;
+	int count = (int)request->iov_count;
 	ssize_t n;
 
-	if (request->op != VC_BLOCK_READ || request->file->align != 1 || request->iov_count > IOV_MAX)
+	if (file->align != 1 || request->iov_count > IOV_MAX || (!write && request->op != VC_BLOCK_READ) ||
+	    (write && request->length > INLINE_WRITE))
 		return false;
-	n = preadv2(request->file->fd, request->iov, (int)request->iov_count, (off_t)request->offset, RWF_NOWAIT);
+	if (write)
+		n = pwritev(file->fd, request->iov, count, (off_t)request->offset);
+	else
+		n = preadv2(file->fd, request->iov, count, (off_t)request->offset, RWF_NOWAIT);
+	/* in part, or not at all: whoever does it now finds out why */
 	if (n < 0 || (uint64_t)n != request->length)
 		return false;
 	request->done(request, 0);
@@ -73,7 +83,7 @@ static bool fits_ring(const struct vc_aio_request *request)
 
 void vc_aio_submit(struct vc_aio *aio, struct vc_aio_request *request)
 {
-	if (read_cached(request))
+	if (through_cache(request))
 		return;
 	if (aio->ring && fits_ring(request))
 		vc_uring_submit(aio->ring, request);

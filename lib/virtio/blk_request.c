@@ -13,7 +13,7 @@
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
 enum { RANGE_UNMAP = 1 };
-enum { BATCH = 64 };
+enum { BATCH = 64, TURNS = 32 };
 
 struct header {
 	uint32_t type, reserved;
@@ -326,23 +326,38 @@ static void give_back_done(struct blk_queue *queue, struct vc_virtq *q)
 	vc_virtq_flush(q);
 }
 
+/* Caller holds the lock, which is given up meanwhile. False: there is more than one turn's worth. */
+static bool serve(struct blk_queue *queue, struct vc_virtq *q)
+{
+	struct blk_request *batch[BATCH];
+	struct header headers[BATCH];
+
+	for (unsigned turn = 0; turn < TURNS; turn++) {
+		unsigned n = pop_batch(queue, q, batch, headers);
+
+		if (!n)
+			return true;
+		pthread_mutex_unlock(&queue->lock);
+		submit_batch(queue, batch, headers, n);
+		pthread_mutex_lock(&queue->lock);
+		give_back_done(queue, q);
+	}
+	return false;
+}
+
 void blk_notify(void *ctx, struct vc_virtq *q)
 {
 	struct blk *blk = ctx;
 	struct blk_queue *queue = &blk->queues[vc_virtq_index(q)];
-	struct blk_request *batch[BATCH];
-	struct header headers[BATCH];
-	unsigned n;
+	bool all;
 
 	pthread_mutex_lock(&queue->lock);
 	do {
 		vc_virtq_notify_off(q);
-		while ((n = pop_batch(queue, q, batch, headers)) > 0) {
-			pthread_mutex_unlock(&queue->lock);
-			submit_batch(queue, batch, headers, n);
-			pthread_mutex_lock(&queue->lock);
-			give_back_done(queue, q);
-		}
-	} while (vc_virtq_notify_on(q));
+		all = serve(queue, q);
+	} while (all && vc_virtq_notify_on(q));
 	pthread_mutex_unlock(&queue->lock);
+	/* a driver that never stops must not keep others from the loop */
+	if (!all)
+		vc_virtio_wake(blk->v, vc_virtq_index(q));
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blk [SECONDS [PROPERTIES [BYTES [DEPTH]]]]: requests a second through virtio-blk, with a driver in this process, on
- * one core: random reads of BYTES (4096), DEPTH (128) at a time. PROPERTIES: of the device, image=null:1G unless told.
- * Prints JSON.
+ * blk [SECONDS [PROPERTIES [BYTES [DEPTH [write]]]]]: requests a second through virtio-blk, with a driver in this
+ * process, on one core: random reads, or writes, of BYTES (4096), DEPTH (128) at a time. PROPERTIES: of the device,
+ * image=null:1G unless told. Prints JSON.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +33,7 @@ static struct vdrv_queue q;
 static struct slot slots[MAX_DEPTH];
 static uint64_t sectors, seed = 88172645463325252u;
 static uint32_t bytes = 4096;
+static bool writes;
 
 static void add(struct slot *slot)
 {
@@ -41,12 +42,12 @@ static void add(struct slot *slot)
 	seed ^= seed << 13;
 	seed ^= seed >> 7;
 	seed ^= seed << 17;
-	vc_st32(header, 0);
+	vc_st32(header, writes);
 	vc_st64(header + 8, seed % (sectors / (bytes / 512)) * (bytes / 512));
-	vdrv_add(
-	    &q,
-	    (struct vdrv_buf[]){{slot->header, HEADER, false}, {slot->data, bytes, true}, {slot->header + HEADER, 1, true}},
-	    3, slot);
+	vdrv_add(&q,
+	         (struct vdrv_buf[]){
+	             {slot->header, HEADER, false}, {slot->data, bytes, !writes}, {slot->header + HEADER, 1, true}},
+	         3, slot);
 }
 
 static void set_line(void *ctx, unsigned gsi, bool level) {}
@@ -120,6 +121,7 @@ int main(int argc, char **argv)
 	uint64_t start, count;
 
 	bytes = argc > 3 ? (uint32_t)atoi(argv[3]) : bytes;
+	writes = argc > 5 && !strcmp(argv[5], "write");
 	if (!depth || depth > MAX_DEPTH || !bytes || bytes % 512)
 		return 2;
 	if (make_machine() < 0 || create(properties) < 0) {
@@ -140,8 +142,9 @@ int main(int argc, char **argv)
 	vdrv_kick(&q);
 	start = vc_host_ns();
 	count = run(start + (uint64_t)(seconds * 1e9));
-	printf("{\"name\":\"virtio-blk\",\"properties\":\"%s\",\"bytes\":%u,\"depth\":%u,\"requests_per_second\":%.0f}\n",
-	       properties, bytes, depth, (double)count * 1e9 / (double)(vc_host_ns() - start));
+	printf("{\"name\":\"virtio-blk\",\"properties\":\"%s\",\"bytes\":%u,\"depth\":%u,\"write\":%s,\"requests_per_"
+	       "second\":%.0f}\n",
+	       properties, bytes, depth, writes ? "true" : "false", (double)count * 1e9 / (double)(vc_host_ns() - start));
 	free_machine();
 	return count ? 0 : 1;
 }
