@@ -20,23 +20,17 @@
 
 #define VC_BUS_COUNT 3 /* enum vcore_bus */
 
-/* What the program may ask of a device beyond its registers; NULL: not of this one. */
-struct vc_dev_controls {
-	int (*resize)(void *ctx, uint64_t bytes); /* a disk; with a message */
-};
-
 struct vc_dev {
 	struct vcore_device_ops ops; /* full-size copy */
 	void *ctx;
 	char type[32];
 	void *owner;         /* for lib/vm: the vcore_vm */
+	void *frontend;      /* for lib/vm: what calls at run time that are only for its type work on; NULL */
 	bool fixed;          /* part of the machine type: not removable */
 	bool removing;       /* under vc_buses.lock */
 	uint32_t gsi;        /* interrupt line of its own; 0: none. These four under vc_buses.lock */
 	const char *hid;     /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
 	uint64_t base, length;
-	const struct vc_dev_controls *controls; /* set by who makes it, before it is handed out; NULL: none */
-	void *controls_ctx;
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
 

@@ -107,17 +107,14 @@ static int blk_statistics(void *ctx, char *text, size_t length)
 
 /* ---- the program's view ---- */
 
-static int blk_resize(void *ctx, uint64_t bytes)
+int vc_blk_resize(struct blk *blk, uint64_t bytes)
 {
-	struct blk *blk = ctx;
 	int r = vc_block_resize(blk->block, bytes);
 
 	if (r >= 0)
 		vc_virtio_config_changed(blk->v);
 	return r;
 }
-
-static const struct vc_dev_controls blk_controls = {.resize = blk_resize};
 
 static void on_error(void *ctx, enum vc_block_op op, uint64_t offset, int error)
 {
@@ -296,8 +293,7 @@ static int blk_create(struct vc_env *env, struct vc_props *props, struct vc_dev 
 	    &blk->v, dev);
 	if (r < 0)
 		return r; /* blk has been destroyed */
-	(*dev)->controls_ctx = blk;
-	(*dev)->controls = &blk_controls;
+	(*dev)->frontend = blk;
 	return r;
 }
 

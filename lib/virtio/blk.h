@@ -70,6 +70,9 @@ struct blk {
 	_Atomic uint64_t errors;
 };
 
+/* For lib/vm: another size of the disk, of which the driver is told. Errors as vc_block_resize(). */
+int vc_blk_resize(struct blk *blk, uint64_t bytes);
+
 /* blk_request.c */
 int blk_queue_init(struct blk_queue *queue, struct blk *blk);
 void blk_queue_fini(struct blk_queue *queue);

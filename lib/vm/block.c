@@ -2,15 +2,15 @@
 /* Disks as the program sees them. */
 #include <virtcore/block.h>
 
+#include "virtio/blk.h"
 #include "vm/vm.h"
 
 int vcore_block_resize(vcore_device *device, uint64_t bytes)
 {
-	struct vc_dev *dev = (struct vc_dev *)device;
+	const struct vc_dev *dev = (const struct vc_dev *)device;
 
-	if (!dev)
-		return vc_fail(EINVAL, "vcore_block_resize: no device given");
-	if (!dev->controls || !dev->controls->resize)
-		return vc_fail(ENOTSUP, "device %s is no disk whose size can change", dev->type);
-	return dev->controls->resize(dev->controls_ctx, bytes);
+	if (!dev || strcmp(dev->type, "virtio-blk") || !dev->frontend)
+		return vc_fail(ENOTSUP, "vcore_block_resize: the device is a %s: expected a virtio-blk",
+		               dev ? dev->type : "NULL");
+	return vc_blk_resize(dev->frontend, bytes);
 }

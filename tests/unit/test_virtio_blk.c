@@ -334,14 +334,14 @@ START_TEST(resize)
 {
 	begin("aio=threads");
 	vdrv_take_isr(&d);
-	ck_assert_int_eq(dev->controls->resize(dev->controls_ctx, 2 * DISK), 0);
+	ck_assert_int_eq(vc_blk_resize(dev->frontend, 2 * DISK), 0);
 	ck_assert_uint_eq(vdrv_config(&d, 0, 8), 2 * DISK / 512);
 	ck_assert_uint_eq(vdrv_take_isr(&d) & 2, 2);
 	fill(9, 512);
 	ck_assert_uint_eq(request(T_OUT, 2 * DISK / 512 - 1, 512, false), OK);
-	ck_assert_int_eq(dev->controls->resize(dev->controls_ctx, DISK), 0);
+	ck_assert_int_eq(vc_blk_resize(dev->frontend, DISK), 0);
 	ck_assert_uint_eq(request(T_OUT, 2 * DISK / 512 - 1, 512, false), IOERR);
-	ck_assert_int_eq(dev->controls->resize(dev->controls_ctx, 1000), -EINVAL);
+	ck_assert_int_eq(vc_blk_resize(dev->frontend, 1000), -EINVAL);
 	end();
 }
 END_TEST
