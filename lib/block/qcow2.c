@@ -269,6 +269,8 @@ static int open_qcow2(struct vc_block *block, const struct vc_block_options *opt
 		r = measure(q);
 	if (!r)
 		r = make_caches(q);
+	if (!r && q->dirty && !block->read_only)
+		r = qcow2_repair(q);
 	if (r) {
 		free_qcow2(q);
 		return r;

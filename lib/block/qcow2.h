@@ -91,6 +91,7 @@ struct qcow2 {
 	struct vc_block *block;
 	struct vc_file *file;
 	struct vc_ranges ranges; /* of guest clusters */
+	bool dirty;              /* the refcounts on the disk were not right when it was opened */
 	/* constant */
 	uint32_t version, cluster_bits, l2_bits, refcount_order, compression;
 	uint64_t cluster_size;
@@ -148,7 +149,19 @@ void qcow2_set_entry(struct qcow2_array *array, uint64_t index, uint64_t value);
 int qcow2_write_array(struct qcow2 *q, struct qcow2_array *array);
 /* Something in the image cannot be: says so in the message, in the log of errors and in the image. -EIO */
 int qcow2_corrupt(struct qcow2 *q, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
-/* qcow2_snapshot.c: makes the L1 table and size those of a snapshot. */
+/* qcow2_repair.c: with a message */
+int qcow2_repair(struct qcow2 *q);
+
+/* qcow2_snapshot.c */
+enum { QCOW2_MAX_NAME = 255 };
+struct qcow2_snapshot {
+	uint64_t l1_offset, size;
+	uint32_t l1_count;
+	char id[QCOW2_MAX_NAME + 1], name[QCOW2_MAX_NAME + 1];
+};
+/* The one at *at, which moves on to the next. */
+int qcow2_next_snapshot(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot *s);
+/* makes the L1 table and size those of a snapshot. */
 int qcow2_find_snapshot(struct qcow2 *q, const char *name, uint64_t *l1_offset, uint64_t *l1_count, uint64_t *size);
 
 /* qcow2_cache.c; meta_lock held but for peek. A table stays until the next get or new of the same cache. */

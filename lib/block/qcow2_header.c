@@ -105,11 +105,7 @@ static int check_features(struct qcow2 *q, uint64_t bits)
 	if (bits & QCOW2_INCOMPAT_CORRUPT && !q->block->read_only)
 		return vc_fail(EIO, "%s: is marked as corrupt: open it for reading only, or repair it with \"qemu-img check\"",
 		               path);
-	if (bits & QCOW2_INCOMPAT_DIRTY && !q->block->read_only)
-		return vc_fail(EUCLEAN,
-		               "%s: its refcounts were not written when it was last used (lazy refcounts): open it for "
-		               "reading only, or repair it with \"qemu-img check -r all\"",
-		               path);
+	q->dirty = bits & QCOW2_INCOMPAT_DIRTY;
 	return 0;
 }
 

@@ -13,27 +13,19 @@ enum {
 
 	MAX_SNAPSHOTS = 65536,
 	MAX_EXTRA = 1024,
-	MAX_NAME = 255,
-};
-
-struct snapshot {
-	uint64_t l1_offset, size;
-	uint32_t l1_count;
-	char id[MAX_NAME + 1], name[MAX_NAME + 1];
 };
 
 /* A longer one than anybody gives is as good as none. */
-static int read_name(struct qcow2 *q, uint64_t at, size_t length, char name[MAX_NAME + 1])
+static int read_name(struct qcow2 *q, uint64_t at, size_t length, char name[QCOW2_MAX_NAME + 1])
 {
 	name[0] = '\0';
-	if (length > MAX_NAME)
+	if (length > QCOW2_MAX_NAME)
 		return 0;
 	name[length] = '\0';
 	return vc_file_pread(q->file, at, name, length);
 }
 
-/* Reads the entry at *at, and moves on to the next. */
-static int read_snapshot(struct qcow2 *q, uint64_t *at, struct snapshot *s)
+static int read_snapshot(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot *s)
 {
 	uint8_t fixed[S_FIXED], extra[MAX_EXTRA] = {0};
 	uint32_t extra_length, id_length, name_length;
@@ -60,19 +52,26 @@ static int read_snapshot(struct qcow2 *q, uint64_t *at, struct snapshot *s)
 	return r;
 }
 
+int qcow2_next_snapshot(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot *s)
+{
+	int r = read_snapshot(q, at, s);
+
+	return r ? vc_fail_errno(-r, "%s: reading a snapshot", q->block->path) : 0;
+}
+
 int qcow2_find_snapshot(struct qcow2 *q, const char *name, uint64_t *l1_offset, uint64_t *l1_count, uint64_t *size)
 {
 	uint64_t at = q->snapshot_offset;
-	struct snapshot s;
+	struct qcow2_snapshot s;
 
 	if (q->snapshot_count > MAX_SNAPSHOTS)
 		return vc_fail(EINVAL, "%s: %u snapshots: expected at most %d", q->block->path, q->snapshot_count,
 		               MAX_SNAPSHOTS);
 	for (uint32_t i = 0; i < q->snapshot_count; i++) {
-		int r = read_snapshot(q, &at, &s);
+		int r = qcow2_next_snapshot(q, &at, &s);
 
 		if (r)
-			return vc_fail_errno(-r, "%s: reading snapshot %u", q->block->path, i);
+			return r;
 		if (strcmp(s.id, name) && strcmp(s.name, name))
 			continue;
 		*l1_offset = s.l1_offset;
