@@ -108,6 +108,9 @@ int qcow2_set_refcount(struct qcow2 *q, uint64_t cluster, uint64_t count)
 
 /* ---- allocation ---- */
 
+/* Clusters beyond the end of the file that may count as used: a crash leaves some, all the others are a trap. */
+enum { MAX_BEYOND = 1 << 24 };
+
 struct run {
 	uint64_t start, length;
 	bool ended; /* by a cluster that is in use, and long enough */
@@ -144,6 +147,8 @@ static int search(struct qcow2 *q, uint64_t min, uint64_t max, struct run *run)
 			return r;
 		if (cluster + max >= QCOW2_OFFSET_MASK >> q->cluster_bits)
 			return -EFBIG;
+		if (cluster > atomic_load(&q->limit) + max + MAX_BEYOND)
+			return qcow2_corrupt(q, "clusters far beyond its end are in use");
 		/* a run that is long enough need not go on into a block that is not there yet */
 		if (!block && run->length >= min && !(cluster & mask))
 			return 0;
@@ -185,8 +190,9 @@ int qcow2_allocate(struct qcow2 *q, uint64_t min, uint64_t max, uint64_t *host, 
 		if (r)
 			return r;
 	}
-	if (run.start == q->free_hint)
-		q->free_hint += run.length;
+	/* whoever wants one takes the first that is free; whoever wants many may have left some out */
+	if (min == 1 || run.start == q->free_hint)
+		q->free_hint = run.start + run.length;
 	*fresh = run.start >= q->end;
 	if (q->end != UINT64_MAX && run.start + run.length > q->end)
 		q->end = run.start + run.length;
