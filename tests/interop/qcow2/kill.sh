@@ -19,7 +19,7 @@ for turn in $(seq 1 "$times"); do
 	"$tool" write a.qcow2 state "$turn" 2>err &
 	pid=$!
 	# until it has flushed something, and a random while more
-	for try in $(seq 1 200); do
+	for _ in $(seq 1 200); do
 		[ -s state ] && [ "$(tail -c 16384 state | tr -d '\0' | head -c 1 | wc -c)" = 1 ] && break
 		sleep 0.01
 	done
