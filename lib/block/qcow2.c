@@ -224,6 +224,9 @@ static void free_qcow2(struct qcow2 *q)
 	free(q->l1.entries);
 	free(q->reftable.entries);
 	free(q->freed);
+	for (unsigned i = 0; i < QCOW2_UNPACKED; i++)
+		free(q->unpacked.clusters[i]);
+	pthread_mutex_destroy(&q->unpacked.lock);
 	vc_ranges_fini(&q->ranges);
 	pthread_mutex_destroy(&q->table_lock);
 	pthread_mutex_destroy(&q->meta_lock);
@@ -264,6 +267,7 @@ static int open_qcow2(struct vc_block *block, const struct vc_block_options *opt
 	vc_ranges_init(&q->ranges, granted);
 	pthread_mutex_init(&q->meta_lock, NULL);
 	pthread_mutex_init(&q->table_lock, NULL);
+	pthread_mutex_init(&q->unpacked.lock, NULL);
 	r = qcow2_read_header(q, options);
 	if (!r)
 		r = measure(q);

@@ -74,6 +74,18 @@ struct qcow2_table {
 	struct qcow2_table *chain; /* same hash */
 };
 
+/*
+ * Compressed clusters as they were unpacked last: requests are mostly smaller than those. What is at an entry's place
+ * never changes while an entry says so, as we write none.
+ */
+enum { QCOW2_UNPACKED = 8 };
+struct qcow2_unpacked {
+	pthread_mutex_t lock;             /* protects all; taken last, for a copy */
+	uint64_t entries[QCOW2_UNPACKED]; /* of the L2 table; 0: the slot is free */
+	uint8_t *clusters[QCOW2_UNPACKED];
+	unsigned next;
+};
+
 /* Of L2 tables, or of refcount blocks. Changed with meta_lock; hash and contents with table_lock as well. */
 struct qcow2_cache {
 	struct qcow2 *q;
@@ -109,6 +121,7 @@ struct qcow2 {
 	struct qcow2_freed *freed;
 	uint32_t freed_count, freed_room;
 	_Atomic bool corrupt; /* nothing is written any more */
+	struct qcow2_unpacked unpacked;
 };
 
 /* What lies at a guest address. */

@@ -3,13 +3,47 @@
 
 #include "block/qcow2.h"
 
+static bool read_unpacked(struct qcow2_unpacked *u, uint64_t entry, uint64_t within, const struct vc_span *span)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&u->lock);
+	for (unsigned i = 0; i < QCOW2_UNPACKED && !found; i++) {
+		found = u->entries[i] == entry;
+		if (found)
+			vc_span_fill(span, u->clusters[i] + within);
+	}
+	pthread_mutex_unlock(&u->lock);
+	return found;
+}
+
+/* Takes the place of the oldest; returns that one's memory. */
+static uint8_t *keep_unpacked(struct qcow2_unpacked *u, uint64_t entry, uint8_t *cluster)
+{
+	uint8_t *old;
+
+	pthread_mutex_lock(&u->lock);
+	old = u->clusters[u->next];
+	u->clusters[u->next] = cluster;
+	u->entries[u->next] = entry;
+	u->next = (u->next + 1) % QCOW2_UNPACKED;
+	pthread_mutex_unlock(&u->lock);
+	return old;
+}
+
 static int read_packed_part(struct qcow2 *q, uint64_t entry, uint64_t within, const struct vc_span *span)
 {
-	uint8_t *cluster = malloc(q->cluster_size);
-	int r = cluster ? qcow2_read_packed(q, entry, cluster) : -ENOMEM;
+	uint8_t *cluster;
+	int r;
 
-	if (!r)
+	if (read_unpacked(&q->unpacked, entry, within, span))
+		return 0;
+	cluster = malloc(q->cluster_size);
+	r = cluster ? qcow2_read_packed(q, entry, cluster) : -ENOMEM;
+	if (!r) {
 		vc_span_fill(span, cluster + within);
+		cluster = keep_unpacked(&q->unpacked, entry, cluster);
+	}
 	free(cluster);
 	return r;
 }
