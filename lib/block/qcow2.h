@@ -219,6 +219,7 @@ int qcow2_read(struct qcow2 *q, uint64_t offset, const struct vc_span *span);
 int qcow2_write(struct qcow2 *q, uint64_t offset, const struct vc_span *span);
 int qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t length, bool may_unmap);
 int qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t length);
+int qcow2_cut_off(struct qcow2 *q, uint64_t size); /* what lies beyond */
 /* qcow2_compress.c */
 int qcow2_read_packed(struct qcow2 *q, uint64_t entry, void *cluster);
 void qcow2_packed_place(const struct qcow2 *q, uint64_t entry, uint64_t *offset, uint64_t *length);

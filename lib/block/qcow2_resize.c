@@ -94,9 +94,9 @@ static int grow(struct qcow2 *q, uint64_t old, uint64_t size)
 	return r;
 }
 
-static int shrink(struct qcow2 *q, uint64_t old, uint64_t size)
+static int shrink(struct qcow2 *q, uint64_t size)
 {
-	int r = qcow2_discard(q, size, old - size);
+	int r = qcow2_cut_off(q, size);
 
 	if (!r)
 		r = write_size(q, size);
@@ -113,7 +113,7 @@ int qcow2_resize(struct qcow2 *q, uint64_t size)
 
 	if (q->snapshot_count && q->version < 3)
 		return vc_fail(ENOTSUP, "%s: a version 2 image with snapshots keeps its size", q->block->path);
-	r = size > old ? grow(q, old, size) : shrink(q, old, size);
+	r = size > old ? grow(q, old, size) : shrink(q, size);
 	return r ? vc_fail_errno(-r, "%s: resizing from %llu to %llu bytes", q->block->path, (unsigned long long)old,
 	                         (unsigned long long)size)
 	         : 0;

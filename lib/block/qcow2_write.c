@@ -143,7 +143,7 @@ int qcow2_write(struct qcow2 *q, uint64_t offset, const struct vc_span *span)
 
 /* ---- zeroes and discards ---- */
 
-enum change { TO_ZEROES, TO_ZEROES_UNMAPPED, TO_NOTHING };
+enum change { TO_ZEROES, TO_ZEROES_UNMAPPED, TO_NOTHING, CUT_OFF };
 
 /* What becomes of an entry. */
 static uint64_t changed(const struct qcow2 *q, uint64_t entry, enum change change)
@@ -151,6 +151,9 @@ static uint64_t changed(const struct qcow2 *q, uint64_t entry, enum change chang
 	uint64_t offset = entry & QCOW2_COMPRESSED ? 0 : entry & QCOW2_OFFSET_MASK;
 	uint64_t none = q->block->backing ? QCOW2_ZERO : 0;
 
+	/* beyond the end of the disk nothing is seen; growing looks after what lies below */
+	if (change == CUT_OFF)
+		return 0;
 	/* there a discarded cluster would show what the backing file has */
 	if (change == TO_NOTHING && q->version < 3 && q->block->backing)
 		return entry;
@@ -170,7 +173,7 @@ static int change_clusters(struct qcow2 *q, uint64_t guest, uint64_t count, enum
 
 	/* nothing is there, and nothing shows through */
 	if (!(qcow2_entry(&q->l1, qcow2_l1_index(q, guest)) & QCOW2_OFFSET_MASK) &&
-	    (change == TO_NOTHING || !q->block->backing))
+	    (change == TO_NOTHING || change == CUT_OFF || !q->block->backing))
 		return 0;
 	r = qcow2_l2_for_write(q, guest, &l2);
 	for (uint64_t i = 0; i < count && !r; i++) {
@@ -249,4 +252,10 @@ int qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t length)
 	uint64_t first, last;
 
 	return whole_clusters(q, offset, offset + length, &first, &last) ? change_range(q, first, last, TO_NOTHING) : 0;
+}
+
+int qcow2_cut_off(struct qcow2 *q, uint64_t size)
+{
+	return change_range(q, VC_ALIGN_UP(size, q->cluster_size), VC_ALIGN_UP(vc_block_size(q->block), q->cluster_size),
+	                    CUT_OFF);
 }

@@ -75,6 +75,7 @@ overlay "overlay on raw, ours" sub/base.raw raw 4194304 ours cache=unsafe
 overlay "overlay on overlay" sub/middle.qcow2 qcow2 8388608 compat=1.1,cluster_size=4k cache=unsafe
 overlay "overlay on overlay, ours" sub/middle.qcow2 qcow2 8388608 ours cache=unsafe
 overlay "overlay, v2" sub/middle.qcow2 qcow2 4194304 compat=0.10 cache=unsafe
+overlay "overlay, v2, resized" sub/middle.qcow2 qcow2 4194304 compat=0.10,cluster_size=4k resize,cache=unsafe
 overlay "short overlay" sub/middle.qcow2 qcow2 2097152 ours resize,cache=unsafe
 
 # ---- compressed images

@@ -201,7 +201,7 @@ static int run_random(const char *image, const char *path, uint64_t seed, unsign
 	for (unsigned i = 0; i < PARALLEL; i++)
 		tasks[i].data = malloc(MAX_REQUEST);
 	for (unsigned i = 0; i < rounds; i++) {
-		if (o->resize && i % 8 == 7) {
+		if (o->resize && i % 3 == 2) {
 			uint64_t next = (room / SECTOR / 4 + random64(&seed) % (room / SECTOR * 3 / 4)) * SECTOR;
 
 			if (vc_block_resize(block, next))
