@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # crash.sh TOOL [FACTOR]: power failures (crash.c) on images of several kinds.
 set -u
-tool=$1 factor=${2:-1}
+tool=$(realpath "$1") factor=${2:-1}
 command -v qemu-img >/dev/null || { echo "SKIP: no qemu-img (Debian: qemu-utils)"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # interop.sh TOOL [FACTOR]: images of qemu-img's under our driver and ours under qemu-img. FACTOR: that many times the random requests.
 set -u
-tool=$1 factor=${2:-1}
+tool=$(realpath "$1") factor=${2:-1}
 command -v qemu-img >/dev/null || { echo "SKIP: no qemu-img (Debian: qemu-utils)"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,7 +3,7 @@
 # kill.sh TOOL TIMES: a process that writes and flushes an image is killed in the middle; then the image is sound, but for leaks, and has
 # all that was flushed.
 set -u
-tool=$1 times=$2
+tool=$(realpath "$1") times=$2
 command -v qemu-img >/dev/null || { echo "SKIP: no qemu-img (Debian: qemu-utils)"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
