@@ -5,6 +5,7 @@
 
 #include <virtcore/backend.h>
 #include <virtcore/balloon.h>
+#include <virtcore/block.h>
 #include <virtcore/boot.h>
 #include <virtcore/cpu.h>
 #include <virtcore/device.h>

@@ -24,8 +24,9 @@ enum vc_block_cache {
 };
 
 struct vc_block_options {
-	const char *path;
-	const char *format; /* "raw", "qcow2"; NULL or "auto": by the file's magic */
+	const char *path;     /* "null:SIZE": no file, reads as zeroes, writes vanish; for measuring */
+	const char *format;   /* "raw", "qcow2", "null"; NULL or "auto": by the file's magic */
+	const char *snapshot; /* qcow2: ID or name of an internal snapshot to read; NULL: the present */
 	bool read_only;
 	bool overlay; /* writes go to a temporary qcow2-like overlay that vanishes with the vm; the file stays as it is */
 	bool ignore_discard; /* discards are not passed on to the host file */
@@ -65,9 +66,8 @@ struct vc_block_request {
 	/* result: 0 or -errno. On any thread, also the submitting one inside vc_block_submit(). */
 	void (*done)(struct vc_block_request *request, int result);
 	void *ctx;
-	/* of the image's implementation, while in flight */
-	struct vc_block_request *next;
-	void *priv[4];
+	/* of the image's implementation, while in flight: no request needs memory of its own */
+	void *priv[24];
 };
 void vc_block_submit(struct vc_block *block, struct vc_block_request *request);
 /* Between these, submissions may be collected; the last end sends them. They nest, per thread that submits. */

@@ -529,6 +529,24 @@ START_TEST(machine_parts_stay)
 }
 END_TEST
 
+START_TEST(disks)
+{
+	vcore_vm *vm = api_microvm(_i, VCORE_IRQCHIP_AUTO, 1);
+	vcore_device *disk, *uart;
+
+	ck_assert_ptr_nonnull(vm);
+	OK(vcore_device_add(vm, "virtio-blk", "image=null:1M", &disk));
+	OK(vcore_device_add(vm, "uart", "addr=0x2f8", &uart));
+	OK(vcore_block_resize(disk, 2 << 20));
+	REFUSED(vcore_block_resize(disk, 1000), EINVAL, "1000");
+	REFUSED(vcore_block_resize(uart, 1024), ENOTSUP, "uart");
+	REFUSED(vcore_block_resize(NULL, 1024), ENOTSUP, "virtio-blk");
+	REFUSED(vcore_device_add(vm, "virtio-blk", NULL, NULL), EINVAL, "image");
+	OK(vcore_device_remove(disk));
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("device");
@@ -553,6 +571,7 @@ int main(void)
 	EACH(tcase, device_types);
 	EACH(tcase, balloon);
 	EACH(tcase, machine_parts_stay);
+	EACH(tcase, disks);
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);
 }
