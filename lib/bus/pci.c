@@ -68,11 +68,14 @@ static int parse_address(const char *address, unsigned *devfn, int *behind)
 	unsigned device = 0, function = 0, inner = 0;
 	bool good = parse_number(&text, 31, "./", &device);
 
-	if (good && *text == '.')
-		good = (text++, parse_number(&text, 7, "/", &function));
+	if (good && *text == '.') {
+		text++;
+		good = parse_number(&text, 7, "/", &function);
+	}
 	*behind = -1;
 	if (good && *text == '/') {
-		good = (text++, parse_number(&text, 7, "", &inner));
+		text++;
+		good = parse_number(&text, 7, "", &inner);
 		*behind = (int)inner;
 	}
 	if (!good || *text)
@@ -91,12 +94,13 @@ static bool slot_is_free(const struct vc_pci *pci, unsigned device)
 	return true;
 }
 
-/* Where a function goes. Caller holds pci->lock, as for the next two. */
+/* Where a function goes. */
 struct seat {
 	struct pci_bus *bus;
 	unsigned devfn;
 };
 
+/* Caller holds pci->lock, as for the next two. */
 static int choose_seat(struct vc_pci *pci, struct seat *seat)
 {
 	for (unsigned device = 0; device < 32; device++)
@@ -156,7 +160,9 @@ static int take_seat(struct vc_pci *pci, struct vc_pci_function *f, const struct
 	r = pci_bars_place(pci, f);
 	if (r < 0)
 		return r;
+	pthread_mutex_lock(&f->lock);
 	pci_function_to_initial(f);
+	pthread_mutex_unlock(&f->lock);
 	f->bus = seat->bus;
 	f->bus->functions[f->devfn] = f;
 	f->next = pci->all;

@@ -323,7 +323,8 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 	d.capabilities = caps.list;
 	d.capability_count = (uint16_t)caps.count;
 	d.bars[MSIX_BAR].flags = VCORE_PCI_BAR_MSIX;
-	d.bars[REGISTERS_BAR] = (struct vcore_pci_bar){.size = BAR_LENGTH, .flags = VCORE_PCI_BAR_64 | VCORE_PCI_BAR_PREFETCH};
+	d.bars[REGISTERS_BAR] =
+	    (struct vcore_pci_bar){.size = BAR_LENGTH, .flags = VCORE_PCI_BAR_64 | VCORE_PCI_BAR_PREFETCH};
 	r = vc_pci_add(env->pci, &d, &pci_ops, p, &p->dev); /* on failure p has been destroyed */
 	if (r >= 0)
 		*dev = p->dev;

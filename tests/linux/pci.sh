@@ -3,7 +3,7 @@
 # pci.sh DIR MICROVM IRQ [OPTION...]
 # Boots Debian's cloud kernel with a virtio-rng on PCI. It passes when the kernel finds the bus through ACPI and ECAM, has BARs and windows where they
 # belong, its stock driver reads random bytes, interrupts of that kind (msi, intx) are counted, and all of it works once more after a removal and a
-# rescan. 77 where there is no kernel to be had.
+# rescan. 77 where there is no kernel to be had. With `prepare` for IRQ: only fetches and makes what it needs in DIR.
 set -u
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,6 +19,7 @@ if [ ! -f "$initrd" ]; then
 	# shellcheck disable=SC2086 # one word a file
 	sh "$tools/mkinitramfs.sh" "$initrd" "$here/pci-init.sh" $files || exit 70
 fi
+[ "$irq" != prepare ] || exit 0
 cmdline="console=ttyS0 quiet panic=-1" # messages in the midst of lines would hide those
 [ "$irq" = msi ] || cmdline="$cmdline pci=nomsi"
 
@@ -39,7 +40,7 @@ expect "ECAM" '^pci: PCI: MMCONFIG at \[mem 0xe0000000-0xefffffff\] reserved'
 expect "host bridge" '^pci: 0000:00:00.0 0x8086 0x0d57 0x060000 '
 expect "virtio-rng" '^pci: 0000:00:01.0 0x1af4 0x1044 0x00ff00 virtio-pci$'
 expect "MSI-X BAR" '^pci: 0000:00:01.0 resource 0x00000000f0000000 0x00000000f0000fff '
-expect "register BAR in the 64-bit window" '^pci: 0000:00:01.0 resource 0x0000[1-9a-f][0-9a-f]{8}000 0x0000[1-9a-f][0-9a-f]{8}fff '
+expect "register BAR in the 64-bit window" '^pci: 0000:00:01.0 resource 0x0000([1-9a-f][0-9a-f]{3}|0[1-9a-f][0-9a-f]{2}|00[1-9a-f][0-9a-f])0{8} '
 expect "32-bit window" '^pci: iomem f0000000-febfffff : PCI Bus 0000:00$'
 expect "random bytes" '^pci: rng virtio_rng.0 4096 bytes$'
 if [ "$irq" = msi ]; then

@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# nested-pci.sh DIR MICROVM: pci.sh on backend kvm, with the interrupt controllers in the kernel and in the library, inside one boot of nested.sh.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+"$here/pci.sh" "$1" "$2" prepare || exit # kernel and initrd: the inside is read-only
+microvm=$(realpath "$2") dir=$(realpath "$1")
+export SMP=2 MEM=1536
+exec "$here/nested.sh" "$1" "
+failed=0
+'$here/pci.sh' '$dir' '$microvm' msi --backend kvm --cpu host,-xsave --irqchip full || failed=1
+'$here/pci.sh' '$dir' '$microvm' intx --backend kvm --cpu host,-xsave --irqchip split || failed=1
+exit \$failed"
