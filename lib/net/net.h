@@ -66,7 +66,8 @@ int vc_net_open(struct vc_env *env, struct vc_props *props, const struct vc_net_
 /* Returns once no callback of the user runs. NULL is allowed. */
 void vc_net_close(struct vc_net *net);
 void vc_net_start(struct vc_net *net);
-void vc_net_stop(struct vc_net *net); /* as close, but it can be started again */
+/* As close, but it can be started again. No vc_net_room() or vc_net_send() runs meanwhile. */
+void vc_net_stop(struct vc_net *net);
 
 /* Frames from the guest. Those the backing cannot take now are dropped, as on a wire. Any thread; one at a time a
  * queue. */
@@ -77,6 +78,7 @@ void vc_net_room(struct vc_net *net, unsigned queue);
 void vc_net_set_offloads(struct vc_net *net, uint32_t offloads);
 /* What the backing can take from the guest: what it offers the driver as device features. Never less than none. */
 uint32_t vc_net_offloads(const struct vc_net *net);
+/* On how many of the user's queues it delivers, from 0 on. Sent may be on all of them. */
 uint32_t vc_net_max_queues(const struct vc_net *net);
 bool vc_net_link(const struct vc_net *net);
 /* The administrator pulls the cable (monitor): no frame passes. */
