@@ -55,6 +55,7 @@ VCORE_API int vcore_memory_add(vcore_vm *vm, uint64_t gpa, uint64_t length, uint
                                const struct vcore_memory_options *options, vcore_slot **slot);
 
 /** Remove a slot. Vcpus are held for the moment it takes; memory the library made is freed, the caller's is not.
+ *  Requests that devices are at work on keep it until they end: the caller's own memory must stay until then as well.
  *  @return 0; -EINVAL for NULL */
 VCORE_API int vcore_memory_remove(vcore_slot *slot);
 

@@ -27,6 +27,9 @@ struct vc_dev {
 	void *owner;         /* for lib/vm: the vcore_vm */
 	bool fixed;          /* part of the machine type: not removable */
 	bool removing;       /* under vc_buses.lock */
+	uint32_t gsi;        /* interrupt line of its own; 0: none. These four under vc_buses.lock */
+	const char *hid;     /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
+	uint64_t base, length;
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
 
@@ -93,6 +96,10 @@ int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc
  * from ending.
  */
 int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
+/* Give dev a line of its own: the wanted one, or with 0 any that is free. The line; -EEXIST, -ENOSPC. announce.c */
+int vc_dev_take_gsi(struct vc_buses *buses, struct vc_dev *dev, uint32_t wanted);
+/* Have ACPI tell the guest of dev: its ID (a constant), MMIO registers and line. */
+void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid, uint64_t base, uint64_t length);
 /* Calls every device's reset, in order of adding. */
 void vc_buses_reset(struct vc_buses *buses);
 

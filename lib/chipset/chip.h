@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of the chipset share: being added to the buses, driving a line, clocks. */
+/* What the parts of the chipset share: being added to the buses, byte registers, clocks. */
 #ifndef VC_CHIPSET_CHIP_H
 #define VC_CHIPSET_CHIP_H
 
+#include "bus/line.h"
 #include "chipset/chipset.h"
 
 struct vc_chip_region {
@@ -18,26 +19,6 @@ typedef uint8_t (*vc_chip_read8)(void *ctx, uint64_t address);
 typedef void (*vc_chip_write8)(void *ctx, uint64_t address, uint8_t value);
 void vc_chip_read_bytes(struct vcore_io *io, vc_chip_read8 read, void *ctx);
 void vc_chip_write_bytes(const struct vcore_io *io, vc_chip_write8 write, void *ctx);
-
-/*
- * An interrupt line that a device drives. The device sets levels under its own lock, in the right order, and flushes
- * after it has let go of the lock: the sink is called without locks, and yet sees the changes in order. If several
- * threads flush at once, one of them does the work of all. An edge is not lost when the level returned before the
- * flush.
- */
-struct vc_line {
-	struct vc_irqs *irqs;
-	unsigned gsi;
-	const _Atomic bool *cut; /* while true nothing reaches the sink; NULL: never */
-	_Atomic uint32_t state;
-	bool sent; /* level the sink knows; belongs to who holds LINE_BUSY */
-};
-void vc_line_init(struct vc_line *line, struct vc_irqs *irqs, unsigned gsi, const _Atomic bool *cut);
-void vc_line_set(struct vc_line *line, bool level);
-void vc_line_flush(struct vc_line *line);
-bool vc_line_level(const struct vc_line *line);
-/* After a load: this is the level, and the interrupt controllers, loaded too, know it. */
-void vc_line_restore(struct vc_line *line, bool level);
 
 /* Ticks of a clock with `hz` at guest time ns, and the first ns at which there are so many ticks. */
 static inline uint64_t vc_ns_to_ticks(uint64_t ns, uint64_t hz)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table of device types, and their properties as text. A new device is one file plus one row in table.c. */
+/* The table of device types, and their properties as text. A new device is one file plus one row in
+ * lib/vm/device_types.c. */
 #ifndef VC_DEVICE_DEVICE_H
 #define VC_DEVICE_DEVICE_H
 

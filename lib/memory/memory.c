@@ -159,6 +159,7 @@ static int make_slot(struct vc_mem *mem, uint64_t gpa, uint64_t length, uint32_t
 	slot->kind = o->kind;
 	slot->fd = -1;
 	slot->mem = mem;
+	atomic_init(&slot->pins, 1);
 	r = fill_slot(slot, o);
 	if (r < 0)
 		slot_free(slot);
@@ -271,7 +272,44 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 		mem->listener->remove(mem->listener_ctx, slot);
 	vc_gate_end(mem->gate, self);
 	/* giving much memory back takes long, and nobody can find it any more */
-	slot_free(slot);
+	vc_mem_unpin(slot);
+}
+
+/* ---- pins ---- */
+
+struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa)
+{
+	struct vc_slot *slot;
+
+	vc_mem_rdlock(mem);
+	slot = vc_mem_find(mem, gpa);
+	if (slot)
+		atomic_fetch_add_explicit(&slot->pins, 1, memory_order_relaxed);
+	vc_mem_unlock(mem);
+	return slot;
+}
+
+void vc_mem_unpin(struct vc_slot *slot)
+{
+	if (atomic_fetch_sub_explicit(&slot->pins, 1, memory_order_acq_rel) == 1)
+		slot_free(slot);
+}
+
+void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length)
+{
+	struct vc_mem *mem = slot->mem;
+
+	if (!length)
+		return;
+	if (mem->listener && mem->listener->written)
+		mem->listener->written(mem->listener_ctx, slot, gpa, length);
+	else
+		atomic_thread_fence(memory_order_seq_cst); /* a log that is switched on now shows the page with the write */
+	if (vc_likely(!atomic_load_explicit(&slot->dirty, memory_order_relaxed)))
+		return;
+	vc_mem_rdlock(mem);
+	vc_mem_mark_dirty(slot, gpa, length);
+	vc_mem_unlock(mem);
 }
 
 /* ---- copies ---- */

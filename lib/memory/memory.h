@@ -38,6 +38,8 @@ struct vc_slot {
 	uint64_t map_length; /* what munmap needs; 0 for the caller's own memory */
 	bool host_readonly;  /* mapped without PROT_WRITE (a file opened for reading): nobody can write there */
 	struct vc_mem *mem;
+	_Atomic uint32_t
+	    pins; /* the table's, while it is there, and those of vc_mem_pin(): the last to go frees the slot */
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	struct vc_page_info *pages;        /* length / 4096 entries; NULL unless vc_mem.want_pages */
 };
@@ -55,7 +57,8 @@ struct vc_mem_listener {
 	int (*sync_dirty)(void *ctx, struct vc_slot *slot);
 	/*
 	 * Host code wrote [gpa, gpa+len) behind the vcpus' back: decoded code there is stale. This one comes from any
-	 * thread, outside the exclusive section, with mem->lock held for reading.
+	 * thread, outside the exclusive section, with mem->lock held for reading or the slot pinned (it may have been
+	 * removed by then). It makes the write visible before it looks for code: a full fence.
 	 */
 	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
 };
@@ -95,6 +98,16 @@ static inline void vc_mem_unlock(struct vc_mem *mem)
 {
 	pthread_rwlock_unlock(&mem->lock);
 }
+
+/*
+ * For who keeps host addresses without being inside the gate, such as requests to devices: the slot that holds gpa, or
+ * NULL. Its memory stays mapped until vc_mem_unpin(), also when the slot is removed meanwhile; removal does not wait.
+ * mem->version tells whether what was found is still the map. Any thread.
+ */
+struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa);
+void vc_mem_unpin(struct vc_slot *slot);
+/* Host code wrote into a pinned slot through its address: the dirty log and the backend are told. After the write. */
+void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length);
 
 /*
  * Copies, across slots; any thread. write marks pages dirty and tells the listener. -EFAULT, nothing was copied: a byte

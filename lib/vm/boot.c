@@ -154,8 +154,26 @@ static bool has_device(struct vcore_vm *vm, const char *type)
 	return found;
 }
 
+/* Devices that only ACPI can tell of; _UIDs count. */
+static uint32_t list_devices(struct vcore_vm *vm, struct vc_acpi_device list[VC_GSI_COUNT])
+{
+	uint32_t count = 0;
+
+	pthread_mutex_lock(&vm->buses.lock);
+	for (const struct vc_dev *d = vm->buses.devices; d && count < VC_GSI_COUNT; d = d->next) {
+		if (!d->hid || d->removing)
+			continue;
+		list[count] = (struct vc_acpi_device){
+		    .hid = d->hid, .uid = count, .base = d->base, .length = d->length, .gsi = d->gsi};
+		count++;
+	}
+	pthread_mutex_unlock(&vm->buses.lock);
+	return count;
+}
+
 static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 {
+	struct vc_acpi_device devices[VC_GSI_COUNT];
 	struct vc_acpi_config config = {
 	    .vcpus = vm->bvm.vcpus,
 	    .reduced = vm->no_legacy,
@@ -167,6 +185,8 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 	    .has_pci = true,
 	    .rsdp_gpa = RSDP_GPA,
 	    .tables_gpa = TABLES_GPA,
+	    .devices = devices,
+	    .device_count = list_devices(vm, devices),
 	};
 	uint8_t rsdp[36], *tables = malloc(TABLES_MAX);
 	int64_t length;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The library's devices: one row each. */
+/* The library's devices: one row each. Here, because they come from several rooms. */
 #include <string.h>
 
 #include "device/device.h"
+#include "virtio/types.h"
 
 const struct vc_device_type *const vc_device_types[] = {
-    &vc_uart_type, &vc_i8042_type, &vc_debug_exit_type, &vc_debugcon_type, NULL,
+    &vc_uart_type, &vc_i8042_type, &vc_debug_exit_type, &vc_debugcon_type, &vc_virtio_rng_type, NULL,
 };
 
 const struct vc_device_type *vc_device_type_find(const char *name)

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Inside the common half of a virtio device. */
+#ifndef VC_VIRTIO_DEVICE_PRIV_H
+#define VC_VIRTIO_DEVICE_PRIV_H
+
+#include <pthread.h>
+
+#include "virtio/queue.h"
+
+#define VC_VIRTIO_QUEUES_MAX 1024u
+
+/* Who serves queues [first, first + count): the vm's loop or a thread. */
+struct vc_worker {
+	struct vc_virtio *v;
+	uint32_t first, count;
+	_Atomic uint64_t asked[VC_VIRTIO_QUEUES_MAX / 64]; /* bit n: notify of queue first + n is wanted */
+	pthread_mutex_t lock;                              /* protects all below */
+	pthread_cond_t changed;
+	bool running; /* the device is started */
+	bool serving; /* a notify may run, on thread `server` */
+	bool quit;
+	pthread_t server;
+	struct vc_watch *watch; /* on the loop */
+	int fd;                 /* eventfd of the watch; -1: a thread of its own */
+	pthread_t thread;
+};
+
+struct vc_virtio {
+	struct vc_env *env;
+	const struct vc_virtio_ops *ops;
+	void *ctx;
+	struct vc_virtio_transport transport;
+	uint64_t ring_features;
+	uint32_t queue_count, worker_count;
+	struct vc_virtq *queues;
+	struct vc_worker *workers;
+
+	_Atomic uint8_t status;
+	_Atomic uint64_t driver_features; /* as written */
+	_Atomic uint64_t features;        /* negotiated; 0 before FEATURES_OK */
+	_Atomic uint32_t generation;
+	_Atomic bool broken;
+	_Atomic bool started; /* between ops->start and ops->stop */
+	_Atomic bool pausing; /* ops->stop runs, but the driver does not know: chains are kept */
+
+	pthread_mutex_t lock; /* protects turn */
+	pthread_cond_t changed;
+	/*
+	 * Somebody starts, stops, negotiates or sets up queues: one at a time. No lock, for frontends are called meanwhile,
+	 * which may call whatever does not want the turn itself.
+	 */
+	bool turn;
+};
+
+void vc_virtio_take_turn(struct vc_virtio *v);
+void vc_virtio_give_turn(struct vc_virtio *v);
+
+/* With the turn. */
+bool vc_virtio_start(struct vc_virtio *v);
+void vc_virtio_stop(struct vc_virtio *v);
+/* Stop, but what is in flight will be there when it starts again. True: it was started. */
+bool vc_virtio_pause(struct vc_virtio *v);
+/* To how it was made; stopped. */
+void vc_virtio_clear(struct vc_virtio *v);
+
+void vc_virtio_interrupt(struct vc_virtio *v, uint32_t n);
+
+/* ---- worker.c ---- */
+
+int vc_worker_init(struct vc_worker *w, struct vc_virtio *v, uint32_t first, uint32_t count, bool thread);
+void vc_worker_fini(struct vc_worker *w);
+void vc_worker_start(struct vc_worker *w);
+/* Returns once no notify runs, unless called from it. */
+void vc_worker_stop(struct vc_worker *w);
+void vc_worker_ask(struct vc_worker *w, uint32_t n);
+
+static inline bool vc_virtio_is_broken(const struct vc_virtio *v)
+{
+	return atomic_load_explicit(&v->broken, memory_order_relaxed);
+}
+
+static inline bool vc_virtio_is_pausing(const struct vc_virtio *v)
+{
+	return atomic_load_explicit(&v->pausing, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Inside a virtqueue: what queue.c, chain.c, replay.c, split.c and packed.c share.
+ *
+ * Nothing here takes a lock: a queue is used by one thread at a time (virtio.h). Addresses of guest memory are kept in
+ * pins: slots that stay mapped while somebody uses them, found again without a lock as long as the version of the
+ * memory map is the same. A queue at rest holds none.
+ */
+#ifndef VC_VIRTIO_QUEUE_H
+#define VC_VIRTIO_QUEUE_H
+
+#include "core/util.h"
+#include "virtio/virtio.h"
+
+#define VC_CHAIN_INLINE 8u  /* segments that every chain has room for */
+#define VC_BIG_MAX      64u /* chains of a queue with more segments that may be in flight */
+#define VC_DESC_BYTES   16u
+
+/* Descriptor flags (2.7.5, 2.8.6) */
+#define VC_DESC_NEXT     1u
+#define VC_DESC_WRITE    2u
+#define VC_DESC_INDIRECT 4u
+#define VC_DESC_AVAIL    (1u << 7)
+#define VC_DESC_USED     (1u << 15)
+
+/* A slot of guest memory, pinned. */
+struct vc_pin {
+	struct vc_slot *slot;
+	uint8_t *hva;
+	uint64_t gpa, length;
+	uint32_t users; /* segments and ring areas */
+	bool writable;
+	bool stale; /* the map has changed: not to be found any more */
+	struct vc_pin *next;
+};
+
+/* Where a piece of a chain lies. */
+struct vc_seg {
+	struct vc_pin *pin;
+	uint64_t gpa;
+	uint32_t length;
+};
+
+/* Room for a chain of many segments. */
+struct vc_big {
+	struct vc_big *next;
+	struct iovec iov[VC_VIRTQ_MAX_SIZE];
+	struct vc_seg segs[VC_VIRTQ_MAX_SIZE];
+};
+
+struct vc_chain {
+	struct vc_virtq_chain c; /* what the frontend sees */
+	struct vc_chain *next;   /* free list */
+	uint64_t sequence;       /* of popping */
+	uint16_t id;             /* split: head; packed: buffer ID */
+	uint16_t descs;          /* descriptors of the ring it takes */
+	uint16_t position;       /* in the ring, before it was popped */
+	bool position_wrap;
+	bool busy;   /* popped, and neither pushed nor dropped */
+	bool replay; /* came from the replay list */
+	uint32_t count, room;
+	struct iovec *iov;
+	struct vc_seg *segs;
+	struct vc_big *big;
+	struct iovec inline_iov[VC_CHAIN_INLINE];
+	struct vc_seg inline_segs[VC_CHAIN_INLINE];
+};
+
+/* A chain that was in flight when the device was stopped to be saved, and will be popped again. In a packed ring its
+ * descriptors may have been overwritten by then: this is all there is. */
+struct vc_replay {
+	struct vc_replay *next;
+	uint64_t sequence;
+	uint16_t id, descs;
+	uint32_t count, out_count;
+	struct {
+		uint64_t gpa;
+		uint32_t length;
+	} segs[];
+};
+
+/* Descriptor table, available ring or driver area, used ring or device area. */
+enum vc_area_kind { VC_AREA_DESC, VC_AREA_DRIVER, VC_AREA_DEVICE, VC_AREA_COUNT };
+struct vc_area {
+	uint8_t *hva; /* while the queue is open */
+	struct vc_pin *pin;
+	uint64_t gpa;
+	uint32_t length;
+};
+
+struct vc_virtq {
+	struct vc_virtio *v;
+	struct vc_mem *mem;
+	uint32_t index, size_max;
+	struct vc_virtq_setup setup; /* as the driver gave it; under vc_virtio's turn */
+	_Atomic bool active;         /* the driver has set it up, and the device is started */
+	_Atomic bool in_notify;
+
+	/* constant while active */
+	bool packed, event_idx, indirect;
+	uint16_t size;
+	struct vc_chain *chains;
+
+	/* belongs to who uses the queue */
+	bool open;        /* areas are mapped */
+	bool notify;      /* the driver shall tell of new chains */
+	bool avail_wrap;  /* packed */
+	bool used_wrap;   /* packed */
+	bool starved;     /* a chain found no room: wake when there is some */
+	uint16_t avail;   /* split: next entry to take, free running; packed: position */
+	uint16_t seen;    /* split: driver's index, as last read */
+	uint16_t used;    /* split: next entry to fill, free running; packed: position */
+	uint16_t shown;   /* `used` at the last flush */
+	uint16_t unshown; /* entries used since then; packed: descriptors */
+	uint16_t descs;   /* descriptors in flight, those to be replayed included */
+	uint16_t busy;    /* chains popped */
+	uint64_t version; /* of the memory map, when the pins were made */
+	struct vc_area areas[VC_AREA_COUNT];
+	struct vc_pin *last; /* found last */
+	struct vc_pin *pins, *spare_pins;
+	struct vc_chain *free_chains;
+	struct vc_big *free_bigs;
+	uint32_t bigs;
+	uint64_t sequence;
+	struct vc_replay *replay; /* oldest first */
+};
+
+/* ---- queue.c ---- */
+
+/* 0, or -ENOMEM. The device is not started. */
+int vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, uint32_t index, uint32_t size_max);
+void vc_virtq_fini(struct vc_virtq *q);
+/* Whether a driver may set the queue up so; else tells the device that it is broken. */
+bool vc_virtq_setup_valid(struct vc_virtq *q, const struct vc_virtq_setup *setup);
+/* The positions of a queue that nobody has used yet. */
+void vc_virtq_rewind(struct vc_virtq *q);
+/* From here on it can be used; 0 or -ENOMEM. */
+int vc_virtq_activate(struct vc_virtq *q);
+/* Takes everything back, chains that the frontend has kept included. */
+void vc_virtq_deactivate(struct vc_virtq *q);
+
+/* The bytes of guest memory at gpa, for chain.c; false: some are nowhere. */
+bool vc_virtq_read(struct vc_virtq *q, uint64_t gpa, void *buffer, uint32_t length);
+struct vc_pin *vc_virtq_pin_slow(struct vc_virtq *q, uint64_t gpa);
+void vc_virtq_pin_free(struct vc_virtq *q, struct vc_pin *pin);
+
+/* The pin that holds gpa; NULL: nothing there. */
+static inline struct vc_pin *vc_virtq_pin(struct vc_virtq *q, uint64_t gpa)
+{
+	struct vc_pin *pin = q->last;
+
+	return vc_likely(pin && gpa - pin->gpa < pin->length) ? pin : vc_virtq_pin_slow(q, gpa);
+}
+
+static inline void vc_pin_put(struct vc_virtq *q, struct vc_pin *pin)
+{
+	if (--pin->users == 0 && vc_unlikely(pin->stale))
+		vc_virtq_pin_free(q, pin);
+}
+
+/* An area was written from `at` on. */
+static inline void vc_area_wrote(const struct vc_area *area, uint32_t at, uint32_t length)
+{
+	vc_mem_wrote(area->pin->slot, area->gpa + at, length);
+}
+
+/* ---- chain.c ---- */
+
+/* An empty chain; NULL: the driver has more in flight than it may. */
+struct vc_chain *vc_chain_take(struct vc_virtq *q);
+/* Back to the free list. */
+void vc_chain_free(struct vc_virtq *q, struct vc_chain *chain);
+struct vc_desc {
+	uint64_t gpa;
+	uint32_t length;
+	uint16_t flags;
+};
+/* One descriptor that is not indirect. 0; -EPROTO, and the device is broken; -EAGAIN: no room now. */
+int vc_chain_add(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc);
+/* The descriptors of an indirect table. */
+int vc_chain_add_indirect(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc);
+
+/* ---- replay.c ---- */
+
+/* Remember a chain, to be popped again. -ENOMEM. */
+int vc_replay_keep(struct vc_virtq *q, const struct vc_chain *chain);
+void vc_replay_insert(struct vc_virtq *q, struct vc_replay *replay);
+struct vc_replay *vc_replay_new(uint32_t count);
+/* The oldest as a chain; errors as vc_chain_add(). */
+int vc_replay_pop(struct vc_virtq *q, struct vc_chain *chain);
+void vc_replay_clear(struct vc_virtq *q);
+
+/* ---- split.c, packed.c ---- */
+
+struct vc_ring_ops {
+	uint32_t (*area_length)(uint32_t size, enum vc_area_kind kind);
+	uint8_t align[VC_AREA_COUNT];
+	bool written[VC_AREA_COUNT]; /* by the device */
+	/* Is there a chain to be popped? 1, 0, or -EPROTO. */
+	int (*available)(struct vc_virtq *q);
+	/* Fill in the next chain, which is available; errors as vc_chain_add(). */
+	int (*pop)(struct vc_virtq *q, struct vc_chain *chain);
+	void (*push)(struct vc_virtq *q, const struct vc_chain *chain, uint32_t written);
+	/* Show what was pushed; true: the driver wants an interrupt. */
+	bool (*flush)(struct vc_virtq *q);
+	/* Tell the driver whether to notify. */
+	void (*set_notify)(struct vc_virtq *q, bool on);
+};
+extern const struct vc_ring_ops vc_split_ops, vc_packed_ops;
+
+static inline const struct vc_ring_ops *vc_ring_ops(const struct vc_virtq *q)
+{
+	return q->packed ? &vc_packed_ops : &vc_split_ops;
+}
+
+/* Would an index that moves from old to new pass event? (2.7.10.1) */
+static inline bool vc_need_event(uint16_t event, uint16_t new, uint16_t old)
+{
+	return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
+}
+
+/* Fields that the driver writes at any time: read once, never again by the compiler. */
+static inline uint64_t vc_guest_ld64(const void *p)
+{
+	const volatile struct {
+		uint64_t value;
+	} __attribute__((packed)) *at = p;
+
+	return at->value;
+}
+
+static inline uint16_t vc_ring_ld16(const uint8_t *p)
+{
+	return atomic_load_explicit((const _Atomic uint16_t *)p, memory_order_acquire);
+}
+
+static inline void vc_ring_st16(uint8_t *p, uint16_t value)
+{
+	atomic_store_explicit((_Atomic uint16_t *)p, value, memory_order_release);
+}
+
+#endif

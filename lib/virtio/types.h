@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The virtio device types: rows for lib/vm/device_types.c. */
+#ifndef VC_VIRTIO_TYPES_H
+#define VC_VIRTIO_TYPES_H
+
+#include "device/device.h"
+
+extern const struct vc_device_type vc_virtio_rng_type; /* rng.c */
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who calls notify: a watch on the vm's loop that serves all queues of a device, or a thread for one queue. */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "virtio/device_priv.h"
+
+static void serve_queue(struct vc_virtio *v, uint32_t n)
+{
+	struct vc_virtq *q = &v->queues[n];
+
+	if (!v->ops->notify || !atomic_load(&q->active) || vc_virtio_is_broken(v))
+		return;
+	atomic_store_explicit(&q->in_notify, true, memory_order_relaxed);
+	v->ops->notify(v->ctx, q);
+	atomic_store_explicit(&q->in_notify, false, memory_order_relaxed);
+}
+
+static void serve(struct vc_worker *w)
+{
+	for (uint32_t i = 0; i * 64 < w->count; i++) {
+		/* a full barrier: what was asked for from here on is asked for anew */
+		uint64_t asked = atomic_exchange(&w->asked[i], 0);
+
+		for (; asked; asked &= asked - 1)
+			serve_queue(w->v, w->first + i * 64 + (uint32_t)__builtin_ctzll(asked));
+	}
+}
+
+static bool is_asked(struct vc_worker *w)
+{
+	uint64_t any = 0;
+
+	for (uint32_t i = 0; i * 64 < w->count; i++)
+		any |= atomic_load(&w->asked[i]);
+	return any != 0;
+}
+
+/* Caller holds the lock, which is given up meanwhile. */
+static void serve_unlocked(struct vc_worker *w)
+{
+	w->serving = true;
+	w->server = pthread_self();
+	pthread_mutex_unlock(&w->lock);
+	serve(w);
+	pthread_mutex_lock(&w->lock);
+	w->serving = false;
+	pthread_cond_broadcast(&w->changed);
+}
+
+static void on_loop(void *ctx, uint32_t events)
+{
+	struct vc_worker *w = ctx;
+	uint64_t count;
+
+	/* empty when somebody else's turn has served us */
+	if (read(w->fd, &count, sizeof count) < 0)
+		return;
+	pthread_mutex_lock(&w->lock);
+	if (w->running)
+		serve_unlocked(w);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void *on_thread(void *ctx)
+{
+	struct vc_worker *w = ctx;
+
+	pthread_mutex_lock(&w->lock);
+	while (!w->quit) {
+		if (w->running && is_asked(w))
+			serve_unlocked(w);
+		else
+			pthread_cond_wait(&w->changed, &w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+static int join_loop(struct vc_worker *w)
+{
+	int r;
+
+	w->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->fd < 0)
+		return vc_fail_errno(errno, "%s: cannot make an eventfd", w->v->ops->type);
+	r = vc_watch_new(w->v->env->loop, w->fd, EPOLLIN, on_loop, w, &w->watch);
+	if (r < 0)
+		close(w->fd);
+	return r;
+}
+
+int vc_worker_init(struct vc_worker *w, struct vc_virtio *v, uint32_t first, uint32_t count, bool thread)
+{
+	int r;
+
+	*w = (struct vc_worker){.v = v, .first = first, .count = count, .fd = -1};
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->changed, NULL);
+	if (thread) {
+		r = pthread_create(&w->thread, NULL, on_thread, w);
+		r = r ? vc_fail_errno(r, "%s: cannot make a thread for queue %u", v->ops->type, first) : 0;
+	} else {
+		r = join_loop(w);
+	}
+	if (r < 0) {
+		pthread_cond_destroy(&w->changed);
+		pthread_mutex_destroy(&w->lock);
+	}
+	return r;
+}
+
+void vc_worker_fini(struct vc_worker *w)
+{
+	if (w->fd >= 0) {
+		vc_watch_free(w->watch);
+		close(w->fd);
+	} else {
+		pthread_mutex_lock(&w->lock);
+		w->quit = true;
+		pthread_cond_broadcast(&w->changed);
+		pthread_mutex_unlock(&w->lock);
+		pthread_join(w->thread, NULL);
+	}
+	pthread_cond_destroy(&w->changed);
+	pthread_mutex_destroy(&w->lock);
+}
+
+void vc_worker_start(struct vc_worker *w)
+{
+	pthread_mutex_lock(&w->lock);
+	/* what was asked for while nobody served would never be signalled again */
+	for (uint32_t i = 0; i * 64 < w->count; i++)
+		atomic_store(&w->asked[i], 0);
+	w->running = true;
+	pthread_mutex_unlock(&w->lock);
+}
+
+void vc_worker_stop(struct vc_worker *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->running = false;
+	while (w->serving && !pthread_equal(w->server, pthread_self()))
+		pthread_cond_wait(&w->changed, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void vc_worker_ask(struct vc_worker *w, uint32_t n)
+{
+	const uint64_t one = 1;
+	uint32_t at = n - w->first;
+
+	/* a full barrier, so that the worker finds what made us ask */
+	if (atomic_fetch_or(&w->asked[at / 64], 1ull << at % 64) >> at % 64 & 1)
+		return;
+	if (w->fd >= 0) {
+		/* fails only when the counter is full: signalled already */
+		while (write(w->fd, &one, sizeof one) < 0 && errno == EINTR)
+			;
+		return;
+	}
+	pthread_mutex_lock(&w->lock);
+	pthread_cond_broadcast(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+}
