@@ -10,7 +10,7 @@
 #include "device/device.h"
 #include "device/props_priv.h"
 
-enum { MAX_ASKED = 32 };
+enum { MAX_ASKED = 64 };
 
 struct entry {
 	char *key, *value;

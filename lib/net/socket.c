@@ -139,7 +139,7 @@ static int rx_split(const struct socket_net *s, size_t at, struct vc_net_frame *
 		uint32_t length = vc_ldbe32(s->rx + at);
 
 		if (length < ETH_HEADER || length > VC_NET_FRAME_MAX)
-			return -1;
+			return count ? count : -1; /* those before it are good */
 		if (s->rx_used - at - PREFIX < length)
 			break;
 		iov[count] = (struct iovec){(void *)(uintptr_t)(s->rx + at + PREFIX), length};

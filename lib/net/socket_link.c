@@ -55,48 +55,42 @@ static void call_event(void *ctx, uint32_t events)
 	hand_over(link, fd);
 }
 
-/* The path goes with the socket that was bound to it, or the next one could not be. */
-static void unbind_local(struct vc_link_socket *link)
-{
-	if (link->bound)
-		unlink(link->local.un.sun_path);
-	link->bound = false;
-}
-
-static int bind_local(struct vc_link_socket *link, int fd)
-{
-	if (!link->datagrams)
-		return 0;
-	if (bind(fd, &link->local.any, vc_address_length(&link->local)) < 0)
-		return vc_fail_errno(errno, "property local: cannot bind %s", link->local.un.sun_path);
-	link->bound = true;
-	return 0;
-}
-
-/* A connection, or one under way (link->fd). */
-static int try_to_call(struct vc_link_socket *link)
+/* A datagram socket stays bound between attempts: that is how two that call each other meet. */
+static int new_socket(struct vc_link_socket *link)
 {
 	int type = (link->datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
 	int fd = socket(link->address.any.sa_family, type, 0), r;
 
 	if (fd < 0)
 		return vc_fail_errno(errno, "a socket for net=socket");
-	r = bind_local(link, fd);
-	if (r >= 0 && connect(fd, &link->address.any, vc_address_length(&link->address)) == 0) {
+	if (link->datagrams && bind(fd, &link->local.any, vc_address_length(&link->local)) < 0) {
+		r = vc_fail_errno(errno, "property local: cannot bind %s", link->local.un.sun_path);
+		close(fd);
+		return r;
+	}
+	link->bound = link->datagrams;
+	return fd;
+}
+
+/* A connection, or one under way (link->fd, and a watch). */
+static int try_to_call(struct vc_link_socket *link)
+{
+	int fd = link->fd >= 0 ? link->fd : new_socket(link), r;
+
+	if (fd < 0)
+		return fd;
+	link->fd = -1;
+	if (connect(fd, &link->address.any, vc_address_length(&link->address)) == 0) {
 		hand_over(link, fd);
 		return 0;
 	}
-	if (r >= 0 && errno == EINPROGRESS) {
+	r = errno == EINPROGRESS ? 0 : vc_fail_errno(errno, "net=socket: cannot connect");
+	if (!r || link->datagrams)
 		link->fd = fd;
+	if (!r)
 		r = vc_watch_new(link->env->loop, fd, EPOLLOUT, call_event, link, &link->watch);
-		if (r >= 0)
-			return 0;
-		link->fd = -1;
-	} else if (r >= 0) {
-		r = vc_fail_errno(errno, "net=socket: cannot connect");
-	}
-	unbind_local(link);
-	close(fd);
+	else if (!link->datagrams)
+		close(fd);
 	return r;
 }
 
@@ -133,7 +127,6 @@ static int wait_for_call(struct vc_link_socket *link)
 
 void vc_link_socket_lost(struct vc_link_socket *link)
 {
-	unbind_local(link);
 	if (link->listens)
 		vc_watch_set_events(link->watch, EPOLLIN);
 	else if (!link->given)
@@ -226,5 +219,6 @@ void vc_link_socket_close(struct vc_link_socket *link)
 		close(link->fd);
 	if (link->fd >= 0 && link->listens)
 		vc_address_unlisten(&link->address);
-	unbind_local(link);
+	if (link->bound)
+		unlink(link->local.un.sun_path);
 }

@@ -5,6 +5,7 @@
 
 #include "device/device.h"
 
+extern const struct vc_device_type vc_virtio_net_type; /* net.c */
 extern const struct vc_device_type vc_virtio_rng_type; /* rng.c */
 
 #endif

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <virtcore/error.h>
+
 #include "net/net.h"
 #include "net/switch_names.h"
 #include "platform_env.h"
