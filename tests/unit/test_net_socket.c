@@ -118,7 +118,7 @@ START_TEST(test_hostile)
 	ck_assert_int_eq(write(pair[1], stream, 200), 200);
 	await_link(&u, false);
 	ck_assert_uint_eq(u.count, 1);
-	ck_assert_uint_eq(u.links, 1);
+	ck_assert_uint_eq(u.links, 2);
 	check(&u.frames[0], 60, 9);
 	ck_assert_int_le(recv(pair[1], &byte, 1, 0), 0);
 	net_user_send(&u, stream, 60); /* vanishes */
