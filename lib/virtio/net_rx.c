@@ -81,11 +81,42 @@ static void give_back(struct vc_virtq_chain **chains, unsigned count)
 		vc_virtq_unpop(chains[--count]);
 }
 
+/* Most frames: one buffer in one piece that has room for all. */
+static void fill_piece(struct vc_virtq_chain *c, const struct vc_net_frame *frame, const struct header *header,
+                       uint32_t header_length)
+{
+	uint8_t *to = c->in->iov_base;
+
+	if (vc_likely(header_length == VNET_HEADER))
+		memcpy(to, header, VNET_HEADER);
+	else
+		memcpy(to, header, header_length);
+	to += header_length;
+	for (unsigned i = 0; i < frame->iov_count; i++) {
+		memcpy(to, frame->iov[i].iov_base, frame->iov[i].iov_len);
+		to += frame->iov[i].iov_len;
+	}
+}
+
+/* In one buffer or several, which have room for it. */
+static void fill_chains(const struct vnet *n, struct vc_virtq_chain **chains, unsigned count,
+                        const struct vc_net_frame *frame, struct vnet_hash hash)
+{
+	struct header header = {frame->hdr, (uint16_t)count, hash.value, hash.report, 0};
+	struct source source = {frame->iov, frame->iov_count, (const uint8_t *)&header, n->header};
+
+	if (vc_likely(chains[0]->in->iov_len >= n->header + frame->length)) {
+		fill_piece(chains[0], frame, &header, n->header);
+		vc_virtq_push(chains[0], n->header + frame->length);
+		return;
+	}
+	for (unsigned i = 0; i < count; i++)
+		vc_virtq_push(chains[i], fill_chain(chains[i], &source));
+}
+
 static enum outcome put_frame(struct vnet *n, struct vnet_pair *pair, const struct vc_net_frame *frame,
                               struct vnet_hash hash)
 {
-	struct header header = {frame->hdr, 0, hash.value, hash.report, 0};
-	struct source source = {frame->iov, frame->iov_count, (const uint8_t *)&header, n->header};
 	struct vc_virtq_chain *chains[MERGE_MAX];
 	uint32_t need = n->header + frame->length, room = 0;
 	unsigned count = 0, most = n->merge ? MERGE_MAX : 1;
@@ -109,9 +140,7 @@ static enum outcome put_frame(struct vnet *n, struct vnet_pair *pair, const stru
 		atomic_fetch_add_explicit(&pair->too_long, 1, memory_order_relaxed);
 		return TAKEN;
 	}
-	header.buffers = (uint16_t)count;
-	for (unsigned i = 0; i < count; i++)
-		vc_virtq_push(chains[i], fill_chain(chains[i], &source));
+	fill_chains(n, chains, count, frame, hash);
 	return TAKEN;
 }
 

@@ -17,7 +17,7 @@
 #include "net/switch_names.h"
 #include "virtio/types.h"
 
-enum { SIZE = 256, HEADER = 12, SLOT = 2048 };
+enum { SIZE = 256, HEADER = 12, SLOT = 1600 };
 
 struct nic {
 	struct vdrv d;
