@@ -121,7 +121,7 @@ static enum outcome put_frame(struct vnet *n, struct vnet_pair *pair, const stru
 	uint32_t need = n->header + frame->length, room = 0;
 	unsigned count = 0, most = n->merge ? MERGE_MAX : 1;
 
-	while (room < need && count < most) {
+	do {
 		int r = pop(pair->rx, &chains[count]);
 
 		if (r <= 0) {
@@ -129,7 +129,7 @@ static enum outcome put_frame(struct vnet *n, struct vnet_pair *pair, const stru
 			return r < 0 ? TAKEN : NO_ROOM; /* broken: it makes no room any more */
 		}
 		room += chains[count++]->in_bytes;
-	}
+	} while (room < need && count < most);
 	if (vc_unlikely(room < need)) {
 		bool hopeless = chains[0]->in_bytes < n->header;
 
