@@ -105,7 +105,7 @@ static void fill_chains(const struct vnet *n, struct vc_virtq_chain **chains, un
 	struct header header = {frame->hdr, (uint16_t)count, hash.value, hash.report, 0};
 	struct source source = {frame->iov, frame->iov_count, (const uint8_t *)&header, n->header};
 
-	if (vc_likely(chains[0]->in->iov_len >= n->header + frame->length)) {
+	if (vc_likely(chains[0]->in_count && chains[0]->in->iov_len >= n->header + frame->length)) {
 		fill_piece(chains[0], frame, &header, n->header);
 		vc_virtq_push(chains[0], n->header + frame->length);
 		return;
