@@ -133,6 +133,8 @@ void vnet_apply(struct vnet *n);
 void vnet_send(struct vnet *n, struct vc_virtq *q);
 unsigned vnet_receive(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count);
 void vnet_serve_control(struct vnet *n, struct vc_virtq *q);
+/* One command, copied out of guest memory, of at least 2 bytes; false: refused, nothing has changed. */
+bool vnet_command(struct vnet *n, uint64_t features, const uint8_t *text, uint32_t length);
 /* As a driver finds it that has just negotiated these features. */
 void vnet_control_reset(struct vnet *n, uint64_t features);
 /* Whether saved state can be: every number in it within bounds. */

@@ -13,6 +13,12 @@ struct data {
 	uint32_t left;
 };
 
+/* What a command is measured by. */
+struct limits {
+	uint64_t features; /* negotiated */
+	uint32_t pairs;
+};
+
 static const uint8_t *take(struct data *d, uint32_t length)
 {
 	const uint8_t *p = d->at;
@@ -36,7 +42,7 @@ static bool take_number(struct data *d, uint32_t bytes, uint64_t *value)
 
 /* ---- commands: c is a copy that becomes the state when true is returned ---- */
 
-static bool rx_mode(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool rx_mode(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	uint64_t on;
 
@@ -46,7 +52,7 @@ static bool rx_mode(const struct vnet *n, struct vnet_control *c, unsigned comma
 	return true;
 }
 
-static bool mac_address(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool mac_address(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	const uint8_t *mac = take(d, sizeof c->mac);
 
@@ -71,13 +77,13 @@ static bool take_macs(struct vnet_control *c, struct data *d, unsigned first, ui
 	return true;
 }
 
-static bool mac_table(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool mac_table(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	return take_macs(c, d, 0, &c->unicast, &c->unicast_all) &&
 	       take_macs(c, d, c->unicast, &c->multicast, &c->multicast_all);
 }
 
-static bool vlan(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool vlan(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	uint64_t id;
 
@@ -88,17 +94,17 @@ static bool vlan(const struct vnet *n, struct vnet_control *c, unsigned command,
 	return true;
 }
 
-static bool announced(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool announced(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	c->announce = 0;
 	return true;
 }
 
-static bool set_pairs(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool set_pairs(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	uint64_t pairs;
 
-	if (!take_number(d, 2, &pairs) || !pairs || pairs > n->pairs)
+	if (!take_number(d, 2, &pairs) || !pairs || pairs > l->pairs)
 		return false;
 	c->pairs = (uint16_t)pairs;
 	c->rss = 0;
@@ -130,27 +136,27 @@ static bool take_hash_types(struct vnet_control *c, struct data *d)
 	return true;
 }
 
-static bool take_pair(const struct vnet *n, struct data *d, uint16_t *pair)
+static bool take_pair(const struct limits *l, struct data *d, uint16_t *pair)
 {
 	uint64_t value;
 
-	if (!take_number(d, 2, &value) || value >= n->pairs)
+	if (!take_number(d, 2, &value) || value >= l->pairs)
 		return false;
 	*pair = (uint16_t)value;
 	return true;
 }
 
-static bool rss_config(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool rss_config(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	uint64_t mask, pairs;
 
 	if (!take_hash_types(c, d) || !take_number(d, 2, &mask) || mask >= VNET_TABLE_MAX || mask & (mask + 1) ||
-	    !take_pair(n, d, &c->unclassified))
+	    !take_pair(l, d, &c->unclassified))
 		return false;
 	for (uint64_t i = 0; i <= mask; i++)
-		if (!take_pair(n, d, &c->table[i]))
+		if (!take_pair(l, d, &c->table[i]))
 			return false;
-	if (!take_number(d, 2, &pairs) || !pairs || pairs > n->pairs)
+	if (!take_number(d, 2, &pairs) || !pairs || pairs > l->pairs)
 		return false;
 	c->table_mask = (uint16_t)mask;
 	c->pairs = (uint16_t)pairs;
@@ -158,14 +164,14 @@ static bool rss_config(const struct vnet *n, struct vnet_control *c, unsigned co
 	return take_key(c, d);
 }
 
-static bool hash_config(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool hash_config(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
 	return take_hash_types(c, d) && take(d, 8) && take_key(c, d);
 }
 
-static bool guest_offloads(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d)
+static bool guest_offloads(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d)
 {
-	uint64_t bits, may = vc_virtio_features(n->v) & VNET_GUEST_OFFLOADS;
+	uint64_t bits, may = l->features & VNET_GUEST_OFFLOADS;
 
 	if (!take_number(d, 8, &bits) || bits & ~may)
 		return false;
@@ -176,7 +182,7 @@ static bool guest_offloads(const struct vnet *n, struct vnet_control *c, unsigne
 static const struct command {
 	uint8_t class, command;
 	uint64_t feature;
-	bool (*run)(const struct vnet *n, struct vnet_control *c, unsigned command, struct data *d);
+	bool (*run)(const struct limits *l, struct vnet_control *c, unsigned command, struct data *d);
 } commands[] = {
     {0, 0, VNET_F_CTRL_RX, rx_mode},
     {0, 1, VNET_F_CTRL_RX, rx_mode},
@@ -195,22 +201,22 @@ static const struct command {
     {5, 0, VNET_F_CTRL_OFFLOADS, guest_offloads},
 };
 
-static bool run(struct vnet *n, const uint8_t *text, uint32_t length)
+bool vnet_command(struct vnet *n, uint64_t features, const uint8_t *text, uint32_t length)
 {
 	struct vnet_control changed = n->control; /* only we write it */
+	const struct limits limits = {features, n->pairs};
 	struct data d = {text + 2, length - 2};
 	const struct command *c = commands;
 
 	while (c < commands + VC_ARRAY_SIZE(commands) && (c->class != text[0] || c->command != text[1]))
 		c++;
-	if (c == commands + VC_ARRAY_SIZE(commands) || !vc_virtio_has(n->v, c->feature) ||
-	    !c->run(n, &changed, c->command, &d))
+	if (c == commands + VC_ARRAY_SIZE(commands) || !(features & c->feature) ||
+	    !c->run(&limits, &changed, c->command, &d))
 		return false;
 	pthread_rwlock_wrlock(&n->lock);
 	n->control = changed;
 	vnet_toeplitz_set(&n->toeplitz, changed.key, changed.key_length);
 	pthread_rwlock_unlock(&n->lock);
-	vnet_apply(n);
 	return true;
 }
 
@@ -224,7 +230,12 @@ void vnet_serve_control(struct vnet *n, struct vc_virtq *q)
 		while (vc_virtq_pop(q, &c) > 0) {
 			uint32_t length = (uint32_t)vc_iov_to_buffer(c->out, c->out_count, 0, text, sizeof text);
 
-			answer = length >= 2 && c->out_bytes <= sizeof text && run(n, text, length) ? OK : ERR;
+			answer =
+			    length >= 2 && c->out_bytes <= sizeof text && vnet_command(n, vc_virtio_features(n->v), text, length)
+			        ? OK
+			        : ERR;
+			if (answer == OK)
+				vnet_apply(n);
 			vc_virtq_push(c, (uint32_t)vc_iov_from_buffer(c->in, c->in_count, 0, &answer, 1));
 			vc_virtq_flush(q);
 		}
