@@ -109,13 +109,36 @@ static unsigned receive_run(struct vc_net_queue *q, const struct vc_net_frame *f
 	return taken;
 }
 
-/* The segments of one frame: what does not fit is lost, as part of a burst is on a wire. */
-static void receive_plain(void *ctx, const struct vc_net_frame *plain)
-{
-	struct vc_net_queue *q = ctx;
+/* The segments of one frame. */
+struct segments {
+	struct vc_net_queue *q;
+	unsigned given;
+	bool refused; /* there was no room for the first: none has gone yet */
+};
 
-	if (!receive_run(q, plain, 1))
+/* When only some fit the rest is lost, as part of a burst is on a wire. */
+static void receive_segment(void *ctx, const struct vc_net_frame *plain)
+{
+	struct segments *s = ctx;
+
+	if (s->refused)
+		return;
+	if (receive_run(s->q, plain, 1))
+		s->given++;
+	else if (s->given)
+		add(&s->q->rx.dropped, 1);
+	else
+		s->refused = true;
+}
+
+/* False: there is no room. */
+static bool receive_plain(struct vc_net_queue *q, const struct vc_net_frame *frame, uint32_t can_take)
+{
+	struct segments s = {.q = q};
+
+	if (!scratch_ready(&q->rx_scratch) || !vc_net_plain(frame, can_take, q->rx_scratch, receive_segment, &s))
 		add(&q->rx.dropped, 1);
+	return !s.refused;
 }
 
 static unsigned receive_some(struct vc_net_queue *q, const struct vc_net_frame *frames, unsigned count)
@@ -132,9 +155,8 @@ static unsigned receive_some(struct vc_net_queue *q, const struct vc_net_frame *
 			if (taken < n)
 				break;
 		} else {
-			if (!scratch_ready(&q->rx_scratch) ||
-			    !vc_net_plain(frames + done, can_take, q->rx_scratch, receive_plain, q))
-				add(&q->rx.dropped, 1);
+			if (!receive_plain(q, frames + done, can_take))
+				break;
 			done++;
 		}
 	}

@@ -94,10 +94,32 @@ void vc_net_get_counters(const struct vc_net *net, struct vc_net_counters *count
 
 /* Kinds: a file and a row each in kinds.c. */
 struct vc_net_kind {
-	const char *name, *summary, *properties; /* as in vc_device_type */
+	const char *name, *summary;
 	int (*open)(struct vc_env *env, struct vc_props *props, struct vc_net *net);
 };
 extern const struct vc_net_kind *const vc_net_kinds[]; /* NULL-terminated */
+
+/* The help of every NIC has this: the properties that vc_net_open() reads. */
+#define VC_NET_PROPERTIES                                                                                    \
+	"net         where frames go: none, switch, socket, tap, user (none)\n"                                  \
+	"pcap        file that all frames are written to\n"                                                      \
+	"switch      switch: its name, as the vm knows it\n"                                                     \
+	"vlan        switch: VLAN of untagged frames (1); alone, an access port\n"                               \
+	"trunk       switch: VLANs that pass tagged: all, none, 10:20-29 (all; with vlan: none)\n"               \
+	"storm       switch: broadcast, multicast and unknown frames a second that may come in (any number)\n"   \
+	"socket      socket: the peer's address, unix:PATH or tcp:HOST:PORT with a numeric host\n"               \
+	"listen      socket: on: wait there for the peer (off)\n"                                                \
+	"local       socket: path of our own end: Unix datagrams\n"                                              \
+	"reconnect   socket: milliseconds until a lost peer is called again (1000; 0: never)\n"                  \
+	"fd          socket, tap: descriptors of what is connected already: 3, or 3:4 for the queues of a tap\n" \
+	"ifname      tap: name of the interface, made where it does not exist (the kernel's choice)\n"           \
+	"bridge      tap: bridge that it becomes a port of\n"                                                    \
+	"vnet_hdr    tap: off: without offloads (on)\n"                                                          \
+	"hostfwd     user: ports of the host that lead to the guest, tcp:127.0.0.1:2222-:22;udp:...\n"           \
+	"restrict    user: on: the guest reaches nothing but what is forwarded (off)\n"                          \
+	"subnet      user: .2 is the router, .3 the name server, .15 the guest (10.0.2.0/24)\n"                  \
+	"hostname    user: what DHCP calls the guest\n"                                                          \
+	"ipv6        user: off: IPv4 alone (on)\n"
 
 /*
  * Turn a frame with work left to be done into plain ones: checksum filled in, segmented. each is called for every one,

@@ -22,6 +22,5 @@ static int none_open(struct vc_env *env, struct vc_props *props, struct vc_net *
 const struct vc_net_kind vc_net_none_kind = {
     .name = "none",
     .summary = "no network: what is sent vanishes",
-    .properties = "",
     .open = none_open,
 };

@@ -331,10 +331,5 @@ static int socket_open(struct vc_env *env, struct vc_props *props, struct vc_net
 const struct vc_net_kind vc_net_socket_kind = {
     .name = "socket",
     .summary = "a stream socket with a 4-byte length before each frame (passt, qemu -netdev stream), or datagrams",
-    .properties = "socket     peer's address: unix:PATH or tcp:HOST:PORT with a numeric host\n"
-                  "listen     on: wait there for the peer instead (off)\n"
-                  "local      path of our own end: a Unix datagram socket, as is the peer's then\n"
-                  "fd         descriptor of a connected socket instead of an address\n"
-                  "reconnect  milliseconds until a lost peer is called again (1000; 0: never)\n",
     .open = socket_open,
 };

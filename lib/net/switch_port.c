@@ -280,9 +280,5 @@ static int port_open(struct vc_env *env, struct vc_props *props, struct vc_net *
 const struct vc_net_kind vc_net_switch_kind = {
     .name = "switch",
     .summary = "a switch between NICs in this process",
-    .properties = "switch  name of the switch, as the vm knows it\n"
-                  "vlan    VLAN of untagged frames (1); alone, an access port\n"
-                  "trunk   VLANs that go in and out tagged: all, none, 10:20-29 (all; with vlan: none)\n"
-                  "storm   broadcast, multicast and unknown frames a second that may come in (0: any number)\n",
     .open = port_open,
 };

@@ -203,10 +203,5 @@ static int tap_open(struct vc_env *env, struct vc_props *props, struct vc_net *n
 const struct vc_net_kind vc_net_tap_kind = {
     .name = "tap",
     .summary = "a tap interface of the host",
-    .properties = "ifname    its name; made where it does not exist (the kernel's choice)\n"
-                  "fd        descriptors of an attached tap instead, one a queue: 3 or 3:4\n"
-                  "bridge    bridge that it becomes a port of\n"
-                  "mtu       of the interface, too (the host's)\n"
-                  "vnet_hdr  off: without offloads (on)\n",
     .open = tap_open,
 };

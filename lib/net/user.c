@@ -437,10 +437,5 @@ static int user_open(struct vc_env *env, struct vc_props *props, struct vc_net *
 const struct vc_net_kind vc_net_user_kind = {
     .name = "user",
     .summary = "the process's own network by libslirp: DHCP, DNS, NAT",
-    .properties = "hostfwd   ports of the host that lead to the guest: tcp:127.0.0.1:2222-:22;udp:...\n"
-                  "restrict  on: the guest reaches nothing but what is forwarded (off)\n"
-                  "subnet    of the guest; .2 is the router, .3 the name server, .15 the guest (10.0.2.0/24)\n"
-                  "hostname  that DHCP gives the guest\n"
-                  "ipv6      off: IPv4 alone (on)\n",
     .open = user_open,
 };

@@ -373,29 +373,9 @@ static int vnet_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 const struct vc_device_type vc_virtio_net_type = {
     .name = "virtio-net",
     .summary = "network card",
-    .properties =
-        "net        where frames go: none, switch, socket, tap, user (none), each with properties of its own\n"
-        "mac        address (a random one, locally administered)\n"
-        "queues     pairs of queues (1)\n"
-        "queue_size entries of each queue (256)\n"
-        "mtu        told to the driver (nothing is)\n"
-        "pcap       file that all frames are written to\n"
-        "switch     switch: its name, as the vm knows it\n"
-        "vlan       switch: VLAN of untagged frames (1); alone, an access port\n"
-        "trunk      switch: VLANs that go in and out tagged: all, none, 10:20-29 (all; with vlan: none)\n"
-        "storm      switch: broadcast, multicast and unknown frames a second that may come in (any number)\n"
-        "socket     socket: the peer's address, unix:PATH or tcp:HOST:PORT with a numeric host\n"
-        "listen     socket: on: wait there for the peer (off)\n"
-        "local      socket: path of our own end: Unix datagrams\n"
-        "reconnect  socket: milliseconds until a lost peer is called again (1000; 0: never)\n"
-        "fd         socket, tap: descriptors of what is connected already, 3 or 3:4\n"
-        "ifname     tap: name of the interface, made where it does not exist (the kernel's choice)\n"
-        "bridge     tap: bridge that it becomes a port of\n"
-        "vnet_hdr   tap: off: without offloads (on)\n"
-        "hostfwd    user: ports of the host that lead to the guest, tcp:127.0.0.1:2222-:22;udp:...\n"
-        "restrict   user: on: the guest reaches nothing but what is forwarded (off)\n"
-        "subnet     user: of the guest; .2 is the router, .3 the name server, .15 the guest (10.0.2.0/24)\n"
-        "hostname   user: that DHCP gives the guest\n"
-        "ipv6       user: off: IPv4 alone (on)\n" VC_VIRTIO_PROPERTIES,
+    .properties = "mac         address (a random one, locally administered)\n"
+                  "queues      pairs of queues (1)\n"
+                  "queue_size  entries of each queue (256)\n"
+                  "mtu         told to the driver (nothing is)\n" VC_NET_PROPERTIES VC_VIRTIO_PROPERTIES,
     .create = vnet_create,
 };

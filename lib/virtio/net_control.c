@@ -207,15 +207,18 @@ bool vnet_command(struct vnet *n, uint64_t features, const uint8_t *text, uint32
 	const struct limits limits = {features, n->pairs};
 	struct data d = {text + 2, length - 2};
 	const struct command *c = commands;
+	bool new_key;
 
 	while (c < commands + VC_ARRAY_SIZE(commands) && (c->class != text[0] || c->command != text[1]))
 		c++;
 	if (c == commands + VC_ARRAY_SIZE(commands) || !(features & c->feature) ||
 	    !c->run(&limits, &changed, c->command, &d))
 		return false;
+	new_key = n->control.key_length != changed.key_length || memcmp(n->control.key, changed.key, sizeof changed.key);
 	pthread_rwlock_wrlock(&n->lock);
 	n->control = changed;
-	vnet_toeplitz_set(&n->toeplitz, changed.key, changed.key_length);
+	if (new_key)
+		vnet_toeplitz_set(&n->toeplitz, changed.key, changed.key_length);
 	pthread_rwlock_unlock(&n->lock);
 	return true;
 }
