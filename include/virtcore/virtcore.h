@@ -4,6 +4,7 @@
 #define VIRTCORE_VIRTCORE_H
 
 #include <virtcore/backend.h>
+#include <virtcore/balloon.h>
 #include <virtcore/boot.h>
 #include <virtcore/cpu.h>
 #include <virtcore/device.h>

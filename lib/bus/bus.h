@@ -25,6 +25,7 @@ struct vc_dev {
 	void *ctx;
 	char type[32];
 	void *owner;         /* for lib/vm: the vcore_vm */
+	void *frontend;      /* for lib/vm: what calls at run time that are only for its type work on; NULL */
 	bool fixed;          /* part of the machine type: not removable */
 	bool removing;       /* under vc_buses.lock */
 	uint32_t gsi;        /* interrupt line of its own; 0: none. These four under vc_buses.lock */

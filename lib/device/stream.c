@@ -266,21 +266,55 @@ static void wait_writable(struct vc_output *out)
 		give_up(out, -r);
 }
 
+/* As much as there is room for goes into the buffer. Under the lock. */
+static size_t fill(struct vc_output *out, const uint8_t *data, size_t length)
+{
+	size_t n = 0;
+
+	for (; n < length && out->count < BUFFER_SIZE; n++)
+		out->buffer[(out->start + out->count++) % BUFFER_SIZE] = data[n];
+	return n;
+}
+
+/* Under the lock; out->fd is there. */
+static size_t put(struct vc_output *out, const uint8_t *data, size_t length)
+{
+	bool waiting = out->count > 0;
+	size_t n = fill(out, data, length);
+
+	while (!waiting && out->count) {
+		flush(out);
+		waiting = out->count == BUFFER_SIZE || n == length;
+		if (out->fd >= 0)
+			n += fill(out, data + n, length - n);
+	}
+	if (out->fd < 0 || out->drop) {
+		out->count = 0;
+		return length;
+	}
+	if (out->count)
+		wait_writable(out);
+	return n;
+}
+
 void vc_output_put(struct vc_output *out, uint8_t byte)
 {
 	pthread_mutex_lock(&out->lock);
-	if (out->fd >= 0 && out->count < BUFFER_SIZE) {
-		bool waiting = out->count > 0;
-
-		out->buffer[(out->start + out->count++) % BUFFER_SIZE] = byte;
-		if (!waiting)
-			flush(out);
-		if (out->count && out->drop)
-			out->count = 0;
-		else if (out->count && !waiting)
-			wait_writable(out);
-	}
+	if (out->fd >= 0)
+		put(out, &byte, 1);
 	pthread_mutex_unlock(&out->lock);
+}
+
+size_t vc_output_write(struct vc_output *out, const void *data, size_t length)
+{
+	size_t n = length;
+
+	pthread_mutex_lock(&out->lock);
+	if (out->fd >= 0)
+		n = put(out, data, length);
+	out->starved |= n < length;
+	pthread_mutex_unlock(&out->lock);
+	return n;
 }
 
 bool vc_output_room(struct vc_output *out)

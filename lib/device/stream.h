@@ -22,7 +22,7 @@ void vc_pty_close(struct vc_pty *pty);
 struct vc_output;
 /*
  * spec: "null", "stdout", "stderr", "fd:N" or "file:PATH". ready: called on the loop's thread, without locks, when
- * there is room again after vc_output_room() had been false.
+ * there is room again after vc_output_room() had been false, or vc_output_write() had not taken all.
  */
 int vc_output_open(struct vc_env *env, const char *spec, vc_loop_fn ready, void *ctx, struct vc_output **out);
 /* The pty's master: what nobody reads is dropped once the pty's own buffer is full. pty outlives the output. */
@@ -31,6 +31,8 @@ void vc_output_close(struct vc_output *out); /* NULL is allowed. Not while holdi
 /* Drops the byte when there is no room. */
 void vc_output_put(struct vc_output *out, uint8_t byte);
 bool vc_output_room(struct vc_output *out);
+/* Takes as much as there is room for, and returns how much; after less than all, ready is called (it must be there). */
+size_t vc_output_write(struct vc_output *out, const void *data, size_t length);
 /* Logs, once, that the output is gone. Without locks: the log calls the program. Cheap when there is nothing to say. */
 void vc_output_report(struct vc_output *out);
 

@@ -238,6 +238,20 @@ int vc_backing_map(struct vc_slot *slot, const struct vcore_memory_options *o)
 	return r;
 }
 
+void vc_backing_discard(struct vc_slot *slot, uint64_t at, uint64_t length)
+{
+	uint64_t start = VC_ALIGN_UP(at, page_size(slot->flags)), end = VC_ALIGN_DOWN(at + length, page_size(slot->flags));
+
+	if (start >= end || slot->host_readonly)
+		return;
+	/* a host that cannot, such as for a file system without holes or locked memory, loses nothing but room */
+	if (slot->kind == VCORE_MEMORY_ANON)
+		madvise(slot->hva + start, end - start, MADV_DONTNEED);
+	else if (slot->kind == VCORE_MEMORY_MEMFD || slot->kind == VCORE_MEMORY_FILE)
+		fallocate(slot->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(slot->offset + start),
+		          (off_t)(end - start));
+}
+
 void vc_backing_unmap(struct vc_slot *slot)
 {
 	if (slot->map_length)

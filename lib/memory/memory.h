@@ -117,6 +117,12 @@ int vc_mem_read(struct vc_mem *mem, uint64_t gpa, void *buffer, uint64_t length)
 int vc_mem_write(struct vc_mem *mem, uint64_t gpa, const void *buffer, uint64_t length);
 int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length);
 
+/*
+ * The guest has no use for what is there: whole pages go back to the host where they can, and read as zeroes then.
+ * Slots that the guest may not write are left alone. -EFAULT: a byte is in no slot. Any thread.
+ */
+int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length);
+
 /* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is
  * off. */
 void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length);

@@ -72,8 +72,12 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
 		r = read_worker(props, &copy);
 	if (r >= 0)
 		r = read_rings(props, &features);
+	if (r < 0) {
+		config->ops->destroy(config->ctx);
+		return r;
+	}
+	r = transport->add(env, props, &copy, features, out, dev);
 	if (r >= 0)
-		return transport->add(env, props, &copy, features, out, dev);
-	config->ops->destroy(config->ctx);
+		(*dev)->frontend = config->ctx;
 	return r;
 }

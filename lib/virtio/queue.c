@@ -343,6 +343,11 @@ static struct vc_chain *chain_of(struct vc_virtq_chain *c)
 	return VC_CONTAINER_OF(c, struct vc_chain, c);
 }
 
+uint64_t vc_virtq_in_gpa(const struct vc_virtq_chain *c, unsigned n)
+{
+	return VC_CONTAINER_OF(c, struct vc_chain, c)->segs[c->out_count + n].gpa;
+}
+
 /* The device has written so much from the start of what it may write. */
 static void wrote_chain(const struct vc_chain *chain, uint32_t written)
 {

@@ -5,7 +5,9 @@
 
 #include "device/device.h"
 
-extern const struct vc_device_type vc_virtio_net_type; /* net.c */
-extern const struct vc_device_type vc_virtio_rng_type; /* rng.c */
+extern const struct vc_device_type vc_virtio_balloon_type;
+extern const struct vc_device_type vc_virtio_console_type;
+extern const struct vc_device_type vc_virtio_net_type;
+extern const struct vc_device_type vc_virtio_rng_type;
 
 #endif

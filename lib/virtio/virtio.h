@@ -133,6 +133,8 @@ struct vc_virtq_chain {
 	void *user; /* the frontend's own */
 };
 
+/* Guest-physical address of in[n], as it was when the chain was popped. */
+uint64_t vc_virtq_in_gpa(const struct vc_virtq_chain *chain, unsigned n);
 unsigned vc_virtq_index(const struct vc_virtq *q);
 struct vc_virtio *vc_virtq_device(const struct vc_virtq *q);
 /* The next chain: 1; 0: there is none now; -EPROTO: the driver broke a rule, and the device is broken now (no need to
