@@ -16,7 +16,7 @@
 #include <sys/uio.h>
 
 #include "chipset/chipset.h"
-#include "device/device.h"
+#include "core/props.h"
 
 #define VC_NET_FRAME_MAX (65535u + 14 + 4) /* with segmentation offloads */
 

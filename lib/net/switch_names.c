@@ -43,12 +43,13 @@ static struct vc_switch_name *find(struct vc_switch_names *names, const char *na
 
 int vc_switch_names_add(struct vc_switch_names *names, const char *name, vcore_switch *sw)
 {
-	struct vc_switch_name *n = calloc(1, sizeof *n + strlen(name) + 1), *old;
+	size_t size = strlen(name) + 1;
+	struct vc_switch_name *n = calloc(1, sizeof *n + size), *old;
 	bool same;
 
 	if (!n)
 		return vc_fail(ENOMEM, "no memory for the name of a switch");
-	strcpy(n->name, name);
+	memcpy(n->name, name, size);
 	n->sw = vcore_switch_ref(sw);
 	pthread_mutex_lock(&names->lock);
 	old = find(names, name);

@@ -94,7 +94,7 @@ static int attach(struct tap_if *tap, const char *name, uint32_t queues)
 	if (strlen(name) >= sizeof tap->name)
 		return vc_fail(EINVAL, "property ifname is \"%.40s\": expected at most %zu letters", name,
 		               sizeof tap->name - 1);
-	strcpy(tap->name, name);
+	memcpy(tap->name, name, strlen(name) + 1);
 	for (uint32_t i = 0; r >= 0 && i < queues; i++)
 		r = attach_queue(tap, flags);
 	return r;
@@ -175,7 +175,7 @@ static int set_up(const struct tap_if *tap, int fd, uint64_t mtu, const char *br
 		if (strlen(bridge) >= sizeof ifr.ifr_name)
 			return vc_fail(EINVAL, "property bridge is \"%.40s\": expected the name of a bridge", bridge);
 		ifr.ifr_ifindex = (int)if_nametoindex(tap->name);
-		strcpy(ifr.ifr_name, bridge);
+		memcpy(ifr.ifr_name, bridge, strlen(bridge) + 1);
 		r = interface_ioctl(fd, SIOCBRADDIF, &ifr, "new port", bridge);
 		if (r == -EBUSY) /* it was there before */
 			r = 0;

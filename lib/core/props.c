@@ -7,8 +7,8 @@
 #include "config.h"
 #include "core/error.h"
 #include "core/util.h"
-#include "device/device.h"
-#include "device/props_priv.h"
+#include "core/props.h"
+#include "core/props_priv.h"
 
 enum { MAX_ASKED = 64 };
 
