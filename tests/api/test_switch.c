@@ -31,9 +31,9 @@ START_TEST(shared)
 	OK(vcore_switch_get_port(sw, 1, &port));
 	ck_assert_uint_eq(port.mac[5], 2);
 	ck_assert_uint_eq(port.vlan, 7);
-	REFUSED(vcore_switch_get_port(sw, 2, &port), -ENOENT, "2");
+	REFUSED(vcore_switch_get_port(sw, 2, &port), ENOENT, "2");
 	OK(vcore_device_remove(nic));
-	REFUSED(vcore_switch_get_port(sw, 1, &port), -ENOENT, "1");
+	REFUSED(vcore_switch_get_port(sw, 1, &port), ENOENT, "1");
 	/* it lives as long as somebody has it */
 	vcore_vm_unref(one);
 	ck_assert_ptr_eq(vcore_switch_ref(sw), sw);
@@ -50,19 +50,19 @@ START_TEST(refusals)
 	vcore_vm *vm = new_vm();
 	vcore_switch *sw;
 
-	REFUSED(vcore_switch_new(NULL), -EINVAL, "vcore_switch_new");
+	REFUSED(vcore_switch_new(NULL), EINVAL, "vcore_switch_new");
 	OK(vcore_switch_new(&sw));
-	REFUSED(vcore_vm_add_switch(NULL, "lan", sw), -EINVAL, "vm");
-	REFUSED(vcore_vm_add_switch(vm, "", sw), -EINVAL, "name");
-	REFUSED(vcore_vm_add_switch(vm, NULL, sw), -EINVAL, "name");
+	REFUSED(vcore_vm_add_switch(NULL, "lan", sw), EINVAL, "vm");
+	REFUSED(vcore_vm_add_switch(vm, "", sw), EINVAL, "name");
+	REFUSED(vcore_vm_add_switch(vm, NULL, sw), EINVAL, "name");
 	OK(vcore_vm_add_switch(vm, "own", NULL));
-	REFUSED(vcore_vm_add_switch(vm, "own", NULL), -EEXIST, "own");
-	REFUSED(vcore_vm_add_switch(vm, "own", sw), -EEXIST, "own");
-	REFUSED(vcore_switch_get_port(sw, 0, &port), -EINVAL, "size");
-	REFUSED(vcore_switch_get_port(NULL, 0, &port), -EINVAL, "switch");
-	REFUSED(vcore_device_add(vm, "virtio-net", "net=switch", NULL), -EINVAL, "switch=NAME");
-	REFUSED(vcore_device_add(vm, "virtio-net", "net=switch,switch=lan", NULL), -ENOENT, "lan");
-	REFUSED(vcore_device_add(vm, "virtio-net", "net=switch,switch=own,subnet=10.0.0.0/8", NULL), -EINVAL, "subnet");
+	REFUSED(vcore_vm_add_switch(vm, "own", NULL), EEXIST, "own");
+	REFUSED(vcore_vm_add_switch(vm, "own", sw), EEXIST, "own");
+	REFUSED(vcore_switch_get_port(sw, 0, &port), EINVAL, "size");
+	REFUSED(vcore_switch_get_port(NULL, 0, &port), EINVAL, "switch");
+	REFUSED(vcore_device_add(vm, "virtio-net", "net=switch", NULL), EINVAL, "switch=NAME");
+	REFUSED(vcore_device_add(vm, "virtio-net", "net=switch,switch=lan", NULL), ENOENT, "lan");
+	REFUSED(vcore_device_add(vm, "virtio-net", "net=switch,switch=own,subnet=10.0.0.0/8", NULL), EINVAL, "subnet");
 	OK(vcore_device_add(vm, "virtio-net", "net=switch,switch=own", NULL));
 	vcore_vm_unref(vm);
 	vcore_switch_unref(sw);
