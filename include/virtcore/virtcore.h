@@ -15,6 +15,7 @@
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
+#include <virtcore/net.h>
 #include <virtcore/switch.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>

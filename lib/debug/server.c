@@ -2,7 +2,6 @@
 /* The stub's thread: accepts gdb, reads packets, sends replies, and tells gdb when a vcpu stops or the vm ends. */
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <virtcore/gdb.h>
 
 #include "core/address.h"
+#include "core/thread.h"
 #include "debug/debug.h"
 
 #define DEFAULT_ADDRESS "127.0.0.1:1234"
@@ -227,16 +227,10 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* A thread that takes none of the program's signals. */
 static int make_thread(struct vcore_gdb *s)
 {
-	sigset_t all, old;
-	int r;
+	int r = vc_thread_new(&s->thread, serve, s);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&s->thread, NULL, serve, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return r ? vc_fail_errno(EAGAIN, "no thread for the gdb stub (error %d)", r) : 0;
 }
 

@@ -27,6 +27,7 @@ struct vc_chain *vc_chain_take(struct vc_virtq *q)
 	return chain;
 }
 
+/* Whoever found no room goes on. */
 static void give_big(struct vc_virtq *q, struct vc_chain *chain)
 {
 	chain->big->next = q->free_bigs;

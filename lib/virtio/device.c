@@ -48,17 +48,13 @@ static int make_workers(struct vc_virtio *v, bool threads)
 
 static int make_parts(struct vc_virtio *v, const struct vc_virtio_config *config)
 {
-	int r;
-
 	v->queues = calloc(config->queues, sizeof v->queues[0]);
 	if (!v->queues)
 		return vc_fail(ENOMEM, "no memory for a %s", config->ops->type);
 	for (; v->queue_count < config->queues; v->queue_count++) {
 		uint32_t n = v->queue_count;
 
-		r = vc_virtq_init(&v->queues[n], v, v->env->mem, n, config->sizes ? config->sizes[n] : 256);
-		if (r < 0)
-			return r;
+		vc_virtq_init(&v->queues[n], v, v->env->mem, n, config->sizes ? config->sizes[n] : 256);
 	}
 	return make_workers(v, config->worker_threads);
 }
@@ -127,21 +123,11 @@ void vc_virtio_give_turn(struct vc_virtio *v)
 	pthread_mutex_unlock(&v->lock);
 }
 
-static bool activate(struct vc_virtio *v, struct vc_virtq *q)
+void vc_virtio_start(struct vc_virtio *v)
 {
-	if (vc_virtq_activate(q) >= 0)
-		return true;
-	vc_virtio_broken(v, "queue %u: no memory for its chains", q->index);
-	return false;
-}
-
-bool vc_virtio_start(struct vc_virtio *v)
-{
-	bool ok = true;
-
 	for (uint32_t i = 0; i < v->queue_count; i++)
-		if (v->queues[i].setup.ready)
-			ok &= activate(v, &v->queues[i]);
+		if (v->queues[i].setup.ready && vc_virtq_activate(&v->queues[i]) < 0)
+			vc_virtio_broken(v, "queue %u: no memory for its chains", i);
 	atomic_store(&v->started, true);
 	if (v->ops->start)
 		v->ops->start(v->ctx);
@@ -151,7 +137,6 @@ bool vc_virtio_start(struct vc_virtio *v)
 	for (uint32_t i = 0; i < v->queue_count; i++)
 		if (v->queues[i].setup.ready)
 			vc_virtio_wake(v, i);
-	return ok;
 }
 
 void vc_virtio_stop(struct vc_virtio *v)

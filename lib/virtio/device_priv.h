@@ -56,7 +56,7 @@ void vc_virtio_take_turn(struct vc_virtio *v);
 void vc_virtio_give_turn(struct vc_virtio *v);
 
 /* With the turn. */
-bool vc_virtio_start(struct vc_virtio *v);
+void vc_virtio_start(struct vc_virtio *v);
 void vc_virtio_stop(struct vc_virtio *v);
 /* Stop, but what is in flight will be there when it starts again. True: it was started. */
 bool vc_virtio_pause(struct vc_virtio *v);

@@ -272,6 +272,11 @@ static const struct vc_virtio_ops vnet_ops = {
     .destroy = vnet_destroy,
 };
 
+struct vc_net *vnet_backing(void *frontend)
+{
+	return ((struct vnet *)frontend)->net;
+}
+
 /* ---- making ---- */
 
 static int parse_mac(const char *text, uint8_t *mac)
@@ -365,9 +370,10 @@ static int vnet_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 	r = vc_virtio_add(
 	    env, props, &(struct vc_virtio_config){.ops = &vnet_ops, .ctx = n, .queues = 2 * n->pairs + 1, .sizes = sizes},
 	    &v, dev);
-	if (r >= 0)
-		atomic_store(&n->v, v);
-	return r;
+	if (r < 0)
+		return r;
+	atomic_store(&n->v, v);
+	return 0;
 }
 
 const struct vc_device_type vc_virtio_net_type = {

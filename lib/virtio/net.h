@@ -126,6 +126,9 @@ struct vnet {
 	struct vnet_pair pair[];
 };
 
+/* Of a device of that type: its backing. */
+struct vc_net *vnet_backing(void *frontend);
+
 /* net.c: make the backing do as `control` says. */
 void vnet_apply(struct vnet *n);
 

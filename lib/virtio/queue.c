@@ -165,11 +165,10 @@ static void rest(struct vc_virtq *q)
 
 /* ---- setup ---- */
 
-int vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, uint32_t index, uint32_t size_max)
+void vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, uint32_t index, uint32_t size_max)
 {
 	*q = (struct vc_virtq){.v = v, .mem = mem, .index = index, .size_max = size_max, .setup.size = size_max};
 	vc_virtq_rewind(q);
-	return 0;
 }
 
 void vc_virtq_fini(struct vc_virtq *q)
@@ -428,6 +427,8 @@ bool vc_virtq_notify_on(struct vc_virtq *q)
 		r = look_again(q);
 	if (r >= 0 && q->replay)
 		r = 1;
+	if (q->starved) /* give_big() wakes */
+		r = 0;
 	if (!r)
 		rest(q);
 	return r > 0;

@@ -127,8 +127,8 @@ struct vc_virtq {
 
 /* ---- queue.c ---- */
 
-/* 0, or -ENOMEM. The device is not started. */
-int vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, uint32_t index, uint32_t size_max);
+/* The device is not started. */
+void vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, uint32_t index, uint32_t size_max);
 void vc_virtq_fini(struct vc_virtq *q);
 /* Whether a driver may set the queue up so; else tells the device that it is broken. */
 bool vc_virtq_setup_valid(struct vc_virtq *q, const struct vc_virtq_setup *setup);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/thread.h"
 #include "virtio/device_priv.h"
 
 static void serve_queue(struct vc_virtio *v, uint32_t n)
@@ -101,7 +102,7 @@ int vc_worker_init(struct vc_worker *w, struct vc_virtio *v, uint32_t first, uin
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->changed, NULL);
 	if (thread) {
-		r = pthread_create(&w->thread, NULL, on_thread, w);
+		r = vc_thread_new(&w->thread, on_thread, w);
 		r = r ? vc_fail_errno(r, "%s: cannot make a thread for queue %u", v->ops->type, first) : 0;
 	} else {
 		r = join_loop(w);

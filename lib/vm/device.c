@@ -226,21 +226,3 @@ int vcore_device_describe(uint32_t index, const char **type, const char **summar
 		*properties = (*t)->properties;
 	return 0;
 }
-
-int vcore_vm_add_switch(vcore_vm *vm, const char *name, vcore_switch *sw)
-{
-	vcore_switch *made = NULL;
-	int r;
-
-	if (!vm || !name || !*name)
-		return vc_fail(EINVAL, "vcore_vm_add_switch: a vm and a name are needed");
-	if (!sw) {
-		r = vcore_switch_new(&made);
-		if (r < 0)
-			return r;
-		sw = made;
-	}
-	r = vc_switch_names_add(&vm->switches, name, sw);
-	vcore_switch_unref(made);
-	return r;
-}

@@ -2,10 +2,11 @@
 /* Running a vm: the library's vcpu threads, pause, resume, stop, wait, reset; and one vcpu on the program's thread. */
 #include "vm/vm.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "core/thread.h"
 
 /* The vcpu that the calling thread executes, in a callback; NULL: none. */
 static struct vcore_vcpu *own_vcpu(struct vcore_vm *vm)
@@ -309,23 +310,19 @@ static void forget_exit(struct vcore_vm *vm)
 
 /* ---- starting ---- */
 
-/* A thread for each vcpu, that takes none of the program's signals. Caller holds the lock. 0 or a positive errno. */
+/* A thread for each vcpu. Caller holds the lock. 0 or a positive errno. */
 static int make_threads(struct vcore_vm *vm)
 {
-	sigset_t all, old;
 	int r = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (uint32_t i = 0; !r && i < vm->bvm.vcpus; i++) {
 		struct vcore_vcpu *v = &vm->vcpus[i];
 
 		v->parked = false;
-		r = pthread_create(&v->thread, NULL, vcpu_thread, v);
+		r = vc_thread_new(&v->thread, vcpu_thread, v);
 		v->has_thread = !r;
 		vm->threads_in += !r;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return r;
 }
 

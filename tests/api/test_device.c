@@ -488,6 +488,35 @@ START_TEST(device_types)
 }
 END_TEST
 
+START_TEST(balloon)
+{
+	vcore_vm *vm = api_microvm(_i, VCORE_IRQCHIP_AUTO, 1);
+	struct vcore_balloon_stats stats = {.size = sizeof stats};
+	uint64_t small[2] = {sizeof small, 0};
+	vcore_device *device, *other;
+
+	ck_assert_ptr_nonnull(vm);
+	OK(vcore_device_add(vm, "virtio-balloon", "target=8M", &device));
+	OK(vcore_device_add(vm, "virtio-rng", NULL, &other));
+	OK(vcore_balloon_get_stats(device, &stats));
+	ck_assert_uint_eq(stats.target, 8 << 20);
+	ck_assert_uint_eq(stats.actual, 0);
+	ck_assert_uint_eq(stats.total_memory, UINT64_MAX);
+	OK(vcore_balloon_set_target(device, (16 << 20) + 1));
+	OK(vcore_balloon_get_stats(device, (struct vcore_balloon_stats *)small));
+	ck_assert_uint_eq(small[1], 16 << 20);
+	REFUSED(vcore_balloon_set_target(device, 1ull << 45), EINVAL, "16 TiB");
+	REFUSED(vcore_balloon_set_target(other, 0), EINVAL, "virtio-rng");
+	REFUSED(vcore_balloon_set_target(NULL, 0), EINVAL, "NULL");
+	REFUSED(vcore_balloon_get_stats(other, &stats), EINVAL, "virtio-rng");
+	REFUSED(vcore_balloon_get_stats(device, NULL), EINVAL, "size");
+	REFUSED(vcore_balloon_reclaim(other), EINVAL, "virtio-rng");
+	REFUSED(vcore_balloon_reclaim(device), ENOTSUP, "driver");
+	OK(vcore_device_remove(device));
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 START_TEST(machine_parts_stay)
 {
 	vcore_vm *vm = api_microvm(_i, VCORE_IRQCHIP_AUTO, 1);
@@ -522,6 +551,7 @@ int main(void)
 	EACH(tcase, unanswered_and_moved);
 	EACH(tcase, hypercalls);
 	EACH(tcase, device_types);
+	EACH(tcase, balloon);
 	EACH(tcase, machine_parts_stay);
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);

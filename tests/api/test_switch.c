@@ -44,6 +44,29 @@ START_TEST(shared)
 }
 END_TEST
 
+START_TEST(cards)
+{
+	struct vcore_net_stats stats = {.size = sizeof stats}, unsized = {0};
+	vcore_vm *vm = new_vm();
+	vcore_device *nic, *uart;
+
+	OK(vcore_device_add(vm, "virtio-net", NULL, &nic));
+	OK(vcore_device_add(vm, "uart", NULL, &uart));
+	OK(vcore_net_get_stats(nic, &stats));
+	ck_assert_uint_eq(stats.link, 1);
+	ck_assert_uint_eq(stats.tx_frames + stats.tx_dropped + stats.rx_frames + stats.rx_dropped, 0);
+	OK(vcore_net_set_link(nic, false));
+	OK(vcore_net_get_stats(nic, &stats));
+	ck_assert_uint_eq(stats.link, 0);
+	OK(vcore_net_set_link(nic, true));
+	REFUSED(vcore_net_set_link(uart, true), EINVAL, "uart");
+	REFUSED(vcore_net_set_link(NULL, true), EINVAL, "NULL");
+	REFUSED(vcore_net_get_stats(uart, &stats), EINVAL, "uart");
+	REFUSED(vcore_net_get_stats(nic, &unsized), EINVAL, "size");
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 START_TEST(refusals)
 {
 	struct vcore_switch_port port = {0};
@@ -76,6 +99,7 @@ int main(void)
 	TCase *tcase = tcase_create("switch");
 
 	tcase_add_test(tcase, shared);
+	tcase_add_test(tcase, cards);
 	tcase_add_test(tcase, refusals);
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);

@@ -607,6 +607,48 @@ START_TEST(test_threads)
 }
 END_TEST
 
+/* A pin keeps memory that was removed; its last one lets it go. */
+START_TEST(test_pins)
+{
+	struct vc_slot *slot, *pinned;
+	uint64_t version;
+
+	ck_assert_int_eq(add(0x10000, 0x4000, VCORE_MEM_RWX, &slot), 0);
+	ck_assert_ptr_null(vc_mem_pin(&mem, 0xffff));
+	ck_assert_ptr_null(vc_mem_pin(&mem, 0x14000));
+	pinned = vc_mem_pin(&mem, 0x13fff);
+	ck_assert_ptr_eq(pinned, slot);
+	ck_assert_ptr_eq(vc_mem_pin(&mem, 0x10000), slot);
+	version = atomic_load(&mem.version);
+	remove_slot(slot);
+	ck_assert_uint_ne(atomic_load(&mem.version), version);
+	ck_assert_ptr_null(vc_mem_pin(&mem, 0x10000));
+	memset(pinned->hva, 0x55, pinned->length);
+	vc_mem_wrote(pinned, 0x10000, 0x4000);
+	vc_mem_unpin(pinned);
+	ck_assert_uint_eq(pinned->hva[0x3fff], 0x55);
+	vc_mem_unpin(pinned);
+}
+END_TEST
+
+START_TEST(test_discard)
+{
+	struct vc_slot *slot, *rom;
+
+	ck_assert_int_eq(add(0, 0x8000, VCORE_MEM_RWX | VCORE_MEM_LOG_DIRTY, &slot), 0);
+	ck_assert_int_eq(add(0x8000, 0x1000, VCORE_MEM_RX, &rom), 0);
+	memset(slot->hva, 1, 0x8000);
+	memset(rom->hva, 1, 0x1000);
+	ck_assert_int_eq(vc_mem_discard(&mem, 0x1800, 0x7800), 0);
+	ck_assert_uint_eq(resident(slot), 2);
+	ck_assert_uint_eq(slot->hva[0x1fff], 1);
+	ck_assert_uint_eq(slot->hva[0x2000], 0);
+	ck_assert_uint_eq(rom->hva[0], 1);
+	ck_assert_int_eq(vc_mem_discard(&mem, 0x8000, 0x1001), -EFAULT);
+	ck_assert(message_has("0x9000"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("memory");
@@ -629,6 +671,8 @@ int main(void)
 	tcase_add_test(c, test_listener);
 	tcase_add_test(c, test_dirty_log);
 	tcase_add_test(c, test_threads);
+	tcase_add_test(c, test_pins);
+	tcase_add_test(c, test_discard);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

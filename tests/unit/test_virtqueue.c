@@ -348,6 +348,33 @@ START_TEST(many_segments)
 }
 END_TEST
 
+/* More long chains than the device has room for: the others wait until there is some. */
+START_TEST(starved)
+{
+	static struct vdrv_buf bufs[VDRV_TABLE];
+	struct vdrv_queue long_queue;
+	unsigned first;
+
+	begin(_i ? "packed=on" : "", ~0ull, 2);
+	vdrv_queue(&d, &long_queue, 1, 128);
+	for (unsigned i = 0; i < VDRV_TABLE; i++)
+		bufs[i] = (struct vdrv_buf){0x1000 + i, 1, false};
+	for (unsigned i = 0; i < 128; i++)
+		ck_assert(vdrv_add(&long_queue, bufs, VDRV_TABLE, &bufs[0]));
+	vdrv_kick(&long_queue);
+	vdrv_settle(&d);
+	first = echo.count;
+	ck_assert_uint_gt(first, 0);
+	ck_assert_uint_lt(first, 128);
+	while (echo.count)
+		echo_done(&echo, 0, 0);
+	vc_virtq_flush(vc_virtio_queue(echo.v, 1));
+	vdrv_settle(&d);
+	ck_assert_uint_eq(echo.count, 128 - first);
+	end();
+}
+END_TEST
+
 START_TEST(unpop)
 {
 	struct vc_virtq *dq;
@@ -552,6 +579,7 @@ int main(void)
 	tcase_add_test(tc, rings_removed);
 	tcase_add_test(tc, dirty_log);
 	tcase_add_loop_test(tc, many_segments, 0, 2);
+	tcase_add_loop_test(tc, starved, 0, 2);
 	tcase_add_loop_test(tc, unpop, 0, 2);
 	tcase_add_test(tc, features);
 	tcase_add_test(tc, config);
