@@ -3,8 +3,8 @@
  * A socket to somebody who takes frames: over a stream each with its length in front as 4 big-endian bytes (passt,
  * `qemu -netdev stream`), or a Unix datagram each.
  *
- * The loop's thread alone makes, reads and ends connections. Whoever sends puts frames into a bounded buffer and writes
- * what the socket takes at once; the loop writes the rest.
+ * Callbacks of the loop alone make, read and end connections. Whoever sends puts frames into a bounded buffer and
+ * writes what the socket takes at once; the loop writes the rest.
  */
 #include "net/socket.h"
 
@@ -25,9 +25,10 @@ enum {
 struct socket_net {
 	struct vc_net *net;
 	struct vc_link_socket link;
-	struct vc_watch *watch; /* of the connection. The loop's, and close */
-	bool kept;              /* frames wait for room. The loop's */
-	size_t rx_used;         /* the loop's */
+	/* These change with link.turn held. */
+	struct vc_watch *watch; /* of the connection */
+	bool kept;              /* frames wait for room */
+	size_t rx_used;
 	uint8_t rx[RX_SIZE];
 
 	pthread_mutex_t lock; /* protects all below; and is held where the watch's events change */
@@ -252,23 +253,33 @@ static void socket_event(void *ctx, uint32_t events)
 {
 	struct socket_net *s = ctx;
 
+	if (!vc_link_socket_enter(&s->link))
+		return;
 	if (events & EPOLLOUT)
 		socket_flush(s, 0);
 	if (events & ~(uint32_t)EPOLLOUT && !s->kept)
 		rx_run(s);
+	vc_link_socket_leave(&s->link);
+}
+
+static void go_on(struct socket_net *s)
+{
+	s->kept = false;
+	if (!rx_deliver(s))
+		disconnect(s, "the peer sent a frame of an impossible length");
+	else
+		set_reading(s, !s->kept);
 }
 
 static void socket_resume(void *ctx, unsigned queue)
 {
 	struct socket_net *s = ctx;
 
-	if (s->fd < 0)
+	if (!vc_link_socket_enter(&s->link))
 		return;
-	s->kept = false;
-	if (!rx_deliver(s))
-		disconnect(s, "the peer sent a frame of an impossible length");
-	else
-		set_reading(s, !s->kept);
+	if (s->fd >= 0)
+		go_on(s);
+	vc_link_socket_leave(&s->link);
 }
 
 /* ---- the connection ---- */
@@ -294,8 +305,9 @@ static void socket_close(void *ctx)
 {
 	struct socket_net *s = ctx;
 
-	vc_link_socket_close(&s->link);
+	vc_link_socket_end(&s->link);
 	vc_watch_free(s->watch);
+	vc_link_socket_close(&s->link);
 	if (s->fd >= 0)
 		close(s->fd);
 	pthread_mutex_destroy(&s->lock);

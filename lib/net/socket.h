@@ -6,8 +6,13 @@
 #include "core/address.h"
 #include "net/net_priv.h"
 
-/* All but open and close happens on the loop's thread. */
+/*
+ * All but open and close happens in callbacks of the loop. They come and go with connections, so that close has nothing
+ * to wait for: each takes a turn, and there is none once it closes.
+ */
 struct vc_link_socket {
+	pthread_mutex_t turn; /* held by open and by each callback as a whole; protects all below. The first of all locks */
+	bool closing;
 	struct vc_env *env;
 	void (*connected)(void *ctx, int fd, bool datagrams);
 	void *ctx;
@@ -25,8 +30,14 @@ struct vc_link_socket {
  */
 int vc_link_socket_open(struct vc_env *env, struct vc_props *props,
                         void (*connected)(void *ctx, int fd, bool datagrams), void *ctx, struct vc_link_socket *link);
+/* The beginning and the end of a callback; false: do nothing. */
+bool vc_link_socket_enter(struct vc_link_socket *link);
+void vc_link_socket_leave(struct vc_link_socket *link);
+/* With the turn. */
 void vc_link_socket_lost(struct vc_link_socket *link);
-/* Also after a failed open, or none. */
+/* No turn from here on. */
+void vc_link_socket_end(struct vc_link_socket *link);
+/* After that; also when open failed. */
 void vc_link_socket_close(struct vc_link_socket *link);
 
 #endif

@@ -10,7 +10,26 @@
 #define RECONNECT_MS     1000
 #define RECONNECT_MS_MAX 3600000
 
-static void call(void *ctx);
+bool vc_link_socket_enter(struct vc_link_socket *link)
+{
+	pthread_mutex_lock(&link->turn);
+	if (!link->closing)
+		return true;
+	pthread_mutex_unlock(&link->turn);
+	return false;
+}
+
+void vc_link_socket_leave(struct vc_link_socket *link)
+{
+	pthread_mutex_unlock(&link->turn);
+}
+
+void vc_link_socket_end(struct vc_link_socket *link)
+{
+	pthread_mutex_lock(&link->turn);
+	link->closing = true;
+	pthread_mutex_unlock(&link->turn);
+}
 
 static void later(struct vc_link_socket *link)
 {
@@ -40,9 +59,9 @@ static void hand_over(struct vc_link_socket *link, int fd)
 
 /* ---- calling ---- */
 
-static void call_event(void *ctx, uint32_t events)
+/* An attempt has come to its end. */
+static void called(struct vc_link_socket *link)
 {
-	struct vc_link_socket *link = ctx;
 	int error = 0, fd = take_fd(link);
 	socklen_t length = sizeof error;
 
@@ -53,6 +72,16 @@ static void call_event(void *ctx, uint32_t events)
 		return;
 	}
 	hand_over(link, fd);
+}
+
+static void call_event(void *ctx, uint32_t events)
+{
+	struct vc_link_socket *link = ctx;
+
+	if (!vc_link_socket_enter(link))
+		return;
+	called(link);
+	vc_link_socket_leave(link);
 }
 
 /* A datagram socket stays bound between attempts: that is how two that call each other meet. */
@@ -98,8 +127,11 @@ static void call(void *ctx)
 {
 	struct vc_link_socket *link = ctx;
 
+	if (!vc_link_socket_enter(link))
+		return;
 	if (try_to_call(link) < 0)
 		later(link);
+	vc_link_socket_leave(link);
 }
 
 /* ---- waiting ---- */
@@ -107,12 +139,16 @@ static void call(void *ctx)
 static void accept_event(void *ctx, uint32_t events)
 {
 	struct vc_link_socket *link = ctx;
-	int fd = accept4(link->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd;
 
-	if (fd < 0)
+	if (!vc_link_socket_enter(link))
 		return;
-	vc_watch_set_events(link->watch, 0);
-	hand_over(link, fd);
+	fd = accept4(link->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0) {
+		vc_watch_set_events(link->watch, 0);
+		hand_over(link, fd);
+	}
+	vc_link_socket_leave(link);
 }
 
 static int wait_for_call(struct vc_link_socket *link)
@@ -174,15 +210,14 @@ static int read_addresses(struct vc_link_socket *link, const char *peer, const c
 	return 0;
 }
 
-int vc_link_socket_open(struct vc_env *env, struct vc_props *props,
-                        void (*connected)(void *ctx, int fd, bool datagrams), void *ctx, struct vc_link_socket *link)
+/* With the turn. */
+static int open_link(struct vc_link_socket *link, struct vc_props *props)
 {
 	const char *peer = vc_props_string(props, "socket", NULL), *local = vc_props_string(props, "local", NULL);
 	bool patient = vc_props_string(props, "reconnect", NULL);
 	uint64_t fd, reconnect;
 	int r;
 
-	*link = (struct vc_link_socket){.env = env, .connected = connected, .ctx = ctx, .fd = -1};
 	r = vc_props_u64(props, "fd", UINT64_MAX, 0, INT32_MAX, &fd);
 	if (r >= 0)
 		r = vc_props_bool(props, "listen", false, &link->listens);
@@ -195,7 +230,7 @@ int vc_link_socket_open(struct vc_env *env, struct vc_props *props,
 		return take_given(link, fd);
 	r = read_addresses(link, peer, local);
 	if (r >= 0)
-		r = vc_timer_new(env->loop, call, link, &link->timer);
+		r = vc_timer_new(link->env->loop, call, link, &link->timer);
 	if (r < 0)
 		return r;
 	if (link->listens)
@@ -209,10 +244,21 @@ int vc_link_socket_open(struct vc_env *env, struct vc_props *props,
 	return r;
 }
 
+int vc_link_socket_open(struct vc_env *env, struct vc_props *props,
+                        void (*connected)(void *ctx, int fd, bool datagrams), void *ctx, struct vc_link_socket *link)
+{
+	int r;
+
+	*link = (struct vc_link_socket){.env = env, .connected = connected, .ctx = ctx, .fd = -1};
+	pthread_mutex_init(&link->turn, NULL);
+	pthread_mutex_lock(&link->turn);
+	r = open_link(link, props);
+	pthread_mutex_unlock(&link->turn);
+	return r;
+}
+
 void vc_link_socket_close(struct vc_link_socket *link)
 {
-	if (!link->env)
-		return;
 	vc_timer_free(link->timer);
 	vc_watch_free(link->watch);
 	if (link->fd >= 0)
@@ -221,4 +267,5 @@ void vc_link_socket_close(struct vc_link_socket *link)
 		vc_address_unlisten(&link->address);
 	if (link->bound)
 		unlink(link->local.un.sun_path);
+	pthread_mutex_destroy(&link->turn);
 }

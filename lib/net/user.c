@@ -28,7 +28,8 @@ struct user {
 	_Atomic bool posted;    /* a turn is on its way */
 	struct aside *leaving;  /* the loop's: what the guest is given now */
 
-	pthread_mutex_t lock; /* protects all below, and libslirp */
+	pthread_mutex_t lock; /* protects all below, and libslirp; held where `watch` and `timer` are used */
+	bool closing;         /* they are not used any more, and nothing is posted */
 	Slirp *slirp;
 	struct aside *waiting; /* what libslirp adds to */
 	/* What libslirp wants to know of descriptors, for the next turn. */
@@ -204,6 +205,18 @@ static bool deliver_all(struct user *u)
 	}
 }
 
+/* Let libslirp do what it can do now. */
+static void poll_slirp(struct user *u)
+{
+	pthread_mutex_lock(&u->lock);
+	if (!u->closing && u->slirp) {
+		poll(u->polls, u->poll_count, 0);
+		slirp_pollfds_poll(u->slirp, 0, get_revents, u);
+		refill(u);
+	}
+	pthread_mutex_unlock(&u->lock);
+}
+
 static void turn(void *ctx)
 {
 	struct user *u = ctx;
@@ -212,15 +225,14 @@ static void turn(void *ctx)
 	atomic_store(&u->posted, false);
 	room = deliver_all(u);
 	if (room) {
-		pthread_mutex_lock(&u->lock);
-		poll(u->polls, u->poll_count, 0);
-		slirp_pollfds_poll(u->slirp, 0, get_revents, u);
-		refill(u);
-		pthread_mutex_unlock(&u->lock);
+		poll_slirp(u);
 		room = deliver_all(u);
 	}
 	/* without room the peers wait: nothing is read for them until user_resume() */
-	vc_watch_set_events(u->watch, room ? EPOLLIN : 0);
+	pthread_mutex_lock(&u->lock);
+	if (!u->closing)
+		vc_watch_set_events(u->watch, room ? EPOLLIN : 0);
+	pthread_mutex_unlock(&u->lock);
 }
 
 static void user_event(void *ctx, uint32_t events)
@@ -228,9 +240,10 @@ static void user_event(void *ctx, uint32_t events)
 	turn(ctx);
 }
 
+/* Under the lock. */
 static void post_turn(struct user *u)
 {
-	if (!atomic_exchange(&u->posted, true) && vc_loop_post(u->net->env->loop, turn, u) < 0)
+	if (!u->closing && !atomic_exchange(&u->posted, true) && vc_loop_post(u->net->env->loop, turn, u) < 0)
 		atomic_store(&u->posted, false);
 }
 
@@ -285,10 +298,10 @@ static void timer_fired(void *ctx)
 	struct user_timer *t = ctx;
 
 	pthread_mutex_lock(&t->user->lock);
-	if (t->user->slirp)
+	if (!t->user->closing && t->user->slirp)
 		slirp_handle_timer(t->user->slirp, t->id, t->opaque);
+	post_turn(t->user);
 	pthread_mutex_unlock(&t->user->lock);
-	turn(t->user);
 }
 
 static void *timer_new(SlirpTimerId id, void *cb_opaque, void *opaque)
@@ -364,7 +377,11 @@ static unsigned user_send(void *ctx, unsigned queue, const struct vc_net_frame *
 
 static void user_flush(void *ctx, unsigned queue)
 {
-	post_turn(ctx);
+	struct user *u = ctx;
+
+	pthread_mutex_lock(&u->lock);
+	post_turn(u);
+	pthread_mutex_unlock(&u->lock);
 }
 
 static void user_resume(void *ctx, unsigned queue)
@@ -376,11 +393,14 @@ static void user_close(void *ctx)
 {
 	struct user *u = ctx;
 
-	vc_watch_free(u->watch);
+	pthread_mutex_lock(&u->lock);
+	u->closing = true;
+	pthread_mutex_unlock(&u->lock);
+	vc_loop_cancel_post(u->net->env->loop, turn, u);
 	vc_timer_free(u->timer);
+	vc_watch_free(u->watch);
 	if (u->slirp)
 		slirp_cleanup(u->slirp);
-	vc_loop_cancel_post(u->net->env->loop, turn, u);
 	if (u->epoll_fd >= 0)
 		close(u->epoll_fd);
 	pthread_mutex_destroy(&u->lock);
@@ -414,6 +434,7 @@ static int make_parts(struct user *u, struct vc_env *env)
 static int user_open(struct vc_env *env, struct vc_props *props, struct vc_net *net)
 {
 	struct user *u = calloc(1, sizeof *u);
+	Slirp *slirp = NULL;
 	int r;
 
 	if (!u)
@@ -425,13 +446,15 @@ static int user_open(struct vc_env *env, struct vc_props *props, struct vc_net *
 	net->ctx = u;
 	r = make_parts(u, env);
 	if (r >= 0)
-		r = user_slirp_new(props, &callbacks, u, &u->slirp);
-	if (r < 0) {
-		user_close(u);
-		return r;
-	}
+		r = user_slirp_new(props, &callbacks, u, &slirp);
+	/* its timers may have fired already */
+	pthread_mutex_lock(&u->lock);
+	u->slirp = slirp;
 	post_turn(u);
-	return 0;
+	pthread_mutex_unlock(&u->lock);
+	if (r < 0)
+		user_close(u);
+	return r;
 }
 
 const struct vc_net_kind vc_net_user_kind = {

@@ -118,7 +118,7 @@ static enum outcome put_frame(struct vnet *n, struct vnet_pair *pair, const stru
                               struct vnet_hash hash)
 {
 	struct vc_virtq_chain *chains[MERGE_MAX];
-	uint32_t need = n->header + frame->length, room = 0;
+	uint64_t need = (uint64_t)n->header + frame->length, room = 0;
 	unsigned count = 0, most = n->merge ? MERGE_MAX : 1;
 
 	do {

@@ -103,4 +103,11 @@ static inline void net_user_send(struct net_user *u, const void *data, uint32_t 
 	vc_net_send(u->net, 0, &frame, 1);
 }
 
+/* From here on a thread of the library drives the loop, until platform_fini(). */
+static inline void net_loop_thread(struct platform_env *p)
+{
+	vc_loop_free(p->env.loop);
+	ck_assert_int_eq(vc_loop_new(&p->clock, true, &p->env.loop), 0);
+}
+
 #endif

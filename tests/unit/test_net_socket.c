@@ -287,6 +287,28 @@ START_TEST(test_local)
 }
 END_TEST
 
+/* Both ends come and go while the loop's thread connects, reads and disconnects them. */
+START_TEST(test_comings_and_goings)
+{
+	char path[] = "/tmp/virtcore-net-XXXXXX", listen[80], call[80];
+	uint8_t frame[60] = {1, 2, 3};
+
+	net_loop_thread(&p);
+	ck_assert_ptr_nonnull(mkdtemp(path));
+	snprintf(listen, sizeof listen, "net=socket,listen=on,socket=unix:%s/s", path);
+	snprintf(call, sizeof call, "net=socket,reconnect=1,socket=unix:%s/s", path);
+	for (unsigned i = 0; i < 300; i++) {
+		net_user_open(&p, i & 1 ? &u : &v, i & 1 ? listen : call, 1);
+		net_user_open(&p, i & 1 ? &v : &u, i & 1 ? call : listen, 2);
+		for (unsigned n = 0; n < i % 8; n++)
+			net_user_send(n & 1 ? &u : &v, frame, 60);
+		net_user_close(i & 2 ? &u : &v);
+		net_user_close(i & 2 ? &v : &u);
+	}
+	ck_assert_int_eq(rmdir(path), 0);
+}
+END_TEST
+
 START_TEST(test_properties)
 {
 	static const struct {
@@ -321,6 +343,7 @@ int main(void)
 	tcase_add_test(cases, test_datagrams);
 	tcase_add_test(cases, test_call);
 	tcase_add_test(cases, test_local);
+	tcase_add_test(cases, test_comings_and_goings);
 	tcase_add_test(cases, test_properties);
 	return platform_run("net_socket", cases);
 }

@@ -184,6 +184,22 @@ START_TEST(test_hostile)
 }
 END_TEST
 
+/* It goes while the loop's thread is at work for it. */
+START_TEST(test_comings_and_goings)
+{
+	uint8_t frame[600];
+	uint32_t length = discover(frame);
+
+	net_loop_thread(&p);
+	for (unsigned i = 0; i < 200; i++) {
+		net_user_open(&p, &u, "net=user,subnet=10.3.0.0/24", 1);
+		for (unsigned n = 0; n < i % 16; n++)
+			net_user_send(&u, frame, length);
+		net_user_close(&u);
+	}
+}
+END_TEST
+
 START_TEST(test_properties)
 {
 	static const struct {
@@ -219,6 +235,7 @@ int main(void)
 	tcase_add_test(cases, test_no_room);
 	tcase_add_test(cases, test_forward);
 	tcase_add_test(cases, test_hostile);
+	tcase_add_test(cases, test_comings_and_goings);
 	tcase_add_test(cases, test_properties);
 	return platform_run("net_user", cases);
 }
