@@ -48,7 +48,7 @@ PY
 case $kind in
 user)
 	serve 127.0.0.1 0
-	net="net=user,subnet=10.7.0.0/24" role="dhcp net.url=http://10.7.0.2:$port/file" expected='net: address 10\.7\.0\.15/24'
+	net="net=user,subnet=10.7.0.0/24" cpus=1 role="dhcp net.url=http://10.7.0.2:$port/file" expected='net: address 10\.7\.0\.15/24'
 	;;
 tap)
 	ip link set lo up
@@ -57,7 +57,7 @@ tap)
 	ip link set br0 up
 	ip tuntap add tap0 mode tap multi_queue 2>/dev/null || skip "no permission for a tap"
 	serve 10.8.0.1 8000
-	net="net=tap,ifname=tap0,bridge=br0,queues=2" role="static net.address=10.8.0.2/24 net.peer=10.8.0.1 net.url=http://10.8.0.1:$port/file"
+	net="net=tap,ifname=tap0,bridge=br0,queues=2" cpus=2 role="static net.address=10.8.0.2/24 net.peer=10.8.0.1 net.url=http://10.8.0.1:$port/file"
 	expected='net: pings 3'
 	;;
 passt)
@@ -76,11 +76,11 @@ passt)
 		kill -0 "${helpers[-1]}" 2>/dev/null || skip "passt does not run here: $(tail -n 1 "$work/passt.log")"
 		sleep .1
 	done
-	net="net=socket,socket=unix:$work/passt" role="dhcp net.url=http://10.9.0.1:$port/file" expected='net: address 10\.9\.0\.2/24'
+	net="net=socket,socket=unix:$work/passt" cpus=1 role="dhcp net.url=http://10.9.0.1:$port/file" expected='net: address 10\.9\.0\.2/24'
 	;;
 esac
 
-"$microvm" --backend emu --kernel "$kernel" --initrd "$initrd" --cmdline "console=ttyS0 panic=-1 net.role=$role" --memory 256M --timeout 120 \
+"$microvm" --backend emu --kernel "$kernel" --initrd "$initrd" --cmdline "console=ttyS0 panic=-1 net.role=$role" --memory 256M --cpus $cpus --timeout 120 \
 	--device "virtio-net,$net,pcap=$work/pcap$more" </dev/null 2>&1 | tr -d '\r' >"$work/log"
 status=${PIPESTATUS[0]}
 
