@@ -96,7 +96,7 @@ static void make(const struct shape *s)
 	uint8_t *p = m.bytes;
 	unsigned protocol = s->udp ? 17 : 6;
 
-	for (uint32_t i = 0; i < sizeof m.bytes; i++)
+	for (uint32_t i = 0; i < 200 + s->data && i < sizeof m.bytes; i++) /* headers take less than 200 */
 		p[i] = (uint8_t)rnd();
 	m.ip = 14;
 	for (unsigned t = 0; t < s->tags; t++) {
