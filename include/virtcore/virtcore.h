@@ -16,6 +16,7 @@
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
 #include <virtcore/net.h>
+#include <virtcore/pci.h>
 #include <virtcore/switch.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>

@@ -227,6 +227,25 @@ static void visit_end(struct vc_buses *buses, struct vc_visit *visit)
 	pthread_cond_broadcast(&buses->idle);
 }
 
+bool vc_dev_visit(struct vc_buses *buses, struct vc_visit *visit, struct vc_dev *dev)
+{
+	bool stays;
+
+	pthread_mutex_lock(&buses->lock);
+	stays = !dev->removing;
+	if (stays)
+		visit_begin(buses, visit, dev);
+	pthread_mutex_unlock(&buses->lock);
+	return stays;
+}
+
+void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit)
+{
+	pthread_mutex_lock(&buses->lock);
+	visit_end(buses, visit);
+	pthread_mutex_unlock(&buses->lock);
+}
+
 /* Does a callback of dev run; mine: on this thread? Caller holds the lock. */
 static bool busy(struct vc_buses *buses, const struct vc_dev *dev, bool mine)
 {

@@ -97,6 +97,13 @@ int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc
  * from ending.
  */
 int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
+/*
+ * For whoever finds a device otherwise than by dispatch: between the two a callback of dev may be called, and dev does
+ * not go away. False: it is going, leave it alone. The caller knows that dev exists when it asks, and has no pass inside
+ * the gate.
+ */
+bool vc_dev_visit(struct vc_buses *buses, struct vc_visit *visit, struct vc_dev *dev);
+void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit);
 /* Give dev a line of its own: the wanted one, or with 0 any that is free. The line; -EEXIST, -ENOSPC. announce.c */
 int vc_dev_take_gsi(struct vc_buses *buses, struct vc_dev *dev, uint32_t wanted);
 /* Have ACPI tell the guest of dev: its ID (a constant), MMIO registers and line. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, HPET; the DSDT's contents come from dsdt.c. */
+/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, MCFG, HPET; the DSDT's contents come from dsdt.c. */
 #include "chipset/dsdt.h"
 #include "core/error.h"
 #include "core/util.h"
@@ -304,6 +304,19 @@ static uint8_t *build_hpet(struct build *build)
 	return hpet;
 }
 
+/* PCI Firmware 3.2, 4.1.2: ECAM of segment 0, all buses */
+static uint8_t *build_mcfg(struct build *build)
+{
+	uint8_t *mcfg = new_table(build, HEADER_LENGTH + 8 + 16);
+
+	if (!mcfg)
+		return NULL;
+	vc_st64(mcfg + HEADER_LENGTH + 8, VC_PCI_ECAM_BASE);
+	mcfg[HEADER_LENGTH + 8 + 11] = 0xff; /* last bus */
+	finish(mcfg, "MCFG", 1, HEADER_LENGTH + 8 + 16);
+	return mcfg;
+}
+
 static uint8_t *build_xsdt(struct build *build, uint8_t *const *tables, unsigned count)
 {
 	const size_t length = HEADER_LENGTH + 8 * (size_t)count;
@@ -335,7 +348,7 @@ int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size
 	struct build build = {.config = config, .data = buffer, .capacity = length};
 	uint8_t *facs = config->reduced ? NULL : build_facs(&build);
 	uint8_t *dsdt = build_dsdt(&build);
-	uint8_t *tables[3], *xsdt;
+	uint8_t *tables[4], *xsdt;
 	unsigned count = 0;
 
 	if (!build.overflow)
@@ -344,6 +357,8 @@ int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size
 		tables[count++] = build_madt(&build);
 	if (!build.overflow && config->has_hpet)
 		tables[count++] = build_hpet(&build);
+	if (!build.overflow && config->has_pci)
+		tables[count++] = build_mcfg(&build);
 	xsdt = build.overflow ? NULL : build_xsdt(&build, tables, count);
 	if (!xsdt)
 		return vc_fail(E2BIG, "the ACPI tables for %u vcpus and %u devices take more than %zu bytes", config->vcpus,

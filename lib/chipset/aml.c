@@ -199,9 +199,9 @@ void vc_aml_io_window(struct vc_aml_resources *res, uint16_t first, uint16_t las
 	put_range(res, 2, 1, false, 3 /* ISA and other ports */, first, last);
 }
 
-void vc_aml_memory_window(struct vc_aml_resources *res, uint32_t first, uint32_t last)
+void vc_aml_memory_window(struct vc_aml_resources *res, uint64_t first, uint64_t last)
 {
-	put_range(res, 4, 0, false, 1 /* writable, not cacheable */, first, last);
+	put_range(res, last > UINT32_MAX ? 8 : 4, 0, false, 1 /* writable, not cacheable */, first, last);
 }
 
 void vc_aml_crs(struct vc_aml *aml, const struct vc_aml_resources *res)

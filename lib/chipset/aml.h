@@ -19,6 +19,9 @@ enum vc_aml_op {
 	VC_AML_SCOPE = 0x10,
 	VC_AML_BUFFER = 0x11,
 	VC_AML_PACKAGE = 0x12,
+	VC_AML_METHOD = 0x14,
+	VC_AML_IF = 0xa0,
+	VC_AML_ELSE = 0xa1,
 	VC_AML_DEVICE = 0x5b82,
 };
 
@@ -51,7 +54,7 @@ void vc_aml_memory(struct vc_aml_resources *res, uint64_t base, uint64_t length)
 /* Ranges that a bridge hands down to the bus behind it. */
 void vc_aml_bus_window(struct vc_aml_resources *res, uint16_t first, uint16_t last);
 void vc_aml_io_window(struct vc_aml_resources *res, uint16_t first, uint16_t last);
-void vc_aml_memory_window(struct vc_aml_resources *res, uint32_t first, uint32_t last);
+void vc_aml_memory_window(struct vc_aml_resources *res, uint64_t first, uint64_t last);
 /* Name (_CRS, ResourceTemplate () { ... }) */
 void vc_aml_crs(struct vc_aml *aml, const struct vc_aml_resources *res);
 

@@ -10,6 +10,7 @@
 
 #include "bus/bus.h"
 #include "bus/irq.h"
+#include "bus/pci.h"
 #include "chipset/lapic.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -29,6 +30,7 @@ struct vc_env {
 	struct vc_buses *buses;
 	struct vc_mem *mem;
 	struct vc_irqs *irqs;
+	struct vc_pci *pci; /* NULL: the machine has no PCI */
 	struct vc_loop *loop;
 	struct vc_clock *clock;
 	const struct vc_log *log;
@@ -78,7 +80,17 @@ void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
 #define VC_GED_RESET         2u
 #define VC_GED_RESET_VALUE   0x42u
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
-/* PCI configuration mechanism #1 at 0xcf8/0xcfc with an empty bus 0 but for a host bridge; reset control register at 0xcf9. */
+/*
+ * PCI host bridge: sets env->pci. Configuration through mechanism #1 at 0xcf8/0xcfc and through ECAM; reset control register
+ * at 0xcf9. INTx A-D of device 0 go to the GSIs from VC_PCI_GSI on.
+ */
+#define VC_PCI_ECAM_BASE    0xe0000000u
+#define VC_PCI_ECAM_SIZE    0x10000000u
+#define VC_PCI_MEMORY_BASE  0xf0000000u /* BARs, up to the IOAPIC */
+#define VC_PCI_MEMORY_END   0xfec00000u
+#define VC_PCI_PORTS_BASE   0xc000u
+#define VC_PCI_PORTS_END    0x10000u
+#define VC_PCI_GSI          16u
 int vc_pci_host_new(struct vc_env *env);
 
 /* fw_cfg (QEMU's interface: selector 0x510, data 0x511, DMA 0x514). Data is copied. */
@@ -89,11 +101,12 @@ int vc_fw_cfg_add(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t l
 int vc_fw_cfg_add_fd(struct vc_fw_cfg *fw, uint16_t key, int fd, uint64_t start, uint32_t length);
 int vc_fw_cfg_add_file(struct vc_fw_cfg *fw, const char *name, const void *data, size_t length);
 
-/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, DSDT, HPET; written into guest memory. */
+/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET; written into guest memory. */
 struct vc_acpi_config {
 	uint32_t vcpus;
 	bool reduced; /* hardware-reduced: no PM block, sleep registers at VC_GED_BASE */
 	bool has_8259, has_hpet, has_i8042, has_rtc, has_uart, has_pci;
+	struct vc_pci_window pci_window64; /* length 0: none */
 	uint64_t rsdp_gpa;   /* 16-byte aligned, where the RSDP goes (inside 0xe0000-0xfffff) */
 	uint64_t tables_gpa; /* where the others go; at most 64 KiB */
 	/* further devices for the DSDT, e.g. virtio-mmio: {hid, uid, mmio base, length, gsi} */

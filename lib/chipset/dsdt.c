@@ -60,28 +60,6 @@ static void write_hpet(struct vc_aml *aml)
 	vc_aml_close(aml, start);
 }
 
-/* A PCI bus behind configuration mechanism #1. RAM ends below 3 GiB, memory-mapped devices of our own may lie up to
- * 0xdfffffff. */
-static void write_pci(struct vc_aml *aml)
-{
-	struct vc_aml_resources res = {0};
-	size_t start = vc_aml_open(aml, VC_AML_DEVICE);
-
-	vc_aml_bytes(aml, "PCI0", 4);
-	vc_aml_hid(aml, "PNP0A03");
-	vc_aml_name(aml, "_UID");
-	vc_aml_integer(aml, 0);
-	vc_aml_name(aml, "_BBN");
-	vc_aml_integer(aml, 0);
-	vc_aml_bus_window(&res, 0, 255);
-	vc_aml_io(&res, 0xcf8, 8);
-	vc_aml_io_window(&res, 0, 0xcf7);
-	vc_aml_io_window(&res, 0xd00, 0xffff);
-	vc_aml_memory_window(&res, 0xe0000000, 0xfebfffff);
-	vc_aml_crs(aml, &res);
-	vc_aml_close(aml, start);
-}
-
 /* Names count in hexadecimal: prefix 'C' and 10 make C00A. */
 static void write_numbered(struct vc_aml *aml, char prefix, uint32_t number)
 {
@@ -146,7 +124,7 @@ void vc_dsdt_write(struct vc_aml *aml, const struct vc_acpi_config *config)
 	for (uint32_t i = 0; i < config->vcpus; i++)
 		write_processor(aml, i);
 	if (config->has_pci)
-		write_pci(aml);
+		vc_dsdt_write_pci(aml, config);
 	for (unsigned i = 0; i < VC_ARRAY_SIZE(legacy_devices); i++) {
 		if (*(const bool *)((const uint8_t *)config + legacy_devices[i].present))
 			write_legacy(aml, &legacy_devices[i]);

@@ -8,4 +8,7 @@
 /* The definition block of the DSDT: what follows the table header. */
 void vc_dsdt_write(struct vc_aml *aml, const struct vc_acpi_config *config);
 
+/* The PCI host bridge, and what reserves its configuration space. Inside the scope \\_SB. */
+void vc_dsdt_write_pci(struct vc_aml *aml, const struct vc_acpi_config *config);
+
 #endif

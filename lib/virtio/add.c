@@ -12,11 +12,12 @@ static const struct transport {
 	           uint64_t ring_features, struct vc_virtio **out, struct vc_dev **dev);
 } transports[] = {
     {"mmio", vc_virtio_mmio_add},
+    {"pci", vc_virtio_pci_add},
 };
 
-static int find_transport(struct vc_props *props, const struct transport **transport)
+static int find_transport(const struct vc_env *env, struct vc_props *props, const struct transport **transport)
 {
-	const char *name = vc_props_string(props, "transport", transports[0].name);
+	const char *name = vc_props_string(props, "transport", env->pci ? "pci" : "mmio");
 
 	for (unsigned i = 0; i < VC_ARRAY_SIZE(transports); i++) {
 		if (!strcmp(name, transports[i].name)) {
@@ -24,7 +25,7 @@ static int find_transport(struct vc_props *props, const struct transport **trans
 			return 0;
 		}
 	}
-	return vc_fail(EINVAL, "property transport=%s: expected mmio", name);
+	return vc_fail(EINVAL, "property transport=%s: expected mmio or pci", name);
 }
 
 static int read_worker(struct vc_props *props, struct vc_virtio_config *config)
@@ -64,9 +65,9 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
                   struct vc_virtio **out, struct vc_dev **dev)
 {
 	struct vc_virtio_config copy = *config;
-	const struct transport *transport;
+	const struct transport *transport = NULL;
 	uint64_t features;
-	int r = find_transport(props, &transport);
+	int r = find_transport(env, props, &transport);
 
 	if (r >= 0)
 		r = read_worker(props, &copy);

@@ -4,6 +4,7 @@
  * is ever held: what cannot go on now is popped again.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "chipset/dev_state.h"
@@ -67,6 +68,7 @@ struct console {
 	struct console_config config;
 	uint32_t ports;
 	struct port port[PORTS_MAX];
+	_Atomic uint64_t sent, received; /* bytes, of all ports */
 };
 
 /* Receive and transmit queue of a port: those of port 0 come before the control queues (5.3.2). */
@@ -97,6 +99,7 @@ static bool send_chain(struct port *port, const struct vc_virtq_chain *chain)
 		}
 		n = vc_output_write(port->output, (const uint8_t *)iov->iov_base + skip, iov->iov_len - skip);
 		port->state.sent += (uint32_t)n;
+		atomic_fetch_add_explicit(&port->console->sent, n, memory_order_relaxed);
 		if (n < iov->iov_len - skip)
 			return false;
 		skip = 0;
@@ -160,6 +163,7 @@ static bool fill_chain(struct port *port, struct vc_virtq_chain *chain)
 		return true;
 	}
 	n = read_input(port, &chain->in[0]);
+	atomic_fetch_add_explicit(&port->console->received, n, memory_order_relaxed);
 	if (n)
 		vc_virtq_push(chain, (uint32_t)n);
 	else
@@ -389,6 +393,14 @@ static int console_load(void *ctx, const void *buffer, size_t length)
 	return r;
 }
 
+static int console_statistics(void *ctx, char *text, size_t length)
+{
+	struct console *console = ctx;
+
+	return snprintf(text, length, "\"sent\":%llu,\"received\":%llu", (unsigned long long)atomic_load(&console->sent),
+	                (unsigned long long)atomic_load(&console->received));
+}
+
 static void console_destroy(void *ctx)
 {
 	struct console *console = ctx;
@@ -414,6 +426,7 @@ static const struct vc_virtio_ops console_ops = {
     .notify = console_notify,
     .save = console_save,
     .load = console_load,
+    .statistics = console_statistics,
     .destroy = console_destroy,
 };
 
@@ -510,8 +523,10 @@ const struct vc_device_type vc_virtio_console_type = {
     .properties =
         "input      of the console: null, stdin, fd:N or file:PATH (null)\n"
         "output     null, stdout, stderr, fd:N or file:PATH (null)\n"
-        "cols,rows  size of the console in characters (not told)\n"
+        "cols       width of the console in characters (not told)\n"
+        "rows       height, with cols (not told)\n"
         "portN      name of port N, 1 to 7, in /dev/virtio-ports of the guest; the ports below N have names too\n"
-        "portN_input, portN_output  as input and output\n" VC_VIRTIO_PROPERTIES,
+        "portN_input   as input\n"
+        "portN_output  as output\n" VC_VIRTIO_PROPERTIES,
     .create = console_create,
 };

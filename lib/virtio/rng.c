@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Entropy device (5.4): fills what the driver gives it with the host's random bytes, so many a second if told. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -15,6 +16,7 @@ struct rng {
 	struct vc_virtio *v;
 	struct vc_timer *timer; /* the next period; NULL: no limit */
 	uint64_t limit;         /* bytes a period */
+	_Atomic uint64_t given; /* bytes */
 	/* belong to the queue's worker */
 	uint64_t period_end, left;
 };
@@ -46,6 +48,7 @@ static void answer(struct rng *rng, struct vc_virtq_chain *chain)
 			break;
 	}
 	rng->left -= rng->timer ? done : 0;
+	atomic_fetch_add_explicit(&rng->given, done, memory_order_relaxed);
 	vc_virtq_push(chain, (uint32_t)done);
 }
 
@@ -96,6 +99,13 @@ static void rng_stop(void *ctx)
 		vc_timer_cancel(rng->timer);
 }
 
+static int rng_statistics(void *ctx, char *text, size_t length)
+{
+	struct rng *rng = ctx;
+
+	return snprintf(text, length, "\"bytes\":%llu", (unsigned long long)atomic_load(&rng->given));
+}
+
 static void rng_destroy(void *ctx)
 {
 	struct rng *rng = ctx;
@@ -111,6 +121,7 @@ static const struct vc_virtio_ops rng_ops = {
     .in_order = true,
     .notify = rng_notify,
     .stop = rng_stop,
+    .statistics = rng_statistics,
     .destroy = rng_destroy,
 };
 

@@ -214,13 +214,13 @@ static inline bool vc_virtio_has(const struct vc_virtio *v, uint64_t feature)
 }
 
 /* What the help of every virtio device type ends with: the properties that vc_virtio_add() reads. */
-#define VC_VIRTIO_PROPERTIES                                                               \
-	"transport  mmio\n"                                                                    \
-	"packed     on: packed virtqueues are offered (off)\n"                                 \
-	"event_idx  notifications at a chosen point of a queue are offered (on)\n"             \
-	"indirect   indirect descriptors are offered (on)\n"                                   \
-	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop)\n" \
-	"addr       mmio: address of the registers (the first free one)\n"                     \
+#define VC_VIRTIO_PROPERTIES                                                                 \
+	"transport  pci or mmio (pci, where the machine has it)\n"                               \
+	"packed     on: packed virtqueues are offered (off)\n"                                   \
+	"event_idx  notifications at a chosen point of a queue are offered (on)\n"               \
+	"indirect   indirect descriptors are offered (on)\n"                                     \
+	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop)\n"   \
+	"addr       pci: device or device.function; mmio: address of the registers (free one)\n" \
 	"irq        mmio: interrupt line (the first free one)\n"
 
 #endif

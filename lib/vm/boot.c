@@ -125,6 +125,8 @@ static uint32_t make_e820(struct vcore_vm *vm, struct vc_e820 map[8])
 	}
 	if (vm->ram_high)
 		map[n++] = (struct vc_e820){VC_GIB(4), vm->ram_high, 1};
+	if (vm->bvm.env.pci)
+		map[n++] = (struct vc_e820){VC_PCI_ECAM_BASE, VC_PCI_ECAM_SIZE, 2};
 	return n;
 }
 
@@ -182,7 +184,8 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 	    .has_i8042 = !vm->no_legacy,
 	    .has_rtc = !vm->no_legacy,
 	    .has_uart = has_device(vm, "uart"),
-	    .has_pci = true,
+	    .has_pci = vm->bvm.env.pci != NULL,
+	    .pci_window64 = vm->bvm.env.pci ? vc_pci_window64(vm->bvm.env.pci) : (struct vc_pci_window){0},
 	    .rsdp_gpa = RSDP_GPA,
 	    .tables_gpa = TABLES_GPA,
 	    .devices = devices,

@@ -185,6 +185,16 @@ static int build_microvm(struct vcore_vm *vm, const struct vcore_options *o)
 	return r < 0 ? r : 0;
 }
 
+void vc_machine_place_pci(struct vcore_vm *vm, uint32_t phys_bits)
+{
+	/* a guest's tables of its own memory may not reach beyond 64 TiB */
+	uint64_t end = 1ull << (phys_bits < 46 ? phys_bits : 46), start = end / 2;
+
+	if (!vm->bvm.env.pci || start < VC_GIB(8) || VC_GIB(4) + vm->ram_high > start)
+		return;
+	vc_pci_set_window64(vm->bvm.env.pci, (struct vc_pci_window){start, end - start});
+}
+
 static const struct vc_machine machine_none = {
     .name = "none",
     .id = VCORE_MACHINE_NONE,

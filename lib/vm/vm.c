@@ -108,6 +108,8 @@ static int make_vcpus(struct vcore_vm *vm, const struct vcore_options *o)
 	r = make_cpuid(vm, o, vm->bvm.ops, cpuid);
 	if (r >= 0)
 		r = limit_memory(vm, 1ull << cpuid->phys_bits);
+	if (r >= 0)
+		vc_machine_place_pci(vm, cpuid->phys_bits);
 	for (uint32_t i = 0; r >= 0 && i < vm->bvm.vcpus; i++) {
 		vm->vcpus[i].b.cpuid = *cpuid;
 		vc_cpuid_set_apic_id(&vm->vcpus[i].b.cpuid, i, vm->bvm.vcpus);

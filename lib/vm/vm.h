@@ -66,6 +66,8 @@ struct vc_machine {
 	int (*build)(struct vcore_vm *vm, const struct vcore_options *options);
 };
 extern const struct vc_machine *const vc_machines[]; /* NULL-terminated */
+/* Where 64-bit BARs go: the upper half of what the CPU addresses, if RAM ends below it. */
+void vc_machine_place_pci(struct vcore_vm *vm, uint32_t phys_bits);
 
 struct vcore_vm {
 	_Atomic uint32_t refs;

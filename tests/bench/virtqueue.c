@@ -10,45 +10,9 @@
 #include "core/util.h"
 #include "unit/virtio_driver.h"
 #include "unit/virtio_echo.h"
+#include "unit/virtio_machine.h"
 
 enum { SIZE = 256, FRAME = 64 };
-
-struct machine {
-	struct vc_gate gate;
-	struct vc_mem mem;
-	struct vc_buses buses;
-	struct vc_clock clock;
-	struct vc_irqs irqs;
-	struct vc_env env;
-};
-
-static void ignore_irq(void *ctx, unsigned gsi, bool level) {}
-
-static const struct vc_irq_sink sink = {.set = ignore_irq};
-
-static int machine_init(struct machine *m)
-{
-	int r = vc_gate_init(&m->gate);
-
-	if (r >= 0)
-		r = vc_mem_init(&m->mem, &m->gate);
-	if (r >= 0)
-		r = vc_buses_init(&m->buses, &m->gate);
-	vc_clock_init(&m->clock);
-	m->irqs = (struct vc_irqs){&sink, m};
-	m->env = (struct vc_env){.buses = &m->buses, .mem = &m->mem, .irqs = &m->irqs, .clock = &m->clock};
-	if (r >= 0)
-		r = vc_loop_new(&m->clock, false, &m->env.loop);
-	return r < 0 ? r : vc_mem_add(&m->mem, NULL, 0, VC_MIB(16), VCORE_MEM_RWX, NULL, NULL);
-}
-
-static void machine_fini(struct machine *m)
-{
-	vc_buses_fini(&m->buses);
-	vc_loop_free(m->env.loop);
-	vc_mem_fini(&m->mem);
-	vc_gate_fini(&m->gate);
-}
 
 static void echo_all(struct echo *echo, uint32_t written)
 {
@@ -62,13 +26,15 @@ static void echo_all(struct echo *echo, uint32_t written)
 static double measure(const char *form, uint64_t features, unsigned batch, bool write, double seconds)
 {
 	static struct echo echo;
-	struct machine m = {0};
+	struct machine m;
 	struct vdrv d;
 	struct vdrv_queue q;
 	uint64_t begin, now, chains = 0, gpa;
 
 	memset(&echo, 0, sizeof echo);
-	if (machine_init(&m) < 0 || echo_add(&echo, &m.env, form, 1, NULL) < 0)
+	machine_init(&m);
+	machine_add_memory(&m, 0, VC_MIB(16), VCORE_MEM_RWX);
+	if (echo_add(&echo, &m.env, form, 1, NULL) < 0)
 		exit(70);
 	vdrv_attach(&d, &m.env, VDRV_HEAP);
 	vdrv_negotiate(&d, features);

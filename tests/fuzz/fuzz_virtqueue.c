@@ -9,47 +9,11 @@
 #include "core/util.h"
 #include "unit/virtio_driver.h"
 #include "unit/virtio_echo.h"
+#include "unit/virtio_machine.h"
 
 enum { RAM = 0x10000, ORDERS = 32, DESC = 0x1000, DRIVER = 0x2000, DEVICE = 0x3000 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
-
-struct machine {
-	struct vc_gate gate;
-	struct vc_mem mem;
-	struct vc_buses buses;
-	struct vc_clock clock;
-	struct vc_irqs irqs;
-	struct vc_env env;
-};
-
-static void ignore_irq(void *ctx, unsigned gsi, bool level) {}
-
-static const struct vc_irq_sink sink = {.set = ignore_irq};
-
-static void machine_init(struct machine *m)
-{
-	*m = (struct machine){0};
-	if (vc_gate_init(&m->gate) < 0 || vc_mem_init(&m->mem, &m->gate) < 0 || vc_buses_init(&m->buses, &m->gate) < 0)
-		abort();
-	vc_clock_init(&m->clock);
-	m->irqs = (struct vc_irqs){&sink, m};
-	m->env = (struct vc_env){.buses = &m->buses, .mem = &m->mem, .irqs = &m->irqs, .clock = &m->clock};
-	/* two slots, and a third that cannot be written: chains may cross and leave them */
-	if (vc_loop_new(&m->clock, false, &m->env.loop) < 0 ||
-	    vc_mem_add(&m->mem, NULL, 0, RAM / 2, VCORE_MEM_RWX, NULL, NULL) < 0 ||
-	    vc_mem_add(&m->mem, NULL, RAM / 2, RAM / 2, VCORE_MEM_RWX, NULL, NULL) < 0 ||
-	    vc_mem_add(&m->mem, NULL, RAM, 0x1000, VCORE_MEM_RX, NULL, NULL) < 0)
-		abort();
-}
-
-static void machine_fini(struct machine *m)
-{
-	vc_buses_fini(&m->buses);
-	vc_loop_free(m->env.loop);
-	vc_mem_fini(&m->mem);
-	vc_gate_fini(&m->gate);
-}
 
 /* Use what was popped as a frontend would: all of it, so that a wrong vector is seen. */
 static void complete(struct echo *echo, unsigned n)
@@ -137,6 +101,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	if (length < 1 + ORDERS)
 		return 0;
 	machine_init(&m);
+	/* two slots, and a third that cannot be written: chains may cross and leave them */
+	machine_add_memory(&m, 0, RAM / 2, VCORE_MEM_RWX);
+	machine_add_memory(&m, RAM / 2, RAM / 2, VCORE_MEM_RWX);
+	machine_add_memory(&m, RAM, 0x1000, VCORE_MEM_RX);
 	memset(&echo, 0, sizeof echo);
 	if (echo_add(&echo, &m.env, forms[data[0] & 7], 1, NULL) < 0)
 		abort();

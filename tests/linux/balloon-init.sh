@@ -10,6 +10,8 @@ done </mods/order
 mkdir /fill
 mount -t tmpfs -o size=90% fill /fill
 dd if=/dev/zero of=/fill/file bs=1M count=160 2>/dev/null
+echo "balloon: filled"
+read -r line
 rm /fill/file
 echo "balloon: freed"
 read -r line

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * balloon KERNEL INITRD inflate|report|reclaim: boots a guest that fills most of its memory and frees it. Memory must
- * come back to the host, by the way named, which the resident size of this process shows; and the guest can use it
- * again.
+ * balloon KERNEL INITRD inflate|report|reclaim [emu|kvm]: boots a guest that fills most of its memory and frees it.
+ * Memory must come back to the host, by the way named, which the resident size of this process shows; and the guest can
+ * use it again.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -69,10 +69,19 @@ static void await_text(struct guest *g, const char *text)
 	}
 }
 
-static void start(struct guest *g, const char *kernel, const char *initrd, const char *way)
+static void next_step(const struct guest *g)
 {
-	struct vcore_options o = {
-	    .size = sizeof o, .machine = VCORE_MACHINE_MICROVM, .memory = MEMORY * MIB, .backend = VCORE_BACKEND_EMU};
+	if (write(g->console_in, "\n", 1) != 1)
+		fail("console");
+}
+
+static void start(struct guest *g, char **argv)
+{
+	const char *kernel = argv[1], *initrd = argv[2], *way = argv[3];
+	struct vcore_options o = {.size = sizeof o,
+	                          .machine = VCORE_MACHINE_MICROVM,
+	                          .memory = MEMORY * MIB,
+	                          .backend = argv[4] && !strcmp(argv[4], "kvm") ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU};
 	int in[2], out[2];
 	char uart[64], balloon[64];
 
@@ -121,11 +130,13 @@ int main(int argc, char **argv)
 	struct vcore_exit end = {.size = sizeof end};
 	unsigned before;
 
-	if (argc != 4)
+	if (argc < 4)
 		return 2;
-	start(&g, argv[1], argv[2], argv[3]);
-	await_text(&g, "balloon: freed");
+	start(&g, argv);
+	await_text(&g, "balloon: filled");
 	before = resident();
+	next_step(&g);
+	await_text(&g, "balloon: freed");
 	if (!strcmp(argv[3], "inflate"))
 		await_actual(&g, BALLOON * MIB);
 	else if (!strcmp(argv[3], "reclaim") && vcore_balloon_reclaim(g.balloon) < 0)
@@ -134,11 +145,9 @@ int main(int argc, char **argv)
 	printf("balloon %s: %u MiB resident before, %u after\n", argv[3], before, resident());
 	if (!strcmp(argv[3], "inflate"))
 		await_actual(&g, 0);
-	if (write(g.console_in, "\n", 1) != 1)
-		fail("console");
+	next_step(&g);
 	await_text(&g, "balloon: used again");
-	if (write(g.console_in, "\n", 1) != 1)
-		fail("console");
+	next_step(&g);
 	if (vcore_vm_wait(g.vm, PATIENCE_S * 1000000000ll, &end) < 0 || end.reason != VCORE_EXIT_POWEROFF)
 		fail("the guest does not power off");
 	vcore_vm_unref(g.vm);

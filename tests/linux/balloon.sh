@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# balloon.sh DIR PROGRAM inflate|report|reclaim
+# balloon.sh DIR PROGRAM inflate|report|reclaim [emu|kvm]
 # Runs balloon.c with Debian's cloud kernel and its virtio_balloon. 77 where there is no kernel to be had.
 set -u
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
-dir=$1 program=$2 way=$3
+dir=$1 program=$2 way=$3 backend=${4:-emu}
 for tool in busybox cpio gzip modprobe; do
 	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"; exit 77; }
 done
@@ -16,4 +16,4 @@ if [ ! -f "$initrd" ]; then
 	# shellcheck disable=SC2086 # one word a file
 	sh "$tools/mkinitramfs.sh" "$initrd" "$here/balloon-init.sh" $files || exit 70
 fi
-timeout -s KILL 200 "$program" "$kernel" "$initrd" "$way"
+timeout -s KILL 200 "$program" "$kernel" "$initrd" "$way" "$backend"

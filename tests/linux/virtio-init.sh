@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# init of the test of virtio devices over MMIO: the console is hvc0, which is there only when its module is loaded.
+# init of the test of virtio devices: the console is hvc0, which is there only when its module is loaded.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys

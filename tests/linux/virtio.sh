@@ -1,20 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# virtio.sh DIR MICROVM [OPTION...]
-# Boots Debian's cloud kernel whose only console is a virtio one on MMIO, with a named port and two entropy devices, one with packed queues and a
+# virtio.sh DIR MICROVM mmio|pci [OPTION...]
+# Boots Debian's cloud kernel whose only console is a virtio one, with a named port and two entropy devices, one with packed queues and a
 # thread of its own. It passes when Debian's drivers bind to them and data goes both ways. 77 where there is no kernel to be had.
 set -u
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
-dir=$1 microvm=$2
-shift 2
+dir=$1 microvm=$2 transport=$3
+shift 3
 for tool in busybox cpio gzip modprobe; do
 	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"; exit 77; }
 done
 kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/virtio-$(cksum <"$here/virtio-init.sh" | cut -d ' ' -f 1).gz
+initrd=$dir/virtio-$transport-$(cksum <"$here/virtio-init.sh" | cut -d ' ' -f 1).gz
 if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" virtio_mmio virtio_console virtio_rng) || exit 70
+	files=$("$tools/module-files.sh" "$dir" "$kernel" "virtio_$transport" virtio_console virtio_rng) || exit 70
 	# shellcheck disable=SC2086 # one word a file
 	sh "$tools/mkinitramfs.sh" "$initrd" "$here/virtio-init.sh" $files || exit 70
 fi
@@ -24,9 +24,9 @@ trap 'rm -rf "$work"' EXIT
 log=$work/log
 echo "hello guest" >"$work/in"
 timeout -s KILL 200 "$microvm" --kernel "$kernel" --initrd "$initrd" --cmdline "console=hvc0 panic=-1" --memory 256M --cpus 2 --timeout 150 --serial none \
-	--device "virtio-rng,transport=mmio" \
-	--device "virtio-rng,transport=mmio,packed=on,worker=thread" \
-	--device "virtio-console,transport=mmio,output=stdout,cols=100,rows=30,port1=org.test.port,port1_input=file:$work/in,port1_output=file:$work/out" \
+	--device "virtio-rng,transport=$transport" \
+	--device "virtio-rng,transport=$transport,packed=on,worker=thread" \
+	--device "virtio-console,transport=$transport,output=stdout,cols=100,rows=30,port1=org.test.port,port1_input=file:$work/in,port1_output=file:$work/out" \
 	"$@" </dev/null 2>&1 | tr -d '\r' >"$log"
 status=${PIPESTATUS[0]}
 
@@ -50,7 +50,7 @@ trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|soft lockup' "$log" | head -n 3)
 [ -z "$trouble" ] || bad="$bad $trouble;"
 if [ -n "$bad" ]; then
 	cat "$log"
-	echo "virtio.sh $*:$bad"
+	echo "virtio.sh $transport $*:$bad"
 	exit 1
 fi
-echo "virtio.sh $*: console and entropy devices"
+echo "virtio.sh $transport $*: console and entropy devices"

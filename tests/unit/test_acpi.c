@@ -25,6 +25,7 @@ static struct vc_acpi_config config(bool reduced)
 	    .has_rtc = !reduced,
 	    .has_uart = true,
 	    .has_pci = true,
+	    .pci_window64 = {0x8000000000, 0x8000000000},
 	    .rsdp_gpa = RSDP,
 	    .tables_gpa = TABLES,
 	    .devices = devices,
@@ -94,6 +95,25 @@ START_TEST(root)
 	ck_assert_ptr_nonnull(find("APIC"));
 	ck_assert_ptr_nonnull(find("HPET"));
 	ck_assert_ptr_null(find("SSDT"));
+}
+END_TEST
+
+START_TEST(mcfg)
+{
+	struct vc_acpi_config c = config(true);
+	const uint8_t *table;
+
+	build(&c);
+	table = find("MCFG");
+	ck_assert_ptr_nonnull(table);
+	ck_assert_uint_eq(vc_ld32(table + 4), 60);
+	ck_assert_uint_eq(vc_ld64(table + 44), VC_PCI_ECAM_BASE);
+	ck_assert_uint_eq(vc_ld16(table + 52), 0);
+	ck_assert_uint_eq(table[54], 0);
+	ck_assert_uint_eq(table[55], 255);
+	c.has_pci = false;
+	build(&c);
+	ck_assert_ptr_null(find("MCFG"));
 }
 END_TEST
 
@@ -319,6 +339,7 @@ int main(void)
 
 	tcase_set_timeout(cases, 60);
 	tcase_add_test(cases, root);
+	tcase_add_test(cases, mcfg);
 	tcase_add_test(cases, fadt_full);
 	tcase_add_test(cases, fadt_reduced);
 	tcase_add_test(cases, madt);

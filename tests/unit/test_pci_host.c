@@ -99,6 +99,25 @@ START_TEST(reset_register)
 }
 END_TEST
 
+START_TEST(ecam)
+{
+	struct vcore_io io = {.size = sizeof io, .bus = VCORE_BUS_MMIO, .address = VC_PCI_ECAM_BASE + 8, .width = 4};
+
+	ck_assert(vc_bus_dispatch(&p.buses, NULL, &io));
+	ck_assert_uint_eq(io.data, 0x06000000);
+	io.address = VC_PCI_ECAM_BASE + 0x100;
+	ck_assert(vc_bus_dispatch(&p.buses, NULL, &io));
+	ck_assert_uint_eq(io.data, 0); /* no extended capability */
+	/* the next function's space begins behind 4096 bytes */
+	io.address = VC_PCI_ECAM_BASE + 0xfff;
+	ck_assert(vc_bus_dispatch(&p.buses, NULL, &io));
+	ck_assert_uint_eq(io.data, 0xffffff00);
+	io.address = VC_PCI_ECAM_BASE + VC_PCI_ECAM_SIZE - 4;
+	ck_assert(vc_bus_dispatch(&p.buses, NULL, &io));
+	ck_assert_uint_eq(io.data, 0xffffffff);
+}
+END_TEST
+
 START_TEST(state)
 {
 	uint8_t saved[64];
@@ -106,14 +125,13 @@ START_TEST(state)
 
 	platform_check_load(&p);
 	point(0, 0, 0, 4);
-	platform_out(&p, 0xcfc, 1, 3);
 	length = platform_save(&p, saved, sizeof saved);
 	vc_buses_reset(&p.buses);
 	ck_assert_uint_eq(platform_in(&p, 0xcf8, 4), 0);
 	ck_assert_int_eq(platform_load(&p, saved, length), 0);
-	ck_assert_uint_eq(platform_in(&p, 0xcfc, 4), 3);
+	ck_assert_uint_eq(platform_in(&p, 0xcf8, 4), 0x80000004);
 	/* bits that no register has */
-	for (unsigned at = 4; at < 10; at += 4) {
+	for (unsigned at = 4; at < 12; at += 4) {
 		saved[at] ^= 0x81;
 		ck_assert_int_eq(platform_load(&p, saved, length), -EINVAL);
 		saved[at] ^= 0x81;
@@ -131,6 +149,7 @@ int main(void)
 	tcase_add_test(cases, writable_bits);
 	tcase_add_test(cases, address_register);
 	tcase_add_test(cases, reset_register);
+	tcase_add_test(cases, ecam);
 	tcase_add_test(cases, state);
 	return platform_run("pci_host", cases);
 }

@@ -93,7 +93,8 @@ static void disturb(unsigned turn)
 
 START_TEST(threads)
 {
-	static const char *const forms[] = {"worker=thread", "worker=loop", "worker=thread,packed=on", "worker=loop,packed=on"};
+	static const char *const forms[] = {"worker=thread", "worker=loop", "worker=thread,packed=on",
+	                                    "worker=loop,packed=on"};
 	struct vc_virtio_config config = {.ops = &ops, .queues = THREADS};
 	struct vc_loop *turned;
 	struct vc_props *props;

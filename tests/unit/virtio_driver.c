@@ -25,6 +25,8 @@ static uint64_t access_mmio(struct vdrv *d, uint32_t reg, unsigned width, bool w
 	                      .data = data,
 	                      .is_write = write};
 
+	if (d->pci)
+		return vdrv_pci_access(d, reg, width, write, data);
 	if (!vc_bus_dispatch(d->env->buses, NULL, &io))
 		die("nobody answers at the device's address");
 	return io.data;
@@ -58,13 +60,19 @@ uint8_t vdrv_status(struct vdrv *d)
 void vdrv_attach(struct vdrv *d, struct vc_env *env, uint64_t heap)
 {
 	*d = (struct vdrv){.env = env, .heap = heap};
-	for (struct vc_dev *dev = env->buses->devices; dev; dev = dev->next)
-		if (dev->hid && !strcmp(dev->hid, "LNRO0005"))
+	for (struct vc_dev *dev = env->buses->devices; dev; dev = dev->next) {
+		bool mmio = dev->hid && !strcmp(dev->hid, "LNRO0005");
+
+		if (mmio)
+			d->pci = false;
+		if (mmio || vdrv_pci_attach(d, dev))
 			d->dev = dev;
+	}
 	if (!d->dev)
 		die("there is no virtio device");
-	d->base = d->dev->base;
-	if (vdrv_read(d, 0) != 0x74726976 || vdrv_read(d, 4) != 2)
+	if (!d->pci)
+		d->base = d->dev->base;
+	if (!d->pci && (vdrv_read(d, 0) != 0x74726976 || vdrv_read(d, 4) != 2))
 		die("magic or version is wrong");
 	vdrv_reset(d);
 	vdrv_write(d, VDRV_STATUS, VC_VIRTIO_S_ACKNOWLEDGE);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A virtio driver in process: plays the guest towards a device on the MMIO transport. Rings and buffers lie in the vm's
- * memory; the device's registers are reached through the bus. What must not happen aborts with a sentence.
+ * A virtio driver in process: plays the guest towards a device. Rings and buffers lie in the vm's memory; the device's
+ *registers are reached through the bus. They have the numbers of the MMIO transport; on PCI they are found where that
+ *has them. What must not happen aborts with a sentence.
  *
  *	struct vdrv d;
  *	struct vdrv_queue q;
@@ -51,6 +52,10 @@ struct vdrv {
 	struct vc_dev *dev;
 	uint64_t base, heap;
 	uint64_t features; /* negotiated */
+	/* PCI: the devfn, and the BAR offsets of the structures that its capabilities name */
+	bool pci;
+	unsigned devfn;
+	uint32_t common, notify, notify_step, isr, config;
 };
 
 struct vdrv_buf {
@@ -89,6 +94,9 @@ uint8_t vdrv_status(struct vdrv *d);
 
 uint32_t vdrv_read(struct vdrv *d, uint32_t reg);
 void vdrv_write(struct vdrv *d, uint32_t reg, uint32_t value);
+/* virtio_driver_pci.c: find and enable dev; false: it is no virtio device on PCI. And an access, at MMIO's numbers. */
+bool vdrv_pci_attach(struct vdrv *d, struct vc_dev *dev);
+uint64_t vdrv_pci_access(struct vdrv *d, uint32_t reg, unsigned width, bool write, uint64_t data);
 /* Configuration space; width 1, 2, 4 or 8. */
 uint64_t vdrv_config(struct vdrv *d, uint32_t offset, unsigned width);
 void vdrv_set_config(struct vdrv *d, uint32_t offset, unsigned width, uint64_t value);

@@ -84,9 +84,10 @@ static const struct vc_virtio_ops echo_ops = {
 };
 
 /* text: properties as vc_virtio_add() reads them. */
-static inline int echo_add(struct echo *e, struct vc_env *env, const char *text, uint32_t queues, const uint16_t *sizes)
+static inline int echo_add_ops(struct echo *e, struct vc_env *env, const char *text, uint32_t queues,
+                               const uint16_t *sizes, const struct vc_virtio_ops *ops)
 {
-	struct vc_virtio_config config = {.ops = &echo_ops, .ctx = e, .queues = queues, .sizes = sizes};
+	struct vc_virtio_config config = {.ops = ops, .ctx = e, .queues = queues, .sizes = sizes};
 	struct vc_props *props;
 	int r = vc_props_parse(text, &props);
 
@@ -95,6 +96,11 @@ static inline int echo_add(struct echo *e, struct vc_env *env, const char *text,
 	r = vc_virtio_add(env, props, &config, &e->v, &e->dev);
 	vc_props_free(props);
 	return r;
+}
+
+static inline int echo_add(struct echo *e, struct vc_env *env, const char *text, uint32_t queues, const uint16_t *sizes)
+{
+	return echo_add_ops(e, env, text, queues, sizes, &echo_ops);
 }
 
 /* Give back the n-th chain that is held. */

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The PCI functions of a vm (PCI Local Bus 3.0, PCI Express 5.0): configuration space, BARs, INTx, MSI and MSI-X.
+ *
+ * A function is a struct vc_dev whose regions in the buses are its BARs, where and while the guest wants them. Bus
+ * regions are changed by the thread that wrote the register, from its callback, outside of the gate.
+ */
+#ifndef VC_BUS_PCI_H
+#define VC_BUS_PCI_H
+
+#include <virtcore/pci.h>
+
+#include "bus/bus.h"
+#include "bus/irq.h"
+
+#define VC_PCI_CONFIG_SIZE    4096u
+#define VC_PCI_CAPABILITIES   0x40u /* the first one's offset */
+#define VC_PCI_DEVFN(dev, fn) ((unsigned)(dev) << 3 | (unsigned)(fn))
+#define VC_PCI_LINES          4
+
+struct vc_pci;
+struct vc_pci_function;
+
+/* Addresses that BARs are given out of. */
+struct vc_pci_window {
+	uint64_t start, length;
+};
+
+struct vc_pci_config {
+	struct vc_buses *buses;
+	struct vc_irqs *irqs;
+	unsigned gsi; /* of the first of the four interrupt lines */
+	struct vc_pci_window io, memory;
+};
+
+/* irqs and buses outlive it. */
+int vc_pci_new(const struct vc_pci_config *config, struct vc_pci **pci);
+/* All functions are gone. */
+void vc_pci_free(struct vc_pci *pci);
+/* Where 64-bit BARs go; before functions are added. Without it they lie in the other window. */
+void vc_pci_set_window64(struct vc_pci *pci, struct vc_pci_window window);
+struct vc_pci_window vc_pci_window64(const struct vc_pci *pci);
+
+/* As vcore_pci_add(). *dev is set before the first callback. */
+int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
+               void *ctx, struct vc_dev **dev);
+/* What a port does besides; called as callbacks are, with its ctx. */
+struct vc_pci_port_ops {
+	/* The device behind it has come or gone. */
+	void (*presence)(void *ctx, bool present);
+	/* Somebody presses the slot's button: the device is to go. -EAGAIN: the guest does not look at it. */
+	int (*attention)(void *ctx);
+};
+/* The same of a port, a bridge to a bus with one device. The port goes last: it is not to be removed. */
+int vc_pci_add_port(struct vc_pci *pci, const struct vcore_pci_description *description,
+                    const struct vcore_pci_ops *ops, void *ctx, const struct vc_pci_port_ops *port,
+                    struct vc_dev **dev);
+/* The guest switches the power of a port's slot. Without it the device behind is as after a reset. With no lock held.
+ */
+void vc_pci_port_power(struct vc_pci_function *port, bool on);
+/* Ask the guest to let go of f, which is behind a port. -ENOTSUP, -EAGAIN */
+int vc_pci_unplug(struct vc_pci_function *f);
+/* NULL: dev is no PCI function. */
+struct vc_pci_function *vc_pci_function_of(const struct vc_dev *dev);
+
+/*
+ * Configuration accesses; of up to 8 bytes, any alignment. Where nobody is, reads give all ones. With no lock held:
+ * they call back, and change bus regions.
+ */
+uint64_t vc_pci_config_read(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32_t offset, unsigned width);
+void vc_pci_config_write(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32_t offset, unsigned width,
+                         uint64_t data);
+
+/*
+ * INTx, as a vc_line: the device sets the level under its own lock, in the right order, and flushes after it has let go
+ * of the lock. Any thread. Without an interrupt pin nothing happens.
+ */
+void vc_pci_irq_set(struct vc_pci_function *f, bool level);
+void vc_pci_irq_flush(struct vc_pci_function *f);
+/* False: the guest has enabled neither MSI-X nor MSI. A vector that is not there is ignored. */
+bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector);
+uint32_t vc_pci_vectors(const struct vc_pci_function *f); /* of MSI-X or MSI, whichever has more */
+bool vc_pci_has_pin(const struct vc_pci_function *f);
+/* Configuration space as the guest left it, inside the function's own capabilities: for config_read and config_write.
+ */
+void vc_pci_own_config(struct vc_pci_function *f, uint32_t offset, void *data, uint32_t length);
+void vc_pci_get_info(struct vc_pci_function *f, struct vcore_pci_info *info);
+
+#endif

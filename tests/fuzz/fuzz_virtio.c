@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Virtio devices with a driver that is the fuzzer's: byte 0 chooses the device, then come pairs of bytes, each an order
+ * to the driver, and the rest is guest memory with all rings and requests. A new device is one row in `devices`.
+ */
+#include <stdlib.h>
+
+#include "core/util.h"
+#include "unit/virtio_driver.h"
+#include "unit/virtio_machine.h"
+#include "virtio/types.h"
+
+/* Of each queue: where its three parts lie in its piece of memory. */
+enum { RAM = 0x10000, ORDERS = 40, QUEUES = 0x1000, STRIDE = 0x400, DRIVER = 0x200, DEVICE = 0x300, SIZE = 16 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
+
+static const struct {
+	const struct vc_device_type *type;
+	const char *properties;
+	uint32_t queues;
+} devices[] = {
+    {&vc_virtio_rng_type, "transport=mmio", 1},
+    {&vc_virtio_console_type, "transport=mmio,cols=80,rows=25,port1=one,port2=two,port1_input=file:/dev/zero", 8},
+    {&vc_virtio_console_type, "transport=mmio,packed=on", 2},
+    {&vc_virtio_balloon_type, "transport=mmio,target=1M", 5},
+    {&vc_virtio_balloon_type, "transport=mmio,packed=on,event_idx=off", 5},
+};
+
+static void add_device(struct machine *m, unsigned n)
+{
+	struct vc_props *props;
+	struct vc_dev *dev;
+
+	if (vc_props_parse(devices[n].properties, &props) < 0 || devices[n].type->create(&m->env, props, &dev) < 0)
+		abort();
+	vc_props_free(props);
+}
+
+static void set_up(struct vdrv *d, uint32_t queues)
+{
+	static const uint32_t parts[] = {0, DRIVER, DEVICE};
+
+	vdrv_negotiate(d, ~0ull);
+	for (uint32_t q = 0; q < queues; q++) {
+		vdrv_write(d, VDRV_QUEUE_SEL, q);
+		vdrv_write(d, VDRV_QUEUE_SIZE, SIZE);
+		for (uint32_t i = 0; i < 3; i++)
+			vdrv_write(d, VDRV_QUEUE_DESC + 0x10 * i, QUEUES + q * STRIDE + parts[i]);
+		vdrv_write(d, VDRV_QUEUE_READY, 1);
+	}
+	vdrv_start(d);
+}
+
+static void save_and_load(struct vc_dev *dev)
+{
+	int64_t size = dev->ops.save(dev->ctx, NULL, 0);
+	uint8_t *state;
+
+	if (size < 0)
+		return;
+	state = malloc((size_t)size);
+	if (!state || dev->ops.save(dev->ctx, state, (size_t)size) != size)
+		abort();
+	dev->ops.load(dev->ctx, state, (size_t)size);
+	free(state);
+}
+
+/* One more chain, which begins at a descriptor of the fuzzer's choice. */
+static void make_available(struct vdrv *d, uint32_t q, uint8_t head)
+{
+	uint8_t *queue = vdrv_ptr(d, QUEUES + q * STRIDE), *ring = queue + DRIVER;
+	uint16_t index = vc_ld16(ring + 2);
+
+	vc_st16(ring + 4 + 2 * (index % SIZE), head % SIZE);
+	vc_st16(ring + 2, (uint16_t)(index + 1));
+	/* or, in a packed ring, that descriptor */
+	vc_st16(queue + 16 * (head % SIZE) + 14, (uint16_t)((head & 0x10 ? 0x80 : 0x8000) | head >> 5));
+}
+
+static void obey(struct vdrv *d, uint32_t queues, uint8_t order, uint8_t argument)
+{
+	uint32_t q = (order >> 3) % queues;
+
+	switch (order & 7) {
+	case 0:
+	case 1:
+	case 2:
+		make_available(d, q, argument);
+		vdrv_write(d, VDRV_QUEUE_NOTIFY, q);
+		break;
+	case 3:
+		vdrv_write(d, VDRV_QUEUE_NOTIFY, argument);
+		break;
+	case 4:
+		vdrv_set_config(d, argument & 63, 1u << (argument >> 6), 0x0101010101010101ull * order);
+		break;
+	case 5:
+		vdrv_config(d, argument & 63, 1u << (argument >> 6));
+		break;
+	case 6:
+		save_and_load(d->dev);
+		break;
+	default:
+		vdrv_write(d, VDRV_QUEUE_SEL, q);
+		vdrv_write(d, VDRV_QUEUE_RESET, 1);
+	}
+	/* a turn, not until all is quiet: there may be input without end */
+	for (unsigned i = 0; i < 4; i++)
+		vc_loop_run(d->env->loop, 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
+{
+	struct machine m;
+	struct vdrv d;
+	size_t rest;
+	unsigned n;
+
+	if (length < 1 + 2 * ORDERS)
+		return 0;
+	n = data[0] % VC_ARRAY_SIZE(devices);
+	rest = length - 1 - 2 * ORDERS;
+	machine_init(&m);
+	machine_add_memory(&m, 0, RAM / 2, VCORE_MEM_RWX);
+	machine_add_memory(&m, RAM / 2, RAM / 2, VCORE_MEM_RWX);
+	machine_add_memory(&m, RAM, 0x1000, VCORE_MEM_RX);
+	add_device(&m, n);
+	vdrv_attach(&d, &m.env, VDRV_HEAP);
+	memcpy(vdrv_ptr(&d, QUEUES), data + 1 + 2 * ORDERS, rest < RAM / 2 - QUEUES ? rest : RAM / 2 - QUEUES);
+	set_up(&d, devices[n].queues);
+	for (unsigned i = 0; i < ORDERS; i++)
+		obey(&d, devices[n].queues, data[1 + 2 * i], data[2 + 2 * i]);
+	machine_fini(&m);
+	return 0;
+}
