@@ -6,9 +6,9 @@
 
 #include "config.h"
 #include "core/error.h"
-#include "core/util.h"
 #include "core/props.h"
 #include "core/props_priv.h"
+#include "core/util.h"
 
 enum { MAX_ASKED = 64 };
 

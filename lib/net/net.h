@@ -42,6 +42,18 @@ struct vc_net_frame {
 #define VC_NET_UFO  (1u << 4)
 #define VC_NET_USO  (1u << 5)
 
+/* May who takes `can_take` (VC_NET_*) have a frame with that header? Else vc_net_plain() comes before. */
+static inline bool vc_net_passes(const struct vc_net_hdr *hdr, uint32_t can_take)
+{
+	static const uint32_t gso[8] = {[1] = VC_NET_TSO4, [3] = VC_NET_UFO, [4] = VC_NET_TSO6, [5] = VC_NET_USO};
+	uint32_t need;
+
+	if (!hdr->flags && !hdr->gso_type)
+		return true;
+	need = VC_NET_CSUM | gso[hdr->gso_type & 7] | (hdr->gso_type & 0x80 ? VC_NET_ECN : 0);
+	return (can_take & need) == need;
+}
+
 /* The frontend, as its backing sees it. Any thread, no lock held; calls for one queue do not overlap. */
 struct vc_net_user {
 	/*

@@ -75,18 +75,6 @@ unsigned vc_net_deliver(struct vc_net *net, unsigned queue, const struct vc_net_
                         bool keep);
 void vc_net_set_carrier(struct vc_net *net, bool up);
 
-/* Whether who can take `can_take` needs no vc_net_plain() before. */
-static inline bool vc_net_passes(const struct vc_net_hdr *hdr, uint32_t can_take)
-{
-	static const uint32_t gso[8] = {[1] = VC_NET_TSO4, [3] = VC_NET_UFO, [4] = VC_NET_TSO6, [5] = VC_NET_USO};
-	uint32_t need;
-
-	if (!hdr->flags && !hdr->gso_type)
-		return true;
-	need = VC_NET_CSUM | gso[hdr->gso_type & 7] | (hdr->gso_type & 0x80 ? VC_NET_ECN : 0);
-	return (can_take & need) == need;
-}
-
 /* Whether the header fits the frame as far as can be said without a look into it. */
 static inline bool vc_net_hdr_valid(const struct vc_net_frame *frame)
 {

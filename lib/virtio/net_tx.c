@@ -4,17 +4,6 @@
 
 enum { BATCH = 64, BATCHES = 16 /* in one go: others want the worker, too */ };
 
-/* Work that the driver leaves undone, beyond what it may. */
-static bool may_ask(const struct vnet *n, const struct vc_net_hdr *hdr)
-{
-	static const uint32_t gso[8] = {[1] = VC_NET_TSO4, [3] = VC_NET_UFO, [4] = VC_NET_TSO6, [5] = VC_NET_USO};
-	uint32_t need = hdr->flags & 1 ? VC_NET_CSUM : 0;
-
-	if (hdr->gso_type)
-		need |= gso[hdr->gso_type & 7] | (hdr->gso_type & 0x80 ? VC_NET_ECN : 0);
-	return (n->tx_offloads & need) == need;
-}
-
 /* The header is read once, and the frame is what lies behind it. */
 static void take_header(const struct vnet *n, struct vc_virtq_chain *c, struct vc_net_frame *frame)
 {
@@ -57,7 +46,7 @@ static int send_batch(struct vnet *n, struct vc_virtq *q)
 			break;
 		}
 		take_header(n, c, &frames[good]);
-		good += may_ask(n, &frames[good].hdr);
+		good += vc_net_passes(&frames[good].hdr, n->tx_offloads); /* who asks for more is not heard */
 	}
 	if (!count)
 		return 0;
