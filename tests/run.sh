@@ -16,7 +16,8 @@ for argument in "$@"; do
 done
 . tests/tools/need.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev liburing-dev zlib1g-dev libzstd-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
-	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]' '[qemu-utils]' '[e2fsprogs]'
+	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]' '[qemu-utils]' '[e2fsprogs]' \
+	'[libslirp-dev]' '[libglib2.0-dev]' '[iproute2]' '[passt]'
 
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s\n' "$*"; }
@@ -77,7 +78,7 @@ if [ -z "$quick" ]; then
 	say "Thread sanitizer"
 	build build-tsan -Dwerror=true -Db_sanitize=thread -Db_lundef=false -Dexamples=false && suite build-tsan --suite threads
 	say "Without options"
-	build build-small -Dwerror=true -Djson=disabled -Dkvm=disabled -Dio_uring=disabled -Dzlib=disabled -Dzstd=disabled -Dtests=disabled
+	build build-small -Dwerror=true -Djson=disabled -Dkvm=disabled -Dio_uring=disabled -Dzlib=disabled -Dzstd=disabled -Dslirp=disabled -Dtests=disabled
 	build build-kvm-only -Dwerror=true -Demu=disabled -Dtests=disabled
 	say "Fuzzing, briefly"
 	if command -v clang >/dev/null; then

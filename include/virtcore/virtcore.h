@@ -16,7 +16,9 @@
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
+#include <virtcore/net.h>
 #include <virtcore/pci.h>
+#include <virtcore/switch.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
 #include <virtcore/vm.h>

@@ -107,7 +107,7 @@ VCORE_API int vcore_vm_new(const struct vcore_options *options, vcore_vm **vm);
  *
  * Keys, all optional: "machine" ("microvm"), "backend", "engine", "irqchip", "cpus", "cpu", "memory" (bytes, or like "512M"),
  * "memory_kind", "memory_flags" (array), "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options;
- * "devices": array of objects with "type" and the device's properties; "boot": object with "kernel", "initrd", "cmdline", "image",
+ * "switches": array of names, each a switch for NICs of this vm; "devices": array of objects with "type" and the device's properties; "boot": object with "kernel", "initrd", "cmdline", "image",
  * "modules" (array), "address" as in struct vcore_boot_options.
  * @return as vcore_vm_new(); -EINVAL with the key's name for an unknown key or a wrong value; -ENOTSUP without json-c
  */

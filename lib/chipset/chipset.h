@@ -38,6 +38,7 @@ struct vc_env {
 	void *machine_ctx;
 	uint64_t tsc_khz;
 	uint32_t vcpus;
+	struct vc_switch_names *switches; /* lib/net: what a NIC's property switch=NAME finds; NULL: nothing */
 	/* The HPET is in legacy replacement mode: it drives GSI 0 and 8, the PIT and the RTC are cut off from them. */
 	_Atomic bool legacy_replaced;
 };

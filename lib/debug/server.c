@@ -8,13 +8,15 @@
 
 #include <virtcore/gdb.h>
 
+#include "core/address.h"
 #include "core/thread.h"
 #include "debug/debug.h"
-#include "debug/listen.h"
+
+#define DEFAULT_ADDRESS "127.0.0.1:1234"
 
 struct vcore_gdb {
 	struct vc_gdb *session;
-	union vc_gdb_sockaddr address;
+	union vc_address address;
 	pthread_t thread;
 	int quit_fd; /* eventfd: readable for ever once the stub is to end */
 	int wake_fd; /* eventfd: a vcpu stopped */
@@ -240,7 +242,7 @@ static void destroy(struct vcore_gdb *s)
 		vc_gdb_free(s->session);
 	if (s->listen_fd >= 0) {
 		close(s->listen_fd);
-		vc_gdb_unlisten(&s->address);
+		vc_address_unlisten(&s->address);
 	}
 	if (s->wake_fd >= 0)
 		close(s->wake_fd);
@@ -251,7 +253,7 @@ static void destroy(struct vcore_gdb *s)
 
 static int make(struct vcore_gdb *s, vcore_vm *vm, const struct vcore_gdb_options *o)
 {
-	int r = vc_gdb_parse_address(o->address, &s->address);
+	int r = vc_address_parse("gdb", o->address ? o->address : DEFAULT_ADDRESS, &s->address);
 
 	if (r < 0)
 		return r;
@@ -262,7 +264,7 @@ static int make(struct vcore_gdb *s, vcore_vm *vm, const struct vcore_gdb_option
 	r = vc_gdb_new(vm, s->wake_fd, &s->session);
 	if (r < 0)
 		return r;
-	s->listen_fd = r = vc_gdb_listen(&s->address);
+	s->listen_fd = r = vc_address_listen("gdb", &s->address);
 	if (r < 0)
 		return r;
 	if (o->wait)
@@ -299,7 +301,7 @@ int vcore_gdb_address(vcore_gdb *s, char *text, size_t length)
 {
 	if (!s || !text || !length)
 		return vc_fail(EINVAL, "vcore_gdb_address: a stub and a place for the text are needed");
-	return vc_gdb_show_address(s->listen_fd, text, length);
+	return vc_address_show(s->listen_fd, text, length);
 }
 
 void vcore_gdb_free(vcore_gdb *s)

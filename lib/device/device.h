@@ -1,26 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table of device types, and their properties as text. A new device is one file plus one row in
+/* The table of device types. A new device is one file plus one row in
  * lib/vm/device_types.c. */
 #ifndef VC_DEVICE_DEVICE_H
 #define VC_DEVICE_DEVICE_H
 
 #include "chipset/chipset.h"
-
-struct vc_prop {
-	const char *key;
-	const char *value;
-};
-/* Parsed properties; getters mark a key as used so that unknown ones can be refused. */
-struct vc_props;
-/* NULL or "": none; "{...}": JSON object (json-c builds); else "k=v,k=v" ("k" alone means k=on; ",," is a literal comma). -EINVAL, -ENOTSUP */
-int vc_props_parse(const char *text, struct vc_props **props);
-void vc_props_free(struct vc_props *props);
-const char *vc_props_string(struct vc_props *props, const char *key, const char *fallback);
-/* Numbers take 0x, and K M G suffixes; ranges checked. 0 or -EINVAL naming key and value. */
-int vc_props_u64(struct vc_props *props, const char *key, uint64_t fallback, uint64_t min, uint64_t max, uint64_t *value);
-int vc_props_bool(struct vc_props *props, const char *key, bool fallback, bool *value);
-/* -EINVAL naming the first key nobody asked for and what the type knows. */
-int vc_props_finish(struct vc_props *props, const char *type);
+#include "core/props.h"
 
 struct vc_device_type {
 	const char *name, *summary;

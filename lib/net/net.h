@@ -16,7 +16,7 @@
 #include <sys/uio.h>
 
 #include "chipset/chipset.h"
-#include "device/device.h"
+#include "core/props.h"
 
 #define VC_NET_FRAME_MAX (65535u + 14 + 4) /* with segmentation offloads */
 
@@ -42,6 +42,18 @@ struct vc_net_frame {
 #define VC_NET_UFO  (1u << 4)
 #define VC_NET_USO  (1u << 5)
 
+/* May who takes `can_take` (VC_NET_*) have a frame with that header? Else vc_net_plain() comes before. */
+static inline bool vc_net_passes(const struct vc_net_hdr *hdr, uint32_t can_take)
+{
+	static const uint32_t gso[8] = {[1] = VC_NET_TSO4, [3] = VC_NET_UFO, [4] = VC_NET_TSO6, [5] = VC_NET_USO};
+	uint32_t need;
+
+	if (!hdr->flags && !hdr->gso_type)
+		return true;
+	need = VC_NET_CSUM | gso[hdr->gso_type & 7] | (hdr->gso_type & 0x80 ? VC_NET_ECN : 0);
+	return (can_take & need) == need;
+}
+
 /* The frontend, as its backing sees it. Any thread, no lock held; calls for one queue do not overlap. */
 struct vc_net_user {
 	/*
@@ -66,7 +78,8 @@ int vc_net_open(struct vc_env *env, struct vc_props *props, const struct vc_net_
 /* Returns once no callback of the user runs. NULL is allowed. */
 void vc_net_close(struct vc_net *net);
 void vc_net_start(struct vc_net *net);
-void vc_net_stop(struct vc_net *net); /* as close, but it can be started again */
+/* As close, but it can be started again. No vc_net_room() or vc_net_send() runs meanwhile. */
+void vc_net_stop(struct vc_net *net);
 
 /* Frames from the guest. Those the backing cannot take now are dropped, as on a wire. Any thread; one at a time a
  * queue. */
@@ -77,6 +90,7 @@ void vc_net_room(struct vc_net *net, unsigned queue);
 void vc_net_set_offloads(struct vc_net *net, uint32_t offloads);
 /* What the backing can take from the guest: what it offers the driver as device features. Never less than none. */
 uint32_t vc_net_offloads(const struct vc_net *net);
+/* On how many of the user's queues it delivers, from 0 on. Sent may be on all of them. */
 uint32_t vc_net_max_queues(const struct vc_net *net);
 bool vc_net_link(const struct vc_net *net);
 /* The administrator pulls the cable (monitor): no frame passes. */
@@ -92,10 +106,32 @@ void vc_net_get_counters(const struct vc_net *net, struct vc_net_counters *count
 
 /* Kinds: a file and a row each in kinds.c. */
 struct vc_net_kind {
-	const char *name, *summary, *properties; /* as in vc_device_type */
+	const char *name, *summary;
 	int (*open)(struct vc_env *env, struct vc_props *props, struct vc_net *net);
 };
 extern const struct vc_net_kind *const vc_net_kinds[]; /* NULL-terminated */
+
+/* The help of every NIC has this: the properties that vc_net_open() reads. */
+#define VC_NET_PROPERTIES                                                                                    \
+	"net         where frames go: none, switch, socket, tap, user (none)\n"                                  \
+	"pcap        file that all frames are written to\n"                                                      \
+	"switch      switch: its name, as the vm knows it\n"                                                     \
+	"vlan        switch: VLAN of untagged frames (1); alone, an access port\n"                               \
+	"trunk       switch: VLANs that pass tagged: all, none, 10:20-29 (all; with vlan: none)\n"               \
+	"storm       switch: broadcast, multicast and unknown frames a second that may come in (any number)\n"   \
+	"socket      socket: the peer's address, unix:PATH or tcp:HOST:PORT with a numeric host\n"               \
+	"listen      socket: on: wait there for the peer (off)\n"                                                \
+	"local       socket: path of our own end: Unix datagrams\n"                                              \
+	"reconnect   socket: milliseconds until a lost peer is called again (1000; 0: never)\n"                  \
+	"fd          socket, tap: descriptors of what is connected already: 3, or 3:4 for the queues of a tap\n" \
+	"ifname      tap: name of the interface, made where it does not exist (the kernel's choice)\n"           \
+	"bridge      tap: bridge that it becomes a port of\n"                                                    \
+	"vnet_hdr    tap: off: without offloads (on)\n"                                                          \
+	"hostfwd     user: ports of the host that lead to the guest, tcp:127.0.0.1:2222-:22;udp:...\n"           \
+	"restrict    user: on: the guest reaches nothing but what is forwarded (off)\n"                          \
+	"subnet      user: .2 is the router, .3 the name server, .15 the guest (10.0.2.0/24)\n"                  \
+	"hostname    user: what DHCP calls the guest\n"                                                          \
+	"ipv6        user: off: IPv4 alone (on)\n"
 
 /*
  * Turn a frame with work left to be done into plain ones: checksum filled in, segmented. each is called for every one,

@@ -77,6 +77,7 @@ static const struct key vm_keys[] = {
     {"unhandled", KIND_WORD, AT(unhandled), unhandled_words, 0},
     {"tsc_khz", KIND_U64, AT(tsc_khz), NULL, 100000000},
     {"legacy", KIND_BOOL_NOT, AT(no_legacy), NULL, 0},
+    {"switches", KIND_ELSEWHERE, 0, NULL, 0},
     {"devices", KIND_ELSEWHERE, 0, NULL, 0},
     {"boot", KIND_ELSEWHERE, 0, NULL, 0},
     {0},
@@ -301,6 +302,24 @@ static int add_devices(struct vcore_vm *vm, struct json_object *root)
 	return r;
 }
 
+static int add_switches(struct vcore_vm *vm, struct json_object *root)
+{
+	struct json_object *switches;
+	const char *name = NULL;
+	int r = 0;
+
+	if (!json_object_object_get_ex(root, "switches", &switches))
+		return 0;
+	if (!json_object_is_type(switches, json_type_array))
+		return wrong("switches", switches, "an array of names");
+	for (size_t i = 0; r >= 0 && i < json_object_array_length(switches); i++) {
+		r = string_value("switches", json_object_array_get_idx(switches, i), &name);
+		if (r >= 0)
+			r = vcore_vm_add_switch(vm, name, NULL);
+	}
+	return r;
+}
+
 static int boot(struct vcore_vm *vm, struct json_object *root)
 {
 	struct vcore_boot_options o = {.size = sizeof o};
@@ -329,7 +348,9 @@ static int build(struct json_object *root, vcore_vm **out)
 	r = take_object(root, vm_keys, &o);
 	if (r < 0 || (r = vcore_vm_new(&o, &vm)) < 0)
 		return r;
-	r = add_devices(vm, root);
+	r = add_switches(vm, root);
+	if (r >= 0)
+		r = add_devices(vm, root);
 	if (r >= 0)
 		r = boot(vm, root);
 	if (r < 0)

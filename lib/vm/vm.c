@@ -150,6 +150,7 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .machine_ctx = vm,
 	    .tsc_khz = o->tsc_khz,
 	    .vcpus = b->vcpus,
+	    .switches = &vm->switches,
 	};
 	r = backend->vm_create(b);
 	if (r < 0)
@@ -228,6 +229,7 @@ static void destroy(struct vcore_vm *vm)
 		pthread_mutex_destroy(&vm->lock);
 		close(vm->exit_fd);
 	}
+	vc_switch_names_fini(&vm->switches);
 	vc_boot_forget(vm);
 	free(vm->bvm.vcpu);
 	free(vm->vcpus);
@@ -257,6 +259,7 @@ int vcore_vm_new(const struct vcore_options *options, vcore_vm **out)
 	vm->no_legacy = o.no_legacy;
 	vm->loop_mode = o.loop;
 	vm->bvm.vcpus = o.vcpus ? o.vcpus : 1;
+	vc_switch_names_init(&vm->switches);
 	vc_clock_init(&vm->clock);
 	vc_clock_init(&vm->host_clock);
 	vm->vcpus = calloc(vm->bvm.vcpus, sizeof *vm->vcpus);

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/util.h"
 #include "loader/loader.h"
+#include "net/switch_names.h"
 
 #define VC_MAX_VCPUS 255
 
@@ -78,6 +79,7 @@ struct vcore_vm {
 	struct vc_mem mem;
 	struct vc_buses buses;
 	struct vc_irqs irqs;
+	struct vc_switch_names switches;
 	const struct vc_machine *machine;
 	bool no_legacy;
 	struct vc_bvm bvm;

@@ -116,6 +116,12 @@ static const struct {
 	const char *text, *names;
 	int error;
 } wrong[] = {
+    {"{\"backend\": \"emu\", \"switches\": \"lan\"}", "switches", EINVAL},
+    {"{\"backend\": \"emu\", \"switches\": [5]}", "switches", EINVAL},
+    {"{\"backend\": \"emu\", \"switches\": [\"\"]}", "name", EINVAL},
+    {"{\"backend\": \"emu\", \"switches\": [\"a\", \"a\"]}", "a", EEXIST},
+    {"{\"backend\": \"emu\", \"devices\": [{\"type\": \"virtio-net\", \"net\": \"switch\", \"switch\": \"lan\"}]}",
+     "lan", ENOENT},
     {"", "description", EINVAL},
     {"{", "byte", EINVAL},
     {"{} x", "byte", EINVAL},
@@ -166,6 +172,20 @@ static const struct {
      "description", EINVAL},
 };
 
+/* A switch of the vm's own between two of its NICs. */
+START_TEST(switches)
+{
+	vcore_vm *vm;
+
+	if (without_json())
+		return;
+	vm = from("{ \"backend\": \"emu\", \"memory\": \"2M\", \"switches\": [\"lan\", \"dmz\"], \"devices\": ["
+	          "{\"type\": \"virtio-net\", \"net\": \"switch\", \"switch\": \"lan\", \"vlan\": 5},"
+	          "{\"type\": \"virtio-net\", \"net\": \"switch\", \"switch\": \"dmz\", \"queues\": 4}] }");
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 START_TEST(refusals)
 {
 	vcore_vm *vm = NULL;
@@ -191,6 +211,7 @@ int main(void)
 	tcase_add_test(tcase, all_keys);
 	tcase_add_test(tcase, defaults_and_numbers);
 	EACH(tcase, boots);
+	tcase_add_test(tcase, switches);
 	tcase_add_test(tcase, refusals);
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);

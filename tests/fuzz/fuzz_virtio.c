@@ -25,6 +25,8 @@ static const struct {
     {&vc_virtio_console_type, "transport=mmio,packed=on", 2},
     {&vc_virtio_balloon_type, "transport=mmio,target=1M", 5},
     {&vc_virtio_balloon_type, "transport=mmio,packed=on,event_idx=off", 5},
+    {&vc_virtio_net_type, "transport=mmio,mac=52:54:00:00:00:01", 3},
+    {&vc_virtio_net_type, "transport=mmio,packed=on,queues=2,mac=52:54:00:00:00:02", 5},
 };
 
 static void add_device(struct machine *m, unsigned n)

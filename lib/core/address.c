@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "debug/listen.h"
+#include "core/address.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -9,76 +9,73 @@
 
 #include "core/error.h"
 
-#define DEFAULT "127.0.0.1:1234"
-
-static int bad(const char *text)
+static int bad(const char *what, const char *text)
 {
-	return vc_fail(EINVAL, "gdb address \"%.80s\": expected tcp:HOST:PORT with a numeric host, :PORT or unix:PATH",
+	return vc_fail(EINVAL, "%s address \"%.80s\": expected tcp:HOST:PORT with a numeric host, :PORT or unix:PATH", what,
 	               text);
 }
 
-static int parse_unix(const char *text, const char *path, struct sockaddr_un *un)
+static int parse_unix(const char *what, const char *text, const char *path, struct sockaddr_un *un)
 {
 	if (!*path || strlen(path) >= sizeof un->sun_path)
-		return vc_fail(EINVAL, "gdb address \"%.80s\": expected a path of 1 to %zu bytes", text,
+		return vc_fail(EINVAL, "%s address \"%.80s\": expected a path of 1 to %zu bytes", what, text,
 		               sizeof un->sun_path - 1);
 	un->sun_family = AF_UNIX;
 	memcpy(un->sun_path, path, strlen(path) + 1);
 	return 0;
 }
 
-static int parse_port(const char *text, const char *digits, in_port_t *port)
+static int parse_port(const char *what, const char *text, const char *digits, in_port_t *port)
 {
 	char *end;
 	unsigned long n = strtoul(digits, &end, 10);
 
 	if (*digits < '0' || *digits > '9' || *end || n > 65535)
-		return bad(text);
+		return bad(what, text);
 	*port = htons((uint16_t)n);
 	return 0;
 }
 
-static int parse_v6(const char *text, const char *host, struct sockaddr_in6 *in6)
+static int parse_v6(const char *what, const char *text, const char *host, struct sockaddr_in6 *in6)
 {
 	const char *close = strstr(host, "]:");
 	char name[INET6_ADDRSTRLEN];
 
 	if (!close || (size_t)(close - host - 1) >= sizeof name)
-		return bad(text);
+		return bad(what, text);
 	snprintf(name, sizeof name, "%.*s", (int)(close - host - 1), host + 1);
 	in6->sin6_family = AF_INET6;
-	return inet_pton(AF_INET6, name, &in6->sin6_addr) == 1 ? parse_port(text, close + 2, &in6->sin6_port) : bad(text);
+	return inet_pton(AF_INET6, name, &in6->sin6_addr) == 1 ? parse_port(what, text, close + 2, &in6->sin6_port)
+	                                                       : bad(what, text);
 }
 
-static int parse_v4(const char *text, const char *host, struct sockaddr_in *in)
+static int parse_v4(const char *what, const char *text, const char *host, struct sockaddr_in *in)
 {
 	const char *colon = strchr(host, ':');
 	char name[INET_ADDRSTRLEN];
 
 	if (!colon || (size_t)(colon - host) >= sizeof name)
-		return bad(text);
+		return bad(what, text);
 	snprintf(name, sizeof name, "%.*s", (int)(colon - host), host);
 	in->sin_family = AF_INET;
 	in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (*name && strcmp(name, "localhost") && inet_pton(AF_INET, name, &in->sin_addr) != 1)
-		return bad(text);
-	return parse_port(text, colon + 1, &in->sin_port);
+		return bad(what, text);
+	return parse_port(what, text, colon + 1, &in->sin_port);
 }
 
-int vc_gdb_parse_address(const char *text, union vc_gdb_sockaddr *address)
+int vc_address_parse(const char *what, const char *text, union vc_address *address)
 {
 	const char *host;
 
 	memset(address, 0, sizeof *address);
-	if (!text)
-		text = DEFAULT;
 	if (!strncmp(text, "unix:", 5))
-		return parse_unix(text, text + 5, &address->un);
+		return parse_unix(what, text, text + 5, &address->un);
 	host = strncmp(text, "tcp:", 4) ? text : text + 4;
-	return *host == '[' ? parse_v6(text, host, &address->in6) : parse_v4(text, host, &address->in);
+	return *host == '[' ? parse_v6(what, text, host, &address->in6) : parse_v4(what, text, host, &address->in);
 }
 
-static socklen_t length_of(const union vc_gdb_sockaddr *address)
+socklen_t vc_address_length(const union vc_address *address)
 {
 	switch (address->any.sa_family) {
 	case AF_UNIX:
@@ -90,35 +87,35 @@ static socklen_t length_of(const union vc_gdb_sockaddr *address)
 	}
 }
 
-int vc_gdb_listen(const union vc_gdb_sockaddr *address)
+int vc_address_listen(const char *what, const union vc_address *address)
 {
 	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int on = 1, r;
 
 	if (fd < 0)
-		return vc_fail_errno(errno, "a socket for gdb");
+		return vc_fail_errno(errno, "a socket for %s", what);
 	if (address->any.sa_family != AF_UNIX)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (bind(fd, &address->any, length_of(address)) == 0) {
+	if (bind(fd, &address->any, vc_address_length(address)) == 0) {
 		if (listen(fd, 1) == 0)
 			return fd;
-		r = vc_fail_errno(errno, "listening for gdb");
-		vc_gdb_unlisten(address);
+		r = vc_fail_errno(errno, "listening for %s", what);
+		vc_address_unlisten(address);
 	} else {
-		r = vc_fail_errno(errno, "the address for gdb");
+		r = vc_fail_errno(errno, "the address for %s", what);
 	}
 	close(fd);
 	return r;
 }
 
-int vc_gdb_show_address(int fd, char *text, size_t length)
+int vc_address_show(int fd, char *text, size_t length)
 {
-	union vc_gdb_sockaddr address = {0};
+	union vc_address address = {0};
 	socklen_t size = sizeof address;
 	char host[INET6_ADDRSTRLEN];
 
 	if (getsockname(fd, &address.any, &size) < 0)
-		return vc_fail_errno(errno, "the address for gdb");
+		return vc_fail_errno(errno, "the address of a listening socket");
 	if (address.any.sa_family == AF_UNIX)
 		return snprintf(text, length, "%s", address.un.sun_path);
 	if (address.any.sa_family == AF_INET6)
@@ -129,7 +126,7 @@ int vc_gdb_show_address(int fd, char *text, size_t length)
 	                ntohs(address.in.sin_port));
 }
 
-void vc_gdb_unlisten(const union vc_gdb_sockaddr *address)
+void vc_address_unlisten(const union vc_address *address)
 {
 	if (address->any.sa_family == AF_UNIX)
 		unlink(address->un.sun_path);

@@ -3,8 +3,8 @@
 #include <json-c/json.h>
 
 #include "core/error.h"
+#include "core/props_priv.h"
 #include "core/util.h"
-#include "device/props_priv.h"
 
 enum { MAX_DEPTH = 4 }; /* the values are flat: more is refused before it is built */
 

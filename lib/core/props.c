@@ -6,11 +6,11 @@
 
 #include "config.h"
 #include "core/error.h"
+#include "core/props.h"
+#include "core/props_priv.h"
 #include "core/util.h"
-#include "device/device.h"
-#include "device/props_priv.h"
 
-enum { MAX_ASKED = 32 };
+enum { MAX_ASKED = 64 };
 
 struct entry {
 	char *key, *value;
