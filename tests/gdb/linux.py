@@ -48,7 +48,7 @@ def lstar_of(machine):
     check("boots under gdb", machine.out.wait_for("gdb: init, 2 cpus", 150), machine.out.text + machine.err.text)
     gdb.interrupt()
     text = gdb.end()
-    expect("Ctrl-C", text, "received signal SIGINT", r"rip\s+0x\w+", r"cr3\s+0x\w*000", r"2 +Thread 2 \(vcpu 1", r"=> 0x\w+:\t\w+",
+    expect("Ctrl-C", text, "received signal SIGINT", r"rip\s+0x\w+", r"cr3\s+0x\w+", r"2 +Thread 2 \(vcpu 1", r"=> 0x\w+:\t\w+",
            r"0x\w+:\s+0x\w\w\s+0x\w\w", "lstar ffffffff", "Detaching|detached")
     found = re.search(r" lstar (\w+)", text)
     return found[1] if found else None

@@ -167,7 +167,7 @@ lapic16:
 	shlq $4, %rax
 	movq lapic_rate, %rbx
 	AGREE 7, lapic16
-	/* one-shot of 2^14 PM ticks: not early, once, and in time; the count is 0 then */
+	/* one-shot of 2^16 PM ticks: not early, once, and in time; the count is 0 then */
 	movl $0xb, LAPIC_DIVIDE(%r15)
 	movl $0x80, LAPIC_LVT_TIMER(%r15)
 	movl $TRIES, %r13d
@@ -176,7 +176,6 @@ lapic_shot:
 	PM
 	movl %eax, %r12d
 	movq lapic_rate, %rax
-	shrq $2, %rax
 	movl %eax, LAPIC_INITIAL(%r15)
 	sti
 1:	hlt
@@ -185,11 +184,11 @@ lapic_shot:
 	cli
 	PM
 	subl %r12d, %eax
-	cmpl $(0x4000 - 0x200), %eax /* as exact as the rate was measured */
+	cmpl $(0x10000 - 0x800), %eax /* as exact as the rate was measured */
 	REQUIRE ae, 8
 	cmpl $0, LAPIC_CURRENT(%r15)
 	REQUIRE e, 9
-	movl $0x4000, %ebx
+	movl $0x10000, %ebx
 	AGREE 10, lapic_shot, 2 /* an interrupt takes its time */
 	/* periodic: 8 periods of 2^13 ticks */
 	movl $0x20081, LAPIC_LVT_TIMER(%r15)

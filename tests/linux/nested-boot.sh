@@ -11,6 +11,7 @@ exec "$here/nested.sh" "$1" "
 failed=0
 for setup in '1 full' '1 split' '2 full' '2 split'; do
 	set -- \$setup
-	'$here/boot.sh' '$1' '$microvm' \$1 kvm-clock --backend kvm --cpu host,-xsave --irqchip \$2 || failed=1
+	'$here/boot.sh' '$1' '$microvm' \$1 kvm-clock --backend kvm --cpu host,-xsave --irqchip \$2 ||
+		{ echo again; '$here/boot.sh' '$1' '$microvm' \$1 kvm-clock --backend kvm --cpu host,-xsave --irqchip \$2; } || failed=1
 done
 exit \$failed"
