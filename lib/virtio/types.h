@@ -8,5 +8,6 @@
 extern const struct vc_device_type vc_virtio_balloon_type;
 extern const struct vc_device_type vc_virtio_console_type;
 extern const struct vc_device_type vc_virtio_rng_type;
+extern const struct vc_device_type vc_virtio_vsock_type;
 
 #endif
