@@ -3,7 +3,11 @@
  * Virtio devices with a driver that is the fuzzer's: byte 0 chooses the device, then come pairs of bytes, each an order
  * to the driver, and the rest is guest memory with all rings and requests. A new device is one row in `devices`.
  */
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "core/util.h"
 #include "unit/virtio_driver.h"
@@ -25,14 +29,36 @@ static const struct {
     {&vc_virtio_console_type, "transport=mmio,packed=on", 2},
     {&vc_virtio_balloon_type, "transport=mmio,target=1M", 5},
     {&vc_virtio_balloon_type, "transport=mmio,packed=on,event_idx=off", 5},
+    {&vc_virtio_vsock_type, "transport=mmio,path=%s", 3},
 };
+
+/* A directory of this process, in which somebody listens at the guest's port 1. */
+static const char *directory(void)
+{
+	static char name[32];
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd = -1;
+
+	if (*name)
+		return name;
+	strcpy(name, "/tmp/fuzz-virtio-XXXXXX");
+	if (mkdtemp(name)) {
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		snprintf(un.sun_path, sizeof un.sun_path, "%s/vsock_1", name);
+	}
+	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof un) < 0 || listen(fd, 1000) < 0)
+		abort();
+	return name;
+}
 
 static void add_device(struct machine *m, unsigned n)
 {
 	struct vc_props *props;
 	struct vc_dev *dev;
+	char text[160];
 
-	if (vc_props_parse(devices[n].properties, &props) < 0 || devices[n].type->create(&m->env, props, &dev) < 0)
+	snprintf(text, sizeof text, devices[n].properties, directory());
+	if (vc_props_parse(text, &props) < 0 || devices[n].type->create(&m->env, props, &dev) < 0)
 		abort();
 	vc_props_free(props);
 }
