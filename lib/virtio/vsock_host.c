@@ -149,26 +149,6 @@ int vc_vsock_connect(const struct vc_vsock *vs, uint32_t port)
 
 /* ---- data ---- */
 
-/* The part of a chain from byte `at` on, at most length bytes. */
-static unsigned cut(const struct iovec *iov, unsigned count, size_t at, size_t length, struct iovec piece[PIECES])
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < count && length && n < PIECES; i++) {
-		size_t size = iov[i].iov_len;
-
-		if (at >= size) {
-			at -= size;
-			continue;
-		}
-		size = size - at < length ? size - at : length;
-		piece[n++] = (struct iovec){(uint8_t *)iov[i].iov_base + at, size};
-		length -= size;
-		at = 0;
-	}
-	return n;
-}
-
 /* The host's program sends no more; where it has closed it does not read either. */
 static void end_of_input(struct vc_vsock_conn *conn, bool both)
 {
@@ -180,7 +160,8 @@ static void end_of_input(struct vc_vsock_conn *conn, bool both)
 uint32_t vc_vsock_read(struct vc_vsock_conn *conn, const struct vc_virtq_chain *chain, uint32_t at, uint32_t room)
 {
 	struct iovec piece[PIECES];
-	struct msghdr m = {.msg_iov = piece, .msg_iovlen = cut(chain->in, chain->in_count, at, room, piece)};
+	struct msghdr m = {.msg_iov = piece,
+	                   .msg_iovlen = vc_iov_slice(chain->in, chain->in_count, at, room, piece, PIECES)};
 	ssize_t n = recvmsg(conn->fd, &m, MSG_DONTWAIT);
 
 	if (n > 0)
@@ -251,7 +232,7 @@ void vc_vsock_write(struct vc_vsock_conn *conn, const struct vc_virtq_chain *cha
 	uint32_t n = 0;
 
 	if (conn->came == conn->forwarded && length && !(conn->host_closed & VC_VSOCK_NO_RECEIVE))
-		n = send_pieces(conn, piece, cut(chain->out, chain->out_count, at, length, piece));
+		n = send_pieces(conn, piece, vc_iov_slice(chain->out, chain->out_count, at, length, piece, PIECES));
 	if (conn->host_closed & VC_VSOCK_NO_RECEIVE)
 		n = length;
 	conn->came += n;

@@ -6,11 +6,17 @@
 #include "virtio/types.h"
 
 const struct vc_device_type *const vc_device_types[] = {
-    &vc_uart_type,           &vc_i8042_type,
-    &vc_debug_exit_type,     &vc_debugcon_type,
-    &vc_pci_root_port_type,  &vc_virtio_balloon_type,
-    &vc_virtio_console_type, &vc_virtio_rng_type,
-    &vc_virtio_vsock_type,   NULL,
+    &vc_uart_type,
+    &vc_i8042_type,
+    &vc_debug_exit_type,
+    &vc_debugcon_type,
+    &vc_pci_root_port_type,
+    &vc_virtio_9p_type,
+    &vc_virtio_balloon_type,
+    &vc_virtio_console_type,
+    &vc_virtio_rng_type,
+    &vc_virtio_vsock_type,
+    NULL,
 };
 
 const struct vc_device_type *vc_device_type_find(const char *name)

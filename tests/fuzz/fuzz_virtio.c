@@ -30,6 +30,7 @@ static const struct {
     {&vc_virtio_balloon_type, "transport=mmio,target=1M", 5},
     {&vc_virtio_balloon_type, "transport=mmio,packed=on,event_idx=off", 5},
     {&vc_virtio_vsock_type, "transport=mmio,path=%s", 3},
+    {&vc_virtio_9p_type, "transport=mmio,worker=loop,tag=share,path=%s", 1},
 };
 
 /* A directory of this process, in which somebody listens at the guest's port 1. */
