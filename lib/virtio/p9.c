@@ -182,8 +182,9 @@ const struct vc_device_type vc_virtio_9p_type = {
     .name = "virtio-9p",
     .summary = "a directory of the host, served by a thread unless worker=loop (mount -t 9p -o "
                "trans=virtio,version=9p2000.L TAG DIRECTORY)",
-    .properties = "tag        name by which the guest mounts it\n"
-                  "path       the directory\n"
-                  "readonly   on: the guest changes nothing (off)\n" VC_VIRTIO_PROPERTIES,
+    .properties =
+        "tag        name by which the guest mounts it: mount -t 9p -o trans=virtio,version=9p2000.L TAG DIRECTORY\n"
+        "path       the directory\n"
+        "readonly   on: the guest changes nothing (off)\n" VC_VIRTIO_PROPERTIES,
     .create = p9_create,
 };
