@@ -180,8 +180,7 @@ static int p9_create(struct vc_env *env, struct vc_props *props, struct vc_dev *
 
 const struct vc_device_type vc_virtio_9p_type = {
     .name = "virtio-9p",
-    .summary = "a directory of the host, served by a thread unless worker=loop (mount -t 9p -o "
-               "trans=virtio,version=9p2000.L TAG DIRECTORY)",
+    .summary = "a directory of the host, served by a thread unless worker=loop",
     .properties =
         "tag        name by which the guest mounts it: mount -t 9p -o trans=virtio,version=9p2000.L TAG DIRECTORY\n"
         "path       the directory\n"
