@@ -38,3 +38,23 @@ size_t vc_iov_from_buffer(const struct iovec *iov, unsigned count, size_t at, co
 {
 	return copy(iov, count, at, (uint8_t *)(uintptr_t)buffer, length, true);
 }
+
+unsigned vc_iov_slice(const struct iovec *iov, unsigned count, size_t at, size_t length, struct iovec *piece,
+                      unsigned room)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < count && length && n < room; i++) {
+		size_t size = iov[i].iov_len;
+
+		if (at >= size) {
+			at -= size;
+			continue;
+		}
+		size = size - at < length ? size - at : length;
+		piece[n++] = (struct iovec){(uint8_t *)iov[i].iov_base + at, size};
+		length -= size;
+		at = 0;
+	}
+	return n;
+}

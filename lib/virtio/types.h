@@ -5,10 +5,12 @@
 
 #include "device/device.h"
 
+extern const struct vc_device_type vc_virtio_9p_type;
 extern const struct vc_device_type vc_virtio_balloon_type;
 extern const struct vc_device_type vc_virtio_blk_type;
 extern const struct vc_device_type vc_virtio_console_type;
 extern const struct vc_device_type vc_virtio_net_type;
 extern const struct vc_device_type vc_virtio_rng_type;
+extern const struct vc_device_type vc_virtio_vsock_type;
 
 #endif

@@ -159,6 +159,9 @@ bool vc_virtq_notify_on(struct vc_virtq *q);
 /* Copy between a chain's vectors and a buffer, from byte `at` on; returns how much there was. */
 size_t vc_iov_to_buffer(const struct iovec *iov, unsigned count, size_t at, void *buffer, size_t length);
 size_t vc_iov_from_buffer(const struct iovec *iov, unsigned count, size_t at, const void *buffer, size_t length);
+/* The vectors of length bytes from byte `at` on, as far as there are some and room for them; returns how many. */
+unsigned vc_iov_slice(const struct iovec *iov, unsigned count, size_t at, size_t length, struct iovec *piece,
+                      unsigned room);
 
 /* ---- for transports ---- */
 

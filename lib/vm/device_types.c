@@ -11,11 +11,13 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_debug_exit_type,
     &vc_debugcon_type,
     &vc_pci_root_port_type,
+    &vc_virtio_9p_type,
     &vc_virtio_balloon_type,
     &vc_virtio_blk_type,
     &vc_virtio_console_type,
     &vc_virtio_net_type,
     &vc_virtio_rng_type,
+    &vc_virtio_vsock_type,
     NULL,
 };
 

@@ -3,7 +3,14 @@
  * Virtio devices with a driver that is the fuzzer's: byte 0 chooses the device, then come pairs of bytes, each an order
  * to the driver, and the rest is guest memory with all rings and requests. A new device is one row in `devices`.
  */
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "core/util.h"
 #include "unit/virtio_driver.h"
@@ -27,14 +34,67 @@ static const struct {
     {&vc_virtio_balloon_type, "transport=mmio,packed=on,event_idx=off", 5},
     {&vc_virtio_net_type, "transport=mmio,mac=52:54:00:00:00:01", 3},
     {&vc_virtio_net_type, "transport=mmio,packed=on,queues=2,mac=52:54:00:00:00:02", 5},
+    {&vc_virtio_vsock_type, "transport=mmio,path=%s", 3},
+    {&vc_virtio_9p_type, "transport=mmio,worker=loop,tag=share,path=%s/share", 1},
 };
+
+/* What devices find on the host: a directory of this process, with a socket for the guest's port 1 and a share. */
+static struct {
+	char name[32], share[48];
+	int listener;
+} host;
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+	return remove(path);
+}
+
+static void remove_host(void)
+{
+	nftw(host.name, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void make_host(void)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+	strcpy(host.name, "/tmp/fuzz-virtio-XXXXXX");
+	host.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (host.listener < 0 || !mkdtemp(host.name))
+		abort();
+	atexit(remove_host);
+	snprintf(host.share, sizeof host.share, "%s/share", host.name);
+	snprintf(un.sun_path, sizeof un.sun_path, "%s/vsock_1", host.name);
+	if (bind(host.listener, (struct sockaddr *)&un, sizeof un) < 0 || listen(host.listener, 1000) < 0)
+		abort();
+}
+
+/* As it was at first. */
+static void renew_host(void)
+{
+	char path[64];
+	int fd;
+
+	if (!*host.name)
+		make_host();
+	while ((fd = accept(host.listener, NULL, NULL)) >= 0)
+		close(fd);
+	nftw(host.share, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	snprintf(path, sizeof path, "%s/file", host.share);
+	if (mkdir(host.share, 0700) < 0 || (fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600)) < 0)
+		abort();
+	close(fd);
+}
 
 static void add_device(struct machine *m, unsigned n)
 {
 	struct vc_props *props;
 	struct vc_dev *dev;
+	char text[160];
 
-	if (vc_props_parse(devices[n].properties, &props) < 0 || devices[n].type->create(&m->env, props, &dev) < 0)
+	renew_host();
+	snprintf(text, sizeof text, devices[n].properties, host.name);
+	if (vc_props_parse(text, &props) < 0 || devices[n].type->create(&m->env, props, &dev) < 0)
 		abort();
 	vc_props_free(props);
 }
