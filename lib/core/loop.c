@@ -5,7 +5,6 @@
  * alone and programmed once at the turn's end.
  */
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/thread.h"
 #include "core/loop_impl.h"
 #include "core/util.h"
 
@@ -203,18 +203,13 @@ static void *loop_thread(void *arg)
 	return NULL;
 }
 
-/* The thread takes none of the program's signals. */
 int vc_loop_start_thread(struct vc_loop *loop)
 {
-	sigset_t all, old;
 	int r;
 
 	if (!loop->own_thread || loop->thread_started)
 		return 0;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&loop->thread, NULL, loop_thread, loop);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = vc_thread_start(&loop->thread, loop_thread, loop);
 	if (r)
 		return vc_fail_errno(r, "cannot start the event loop's thread");
 	loop->thread_started = true;

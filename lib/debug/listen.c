@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/error.h"
 
@@ -15,16 +14,6 @@ static int bad(const char *text)
 {
 	return vc_fail(EINVAL, "gdb address \"%.80s\": expected tcp:HOST:PORT with a numeric host, :PORT or unix:PATH",
 	               text);
-}
-
-static int parse_unix(const char *text, const char *path, struct sockaddr_un *un)
-{
-	if (!*path || strlen(path) >= sizeof un->sun_path)
-		return vc_fail(EINVAL, "gdb address \"%.80s\": expected a path of 1 to %zu bytes", text,
-		               sizeof un->sun_path - 1);
-	un->sun_family = AF_UNIX;
-	memcpy(un->sun_path, path, strlen(path) + 1);
-	return 0;
 }
 
 static int parse_port(const char *text, const char *digits, in_port_t *port)
@@ -65,7 +54,7 @@ static int parse_v4(const char *text, const char *host, struct sockaddr_in *in)
 	return parse_port(text, colon + 1, &in->sin_port);
 }
 
-int vc_gdb_parse_address(const char *text, union vc_gdb_sockaddr *address)
+int vc_gdb_parse_address(const char *text, union vc_sockaddr *address)
 {
 	const char *host;
 
@@ -73,47 +62,14 @@ int vc_gdb_parse_address(const char *text, union vc_gdb_sockaddr *address)
 	if (!text)
 		text = DEFAULT;
 	if (!strncmp(text, "unix:", 5))
-		return parse_unix(text, text + 5, &address->un);
+		return vc_sockaddr_unix("gdb", text + 5, &address->un);
 	host = strncmp(text, "tcp:", 4) ? text : text + 4;
 	return *host == '[' ? parse_v6(text, host, &address->in6) : parse_v4(text, host, &address->in);
 }
 
-static socklen_t length_of(const union vc_gdb_sockaddr *address)
-{
-	switch (address->any.sa_family) {
-	case AF_UNIX:
-		return sizeof address->un;
-	case AF_INET6:
-		return sizeof address->in6;
-	default:
-		return sizeof address->in;
-	}
-}
-
-int vc_gdb_listen(const union vc_gdb_sockaddr *address)
-{
-	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int on = 1, r;
-
-	if (fd < 0)
-		return vc_fail_errno(errno, "a socket for gdb");
-	if (address->any.sa_family != AF_UNIX)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (bind(fd, &address->any, length_of(address)) == 0) {
-		if (listen(fd, 1) == 0)
-			return fd;
-		r = vc_fail_errno(errno, "listening for gdb");
-		vc_gdb_unlisten(address);
-	} else {
-		r = vc_fail_errno(errno, "the address for gdb");
-	}
-	close(fd);
-	return r;
-}
-
 int vc_gdb_show_address(int fd, char *text, size_t length)
 {
-	union vc_gdb_sockaddr address = {0};
+	union vc_sockaddr address = {0};
 	socklen_t size = sizeof address;
 	char host[INET6_ADDRSTRLEN];
 
@@ -127,10 +83,4 @@ int vc_gdb_show_address(int fd, char *text, size_t length)
 		                ntohs(address.in6.sin6_port));
 	return snprintf(text, length, "%s:%u", inet_ntop(AF_INET, &address.in.sin_addr, host, sizeof host) ? host : "",
 	                ntohs(address.in.sin_port));
-}
-
-void vc_gdb_unlisten(const union vc_gdb_sockaddr *address)
-{
-	if (address->any.sa_family == AF_UNIX)
-		unlink(address->un.sun_path);
 }

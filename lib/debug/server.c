@@ -2,19 +2,19 @@
 /* The stub's thread: accepts gdb, reads packets, sends replies, and tells gdb when a vcpu stops or the vm ends. */
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <virtcore/gdb.h>
 
+#include "core/thread.h"
 #include "debug/debug.h"
 #include "debug/listen.h"
 
 struct vcore_gdb {
 	struct vc_gdb *session;
-	union vc_gdb_sockaddr address;
+	union vc_sockaddr address;
 	pthread_t thread;
 	int quit_fd; /* eventfd: readable for ever once the stub is to end */
 	int wake_fd; /* eventfd: a vcpu stopped */
@@ -225,19 +225,6 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* A thread that takes none of the program's signals. */
-static int make_thread(struct vcore_gdb *s)
-{
-	sigset_t all, old;
-	int r;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&s->thread, NULL, serve, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return r ? vc_fail_errno(EAGAIN, "no thread for the gdb stub (error %d)", r) : 0;
-}
-
 /* ---- birth and death ---- */
 
 static void destroy(struct vcore_gdb *s)
@@ -246,7 +233,7 @@ static void destroy(struct vcore_gdb *s)
 		vc_gdb_free(s->session);
 	if (s->listen_fd >= 0) {
 		close(s->listen_fd);
-		vc_gdb_unlisten(&s->address);
+		vc_unlisten(&s->address);
 	}
 	if (s->wake_fd >= 0)
 		close(s->wake_fd);
@@ -268,12 +255,13 @@ static int make(struct vcore_gdb *s, vcore_vm *vm, const struct vcore_gdb_option
 	r = vc_gdb_new(vm, s->wake_fd, &s->session);
 	if (r < 0)
 		return r;
-	s->listen_fd = r = vc_gdb_listen(&s->address);
+	s->listen_fd = r = vc_listen("gdb", &s->address, 1);
 	if (r < 0)
 		return r;
 	if (o->wait)
 		vc_gdb_attach(s->session);
-	return make_thread(s);
+	r = vc_thread_start(&s->thread, serve, s);
+	return r ? vc_fail_errno(EAGAIN, "no thread for the gdb stub (error %d)", r) : 0;
 }
 
 int vcore_gdb_new(vcore_vm *vm, const struct vcore_gdb_options *options, vcore_gdb **gdb)
