@@ -14,6 +14,7 @@
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
+#include <virtcore/monitor.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
 #include <virtcore/vm.h>

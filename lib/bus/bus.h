@@ -26,6 +26,8 @@ struct vc_dev {
 	char type[32];
 	void *owner;         /* for lib/vm: the vcore_vm */
 	bool fixed;          /* part of the machine type: not removable */
+	uint32_t id;         /* unique in the vm, from 1, never used again */
+	bool removable;      /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
 	bool removing;       /* under vc_buses.lock */
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
@@ -64,6 +66,7 @@ struct vc_buses {
 	pthread_cond_t idle; /* a callback ended while somebody waits for a device */
 	struct vc_bus_map *map[VC_BUS_COUNT];
 	struct vc_dev *devices;
+	uint32_t last_id; /* given to a device; under lock */
 	struct vc_visit *visits;
 	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
 	uint32_t ioeventfd_count;
