@@ -110,7 +110,7 @@ static void spinning(int backend)
 {
 	watch(api_vm(backend, 2));
 	for (uint32_t i = 0; i < 2; i++)
-		api_load(vm, i, VCORE_MODE_LONG64, CODE, CODE_BYTES(0xeb, 0xfe));
+		api_load(vm, i, VCORE_MODE_PROTECTED32, CODE, CODE_BYTES(0xeb, 0xfe));
 	OK(vcore_vm_start(vm));
 }
 
@@ -514,6 +514,7 @@ START_TEST(threads)
 	pthread_t clients[2];
 	vcore_device *device;
 
+	atomic_store(&at_work, 0);
 	spinning(_i);
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_eq(pthread_create(&clients[i], NULL, client_thread, NULL), 0);
