@@ -13,8 +13,7 @@
 
 #include "microvm.h"
 
-#define CONFIG_MAX (1 << 20)
-#define LOOK_MS    100 /* how often a limit is looked at */
+#define LOOK_MS 100 /* how often a limit is looked at */
 
 static void print_log(void *ctx, enum vcore_log_level level, const char *message)
 {
@@ -30,25 +29,6 @@ static int fail(const char *what)
 	return STATUS_ERROR;
 }
 
-/* The whole of a text file, or of standard input. */
-static char *read_text(const char *path)
-{
-	FILE *f = strcmp(path, "-") ? fopen(path, "r") : stdin;
-	char *text = malloc(CONFIG_MAX + 1);
-	size_t n;
-
-	if (!f || !text) {
-		fprintf(stderr, "microvm: --config %s: %s\n", path, strerror(errno));
-		free(text);
-		return NULL;
-	}
-	n = fread(text, 1, CONFIG_MAX, f);
-	text[n] = '\0';
-	if (f != stdin)
-		fclose(f);
-	return text;
-}
-
 static int make_vm(struct settings *s, vcore_vm **vm)
 {
 	enum vcore_log_level level = s->trace ? VCORE_LOG_TRACE : s->verbose ? VCORE_LOG_INFO : VCORE_LOG_WARN;
@@ -59,7 +39,7 @@ static int make_vm(struct settings *s, vcore_vm **vm)
 	s->vm.log_level = level;
 	if (!s->config)
 		return vcore_vm_new(&s->vm, vm) < 0 ? fail("cannot make the vm") : -1;
-	text = read_text(s->config);
+	text = read_config(s->config);
 	if (!text)
 		return STATUS_ERROR;
 	r = vcore_vm_new_from_json(text, vm);
@@ -238,6 +218,14 @@ static int report(const struct vcore_exit *exit, bool timed_out)
 	}
 }
 
+/* Other programs watch and steer the vm from now on. */
+static int open_monitor(vcore_vm *vm, const struct settings *s, vcore_monitor **monitor)
+{
+	if (s->monitor && vcore_monitor_new(vm, s->monitor, VCORE_MONITOR_REPLACE, monitor) < 0)
+		return fail("--monitor");
+	return -1;
+}
+
 /* The vcpus stand still until gdb lets them go. */
 static int wait_for_gdb(vcore_vm *vm, const struct settings *s, vcore_gdb **gdb)
 {
@@ -270,16 +258,19 @@ static int run_started(vcore_vm *vm, const struct settings *s, struct console *c
 
 static int run(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
 {
+	vcore_monitor *monitor = NULL;
 	vcore_gdb *gdb = NULL;
-	int status = -1;
+	int status;
 
 	if (s->boot.kernel && vcore_boot(vm, &s->boot) < 0)
 		return fail(s->boot.kernel);
-	if (s->gdb)
+	status = open_monitor(vm, s, &monitor);
+	if (status < 0 && s->gdb)
 		status = wait_for_gdb(vm, s, &gdb);
 	if (status < 0)
 		status = run_started(vm, s, console, signals);
 	vcore_gdb_free(gdb);
+	vcore_monitor_free(monitor);
 	return status;
 }
 
@@ -290,9 +281,14 @@ int main(int argc, char **argv)
 	    .boot = {.size = sizeof s.boot},
 	};
 	struct console console = {.input = -1, .guest_fd = -1};
-	int signals, status = parse_options(argc, argv, &s);
+	int signals, status;
 	vcore_vm *vm = NULL;
 
+	if (argc > 1 && !strcmp(argv[1], "monitor"))
+		return monitor_main(argc - 1, argv + 1);
+	status = parse_options(argc, argv, &s);
+	if (status < 0 && s.print_config)
+		status = print_config(&s);
 	if (status >= 0)
 		return status;
 	signals = block_signals();

@@ -31,14 +31,24 @@ struct settings {
 	const char *serial;      /* stdio, none, pty, file:PATH */
 	const char *debug_exit;  /* port as text; NULL: none */
 	const char *gdb_address; /* NULL: the library's default */
+	const char *monitor;     /* path of its socket; NULL: none */
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
-	bool stats, verbose, trace, gdb;
+	bool stats, verbose, trace, gdb, print_config;
 	bool shape_given; /* an option that --config excludes */
 };
 
 /* options.c. Returns -1 to go on, else the exit status. */
 int parse_options(int argc, char **argv, struct settings *s);
+
+/* config.c */
+/* The whole of a text file, or of standard input for "-"; NULL with a message printed. */
+char *read_config(const char *path);
+/* The full JSON description of the machine on standard output. Returns the exit status. */
+int print_config(const struct settings *s);
+
+/* monitor.c: `microvm monitor ...`. Returns the exit status. */
+int monitor_main(int argc, char **argv);
 
 /* console.c: the serial port's other end. */
 struct console {

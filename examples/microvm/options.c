@@ -56,6 +56,8 @@ enum option_id {
 	OPT_SERIAL,
 	OPT_DEBUG_EXIT,
 	OPT_GDB,
+	OPT_MONITOR,
+	OPT_PRINT_CONFIG,
 	OPT_TIMEOUT,
 	OPT_LOCKSTEP_LIMIT,
 	OPT_STATS,
@@ -91,6 +93,8 @@ static const struct option_row rows[] = {
     {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
     {"debug-exit", "[PORT]", OPT_DEBUG_EXIT, "a port whose write ends the vm (default port: 0xf4)"},
     {"gdb", "[ADDRESS]", OPT_GDB, "wait for gdb there: HOST:PORT or unix:PATH (default: 127.0.0.1:1234)"},
+    {"monitor", "SOCKET", OPT_MONITOR, "listen there for `microvm monitor SOCKET`, which watches and steers the vm"},
+    {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
     {"lockstep-limit", "N", OPT_LOCKSTEP_LIMIT, "with engine lockstep: end well once N instructions were compared"},
     {"stats", NULL, OPT_STATS, "print counters when the vm has ended"},
@@ -104,7 +108,8 @@ static const struct option_row rows[] = {
 static void print_help(void)
 {
 	printf("usage: microvm --kernel FILE [OPTION...]\n"
-	       "       microvm --config FILE [OPTION...]\n\n"
+	       "       microvm --config FILE [OPTION...]\n"
+	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		char left[40];
@@ -289,6 +294,12 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_GDB:
 		s->gdb = true;
 		s->gdb_address = value;
+		return -1;
+	case OPT_MONITOR:
+		s->monitor = value;
+		return -1;
+	case OPT_PRINT_CONFIG:
+		s->print_config = true;
 		return -1;
 	case OPT_TIMEOUT:
 		return take_timeout(value, &s->timeout);

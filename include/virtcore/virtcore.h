@@ -19,6 +19,7 @@
 #include <virtcore/net.h>
 #include <virtcore/pci.h>
 #include <virtcore/switch.h>
+#include <virtcore/monitor.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
 #include <virtcore/vm.h>

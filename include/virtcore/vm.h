@@ -4,6 +4,7 @@
 #define VIRTCORE_VM_H
 
 #include <virtcore/backend.h>
+#include <virtcore/boot.h>
 #include <virtcore/exit.h>
 #include <virtcore/log.h>
 #include <virtcore/types.h>
@@ -112,6 +113,21 @@ VCORE_API int vcore_vm_new(const struct vcore_options *options, vcore_vm **vm);
  * @return as vcore_vm_new(); -EINVAL with the key's name for an unknown key or a wrong value; -ENOTSUP without json-c
  */
 VCORE_API int vcore_vm_new_from_json(const char *text, vcore_vm **vm);
+
+/**
+ * The full description of a machine: every key of vcore_vm_new_from_json() with the value it would have, which that
+ * function takes back. A value of null is the library's choice when the vm is made. Nothing is made or opened.
+ *
+ * @param description what to begin with; NULL: `options`
+ * @param options     in place of a description; NULL: machine microvm. What is no key of a description is left out
+ * @param boot        in place of the description's "boot"; NULL, or without a `kernel`: that
+ * @param devices     further ones "type,key=value,...", NULL-terminated; NULL: none
+ * @param text        out: cut to length, always ended by a zero byte; NULL with length 0: only the length is wanted
+ * @return its whole length; errors as vcore_vm_new_from_json()
+ */
+VCORE_API int vcore_describe(const char *description, const struct vcore_options *options,
+                             const struct vcore_boot_options *boot, const char *const *devices, char *text,
+                             size_t length);
 
 /**
  * Change where the vm's log lines go from now on; for a vm made from a description.

@@ -184,6 +184,7 @@ static void append_dev(struct vc_buses *buses, struct vc_dev *dev)
 	while (*end)
 		end = &(*end)->next;
 	*end = dev;
+	dev->id = ++buses->last_id;
 	pthread_mutex_unlock(&buses->lock);
 }
 

@@ -27,6 +27,8 @@ struct vc_dev {
 	void *owner;         /* for lib/vm: the vcore_vm */
 	void *frontend;      /* for lib/vm: what calls at run time that are only for its type work on; NULL */
 	bool fixed;          /* part of the machine type: not removable */
+	uint32_t id;         /* unique in the vm, from 1, never used again */
+	bool removable;      /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
 	bool removing;       /* under vc_buses.lock */
 	uint32_t gsi;        /* interrupt line of its own; 0: none. These four under vc_buses.lock */
 	const char *hid;     /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
@@ -68,6 +70,7 @@ struct vc_buses {
 	pthread_cond_t idle; /* a callback ended while somebody waits for a device */
 	struct vc_bus_map *map[VC_BUS_COUNT];
 	struct vc_dev *devices;
+	uint32_t last_id; /* given to a device; under lock */
 	struct vc_visit *visits;
 	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
 	uint32_t ioeventfd_count;

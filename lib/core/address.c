@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/error.h"
@@ -75,6 +76,12 @@ int vc_address_parse(const char *what, const char *text, union vc_address *addre
 	return *host == '[' ? parse_v6(what, text, host, &address->in6) : parse_v4(what, text, host, &address->in);
 }
 
+int vc_address_unix(const char *what, const char *path, union vc_address *address)
+{
+	memset(address, 0, sizeof *address);
+	return parse_unix(what, path, path, &address->un);
+}
+
 socklen_t vc_address_length(const union vc_address *address)
 {
 	switch (address->any.sa_family) {
@@ -87,7 +94,7 @@ socklen_t vc_address_length(const union vc_address *address)
 	}
 }
 
-int vc_address_listen(const char *what, const union vc_address *address)
+int vc_address_listen(const char *what, const union vc_address *address, int backlog)
 {
 	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int on = 1, r;
@@ -96,8 +103,10 @@ int vc_address_listen(const char *what, const union vc_address *address)
 		return vc_fail_errno(errno, "a socket for %s", what);
 	if (address->any.sa_family != AF_UNIX)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	else /* before bind(), which gives the file this mode: nobody else can connect in between */
+		fchmod(fd, 0600);
 	if (bind(fd, &address->any, vc_address_length(address)) == 0) {
-		if (listen(fd, 1) == 0)
+		if (listen(fd, backlog) == 0)
 			return fd;
 		r = vc_fail_errno(errno, "listening for %s", what);
 		vc_address_unlisten(address);
@@ -130,4 +139,19 @@ void vc_address_unlisten(const union vc_address *address)
 {
 	if (address->any.sa_family == AF_UNIX)
 		unlink(address->un.sun_path);
+}
+
+void vc_address_unlisten_stale(const union vc_address *address)
+{
+	struct stat info;
+	int fd;
+
+	if (address->any.sa_family != AF_UNIX || lstat(address->un.sun_path, &info) < 0 || !S_ISSOCK(info.st_mode))
+		return;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return;
+	if (connect(fd, &address->any, sizeof address->un) < 0 && errno == ECONNREFUSED)
+		unlink(address->un.sun_path);
+	close(fd);
 }

@@ -141,6 +141,14 @@ void vc_props_free(struct vc_props *props)
 	free(props);
 }
 
+bool vc_props_at(const struct vc_props *props, unsigned index, struct vc_prop *property)
+{
+	if (index >= props->count)
+		return false;
+	*property = (struct vc_prop){.key = props->entries[index].key, .value = props->entries[index].value};
+	return true;
+}
+
 const char *vc_props_string(struct vc_props *props, const char *key, const char *fallback)
 {
 	struct entry *entry = find(props, key);

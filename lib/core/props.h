@@ -16,6 +16,8 @@ struct vc_props;
  * comma). -EINVAL, -ENOTSUP */
 int vc_props_parse(const char *text, struct vc_props **props);
 void vc_props_free(struct vc_props *props);
+/* The properties one by one; false past the last. Borrowed. */
+bool vc_props_at(const struct vc_props *props, unsigned index, struct vc_prop *property);
 const char *vc_props_string(struct vc_props *props, const char *key, const char *fallback);
 /* Numbers take 0x, and K M G suffixes; ranges checked. 0 or -EINVAL naming key and value. */
 int vc_props_u64(struct vc_props *props, const char *key, uint64_t fallback, uint64_t min, uint64_t max,

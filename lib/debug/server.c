@@ -264,7 +264,7 @@ static int make(struct vcore_gdb *s, vcore_vm *vm, const struct vcore_gdb_option
 	r = vc_gdb_new(vm, s->wake_fd, &s->session);
 	if (r < 0)
 		return r;
-	s->listen_fd = r = vc_address_listen("gdb", &s->address);
+	s->listen_fd = r = vc_address_listen("gdb", &s->address, 1);
 	if (r < 0)
 		return r;
 	if (o->wait)

@@ -153,7 +153,7 @@ static void accept_event(void *ctx, uint32_t events)
 
 static int wait_for_call(struct vc_link_socket *link)
 {
-	int fd = vc_address_listen("net=socket", &link->address);
+	int fd = vc_address_listen("net=socket", &link->address, 1);
 
 	if (fd < 0)
 		return fd;

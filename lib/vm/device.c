@@ -12,6 +12,11 @@ static struct vc_dev *dev_of(vcore_device *device)
 	return (struct vc_dev *)device;
 }
 
+static void tell(struct vcore_vm *vm, enum vc_vm_event_kind kind, uint32_t id, const char *type)
+{
+	vc_vm_tell(vm, &(struct vc_vm_event){.kind = kind, .device = id, .type = type});
+}
+
 /* The library's own ops struct, whatever size the caller's has; fails without having called destroy. */
 static int copy_ops(struct vcore_device_ops *to, const struct vcore_device_ops *from)
 {
@@ -51,6 +56,7 @@ int vcore_io_add(vcore_vm *vm, enum vcore_bus bus, uint64_t start, uint64_t leng
 	}
 	if (device)
 		*device = (vcore_device *)dev;
+	tell(vm, VC_EVENT_DEVICE_ADDED, dev->id, "custom");
 	return 0;
 }
 
@@ -164,7 +170,20 @@ static int unknown_type(const char *type)
 	return vc_fail(ENOENT, "there is no device type \"%s\": expected one of %s", type, known);
 }
 
-int vcore_device_add(vcore_vm *vm, const char *name, const char *properties, vcore_device **device)
+/* The device is whole. Who is given no handle leaves it to others to remove. */
+static uint32_t announce(struct vcore_vm *vm, struct vc_dev *dev, const struct vc_device_type *type, bool handle)
+{
+	/* as soon as it is removable it may be gone */
+	uint32_t id = dev->id;
+
+	tell(vm, VC_EVENT_DEVICE_ADDED, id, type->name);
+	pthread_mutex_lock(&vm->buses.lock);
+	dev->removable = !handle && !dev->fixed;
+	pthread_mutex_unlock(&vm->buses.lock);
+	return id;
+}
+
+int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properties, vcore_device **device, uint32_t *id)
 {
 	const struct vc_device_type *type;
 	struct vc_props *props;
@@ -187,22 +206,58 @@ int vcore_device_add(vcore_vm *vm, const char *name, const char *properties, vco
 			vc_dev_remove(&vm->buses, NULL, dev);
 	}
 	vc_props_free(props);
-	if (r >= 0 && device)
+	if (r < 0)
+		return r;
+	if (device)
 		*device = (vcore_device *)dev;
-	return r < 0 ? r : 0;
+	*id = announce(vm, dev, type, device != NULL);
+	return 0;
+}
+
+int vcore_device_add(vcore_vm *vm, const char *name, const char *properties, vcore_device **device)
+{
+	uint32_t id;
+
+	return vc_vm_add_device(vm, name, properties, device, &id);
 }
 
 int vcore_device_remove(vcore_device *device)
 {
 	struct vcore_vm *vm;
+	char type[sizeof dev_of(device)->type];
+	uint32_t id;
+	int r;
 
 	if (!device)
 		return vc_fail(EINVAL, "vcore_device_remove: no device given");
 	if (dev_of(device)->fixed)
 		return vc_fail(ENOTSUP, "device %s is a part of the machine type and cannot be removed", dev_of(device)->type);
 	vm = dev_of(device)->owner;
+	id = dev_of(device)->id;
+	memcpy(type, dev_of(device)->type, sizeof type);
 	forget_zones(vm, dev_of(device));
-	return vc_dev_remove(&vm->buses, NULL, dev_of(device));
+	r = vc_dev_remove(&vm->buses, NULL, dev_of(device));
+	if (r >= 0)
+		tell(vm, VC_EVENT_DEVICE_REMOVED, id, type);
+	return r;
+}
+
+int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id)
+{
+	struct vc_dev *dev;
+	int r = 0;
+
+	pthread_mutex_lock(&vm->buses.lock);
+	for (dev = vm->buses.devices; dev && dev->id != id;)
+		dev = dev->next;
+	if (!dev)
+		r = vc_fail(ENOENT, "there is no device %u", id);
+	else if (!dev->removable)
+		r = vc_fail(ENOTSUP, "device %u (%s) is a part of the machine type, or the program's own to remove", id, dev->type);
+	else
+		dev->removable = false; /* nobody else removes it */
+	pthread_mutex_unlock(&vm->buses.lock);
+	return r < 0 ? r : vcore_device_remove((vcore_device *)dev);
 }
 
 const char *vcore_device_type(vcore_device *device)

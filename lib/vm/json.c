@@ -5,93 +5,69 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vm/vm.h"
+#include "vm/json.h"
 
 #define TEXT_MAX  (1u << 20)
 #define DEPTH_MAX 16
 
-struct word {
-	const char *name;
-	uint32_t value;
-};
-
-enum kind {
-	KIND_WORD,
-	KIND_FLAGS,
-	KIND_BOOL_NOT,
-	KIND_U32,
-	KIND_U64,
-	KIND_SIZE,
-	KIND_STRING,
-	KIND_STRINGS,
-	KIND_ELSEWHERE
-};
-
-/* One key: where its value goes in the options struct. */
-struct key {
-	const char *name;
-	enum kind kind;
-	size_t offset;
-	const struct word *words;
-	uint64_t max;
-};
-
-static const struct word machine_words[] = {
+static const struct vc_json_word machine_words[] = {
     {"none", VCORE_MACHINE_NONE}, {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {0}};
-static const struct word backend_words[] = {
+static const struct vc_json_word backend_words[] = {
     {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
-static const struct word engine_words[] = {
-    {"auto", VCORE_ENGINE_AUTO}, {"interp", VCORE_ENGINE_INTERP}, {"jit", VCORE_ENGINE_JIT}, {"lockstep", VCORE_ENGINE_LOCKSTEP}, {"promote", VCORE_ENGINE_PROMOTE}, {0}};
-static const struct word irqchip_words[] = {{"auto", VCORE_IRQCHIP_AUTO}, {"none", VCORE_IRQCHIP_NONE},
-                                            {"user", VCORE_IRQCHIP_USER}, {"split", VCORE_IRQCHIP_SPLIT},
-                                            {"full", VCORE_IRQCHIP_FULL}, {0}};
-static const struct word unhandled_words[] = {{"exit", VCORE_UNHANDLED_EXIT}, {"ignore", VCORE_UNHANDLED_IGNORE}, {0}};
-static const struct word kind_words[] = {{"anon", VCORE_MEMORY_ANON}, {"memfd", VCORE_MEMORY_MEMFD}, {0}};
-static const struct word flag_words[] = {{"huge-2m", VCORE_MEM_HUGE_2M},
-                                         {"huge-1g", VCORE_MEM_HUGE_1G},
-                                         {"thp", VCORE_MEM_THP},
-                                         {"prealloc", VCORE_MEM_PREALLOC},
-                                         {"mergeable", VCORE_MEM_MERGEABLE},
-                                         {"locked", VCORE_MEM_LOCKED},
-                                         {"log-dirty", VCORE_MEM_LOG_DIRTY},
-                                         {0}};
-static const struct word image_words[] = {{"auto", VCORE_IMAGE_AUTO},
-                                          {"bzimage", VCORE_IMAGE_BZIMAGE},
-                                          {"pvh", VCORE_IMAGE_PVH},
-                                          {"elf", VCORE_IMAGE_ELF},
-                                          {"multiboot", VCORE_IMAGE_MULTIBOOT},
-                                          {"flat", VCORE_IMAGE_FLAT},
-                                          {0}};
+static const struct vc_json_word engine_words[] = {
+    {"auto", VCORE_ENGINE_AUTO},         {"interp", VCORE_ENGINE_INTERP},   {"jit", VCORE_ENGINE_JIT},
+    {"lockstep", VCORE_ENGINE_LOCKSTEP}, {"promote", VCORE_ENGINE_PROMOTE}, {0}};
+static const struct vc_json_word irqchip_words[] = {{"auto", VCORE_IRQCHIP_AUTO}, {"none", VCORE_IRQCHIP_NONE},
+                                                    {"user", VCORE_IRQCHIP_USER}, {"split", VCORE_IRQCHIP_SPLIT},
+                                                    {"full", VCORE_IRQCHIP_FULL}, {0}};
+static const struct vc_json_word unhandled_words[] = {
+    {"exit", VCORE_UNHANDLED_EXIT}, {"ignore", VCORE_UNHANDLED_IGNORE}, {0}};
+static const struct vc_json_word kind_words[] = {{"anon", VCORE_MEMORY_ANON}, {"memfd", VCORE_MEMORY_MEMFD}, {0}};
+static const struct vc_json_word flag_words[] = {{"huge-2m", VCORE_MEM_HUGE_2M},
+                                                 {"huge-1g", VCORE_MEM_HUGE_1G},
+                                                 {"thp", VCORE_MEM_THP},
+                                                 {"prealloc", VCORE_MEM_PREALLOC},
+                                                 {"mergeable", VCORE_MEM_MERGEABLE},
+                                                 {"locked", VCORE_MEM_LOCKED},
+                                                 {"log-dirty", VCORE_MEM_LOG_DIRTY},
+                                                 {0}};
+static const struct vc_json_word image_words[] = {{"auto", VCORE_IMAGE_AUTO},
+                                                  {"bzimage", VCORE_IMAGE_BZIMAGE},
+                                                  {"pvh", VCORE_IMAGE_PVH},
+                                                  {"elf", VCORE_IMAGE_ELF},
+                                                  {"multiboot", VCORE_IMAGE_MULTIBOOT},
+                                                  {"flat", VCORE_IMAGE_FLAT},
+                                                  {0}};
 
 #define AT(member) offsetof(struct vcore_options, member)
-static const struct key vm_keys[] = {
-    {"machine", KIND_WORD, AT(machine), machine_words, 0},
-    {"backend", KIND_WORD, AT(backend), backend_words, 0},
-    {"engine", KIND_WORD, AT(engine), engine_words, 0},
-    {"irqchip", KIND_WORD, AT(irqchip), irqchip_words, 0},
-    {"cpus", KIND_U32, AT(vcpus), NULL, VC_MAX_VCPUS},
-    {"cpu", KIND_STRING, AT(cpu), NULL, 0},
-    {"memory", KIND_SIZE, AT(memory), NULL, 0},
-    {"memory_kind", KIND_WORD, AT(memory_kind), kind_words, 0},
-    {"memory_flags", KIND_FLAGS, AT(memory_flags), flag_words, 0},
-    {"unhandled", KIND_WORD, AT(unhandled), unhandled_words, 0},
-    {"tsc_khz", KIND_U64, AT(tsc_khz), NULL, 100000000},
-    {"legacy", KIND_BOOL_NOT, AT(no_legacy), NULL, 0},
-    {"switches", KIND_ELSEWHERE, 0, NULL, 0},
-    {"devices", KIND_ELSEWHERE, 0, NULL, 0},
-    {"boot", KIND_ELSEWHERE, 0, NULL, 0},
+const struct vc_json_key vc_json_vm_keys[] = {
+    {"machine", VC_JSON_WORD, AT(machine), machine_words, 0},
+    {"backend", VC_JSON_WORD, AT(backend), backend_words, 0},
+    {"engine", VC_JSON_WORD, AT(engine), engine_words, 0},
+    {"irqchip", VC_JSON_WORD, AT(irqchip), irqchip_words, 0},
+    {"cpus", VC_JSON_U32, AT(vcpus), NULL, VC_MAX_VCPUS},
+    {"cpu", VC_JSON_STRING, AT(cpu), NULL, 0},
+    {"memory", VC_JSON_SIZE, AT(memory), NULL, 0},
+    {"memory_kind", VC_JSON_WORD, AT(memory_kind), kind_words, 0},
+    {"memory_flags", VC_JSON_FLAGS, AT(memory_flags), flag_words, 0},
+    {"unhandled", VC_JSON_WORD, AT(unhandled), unhandled_words, 0},
+    {"tsc_khz", VC_JSON_U64, AT(tsc_khz), NULL, 100000000},
+    {"legacy", VC_JSON_BOOL_NOT, AT(no_legacy), NULL, 0},
+    {"switches", VC_JSON_ELSEWHERE, 0, NULL, 0},
+    {"devices", VC_JSON_ELSEWHERE, 0, NULL, 0},
+    {"boot", VC_JSON_ELSEWHERE, 0, NULL, 0},
     {0},
 };
 #undef AT
 
 #define AT(member) offsetof(struct vcore_boot_options, member)
-static const struct key boot_keys[] = {
-    {"kernel", KIND_STRING, AT(kernel), NULL, 0},
-    {"initrd", KIND_STRING, AT(initrd), NULL, 0},
-    {"cmdline", KIND_STRING, AT(cmdline), NULL, 0},
-    {"image", KIND_WORD, AT(image), image_words, 0},
-    {"modules", KIND_STRINGS, AT(modules), NULL, 0},
-    {"address", KIND_SIZE, AT(address), NULL, 0},
+const struct vc_json_key vc_json_boot_keys[] = {
+    {"kernel", VC_JSON_STRING, AT(kernel), NULL, 0},
+    {"initrd", VC_JSON_STRING, AT(initrd), NULL, 0},
+    {"cmdline", VC_JSON_STRING, AT(cmdline), NULL, 0},
+    {"image", VC_JSON_WORD, AT(image), image_words, 0},
+    {"modules", VC_JSON_STRINGS, AT(modules), NULL, 0},
+    {"address", VC_JSON_SIZE, AT(address), NULL, 0},
     {0},
 };
 #undef AT
@@ -102,7 +78,7 @@ static int wrong(const char *key, struct json_object *value, const char *expecte
 	               json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN), expected);
 }
 
-static void list_words(const struct word *words, char *text, size_t length)
+static void list_words(const struct vc_json_word *words, char *text, size_t length)
 {
 	size_t used = 0;
 
@@ -110,12 +86,12 @@ static void list_words(const struct word *words, char *text, size_t length)
 		used += (size_t)snprintf(text + used, length - used, "%s\"%s\"", used ? ", " : "", words->name);
 }
 
-static int word_value(const char *key, struct json_object *value, const struct word *words, uint32_t *out)
+static int word_value(const char *key, struct json_object *value, const struct vc_json_word *words, uint32_t *out)
 {
 	char expected[200];
 
 	if (json_object_is_type(value, json_type_string))
-		for (const struct word *w = words; w->name; w++)
+		for (const struct vc_json_word *w = words; w->name; w++)
 			if (!strcmp(w->name, json_object_get_string(value))) {
 				*out = w->value;
 				return 0;
@@ -124,7 +100,7 @@ static int word_value(const char *key, struct json_object *value, const struct w
 	return wrong(key, value, expected);
 }
 
-static int flags_value(const char *key, struct json_object *value, const struct word *words, uint32_t *out)
+static int flags_value(const char *key, struct json_object *value, const struct vc_json_word *words, uint32_t *out)
 {
 	int r = 0;
 
@@ -180,7 +156,7 @@ static int size_value(const char *key, struct json_object *value, uint64_t *out)
 
 static int string_value(const char *key, struct json_object *value, const char **out)
 {
-	if (!json_object_is_type(value, json_type_string))
+	if (value && !json_object_is_type(value, json_type_string))
 		return wrong(key, value, "a string");
 	*out = json_object_get_string(value);
 	return 0;
@@ -198,7 +174,8 @@ static int strings_value(const char *key, struct json_object *value, const char 
 	if (!list)
 		return vc_fail(ENOMEM, "no memory for \"%s\"", key);
 	for (size_t i = 0; r >= 0 && i < json_object_array_length(value); i++)
-		r = string_value(key, json_object_array_get_idx(value, i), &list[i]);
+		r = json_object_array_get_idx(value, i) ? string_value(key, json_object_array_get_idx(value, i), &list[i])
+		                                        : wrong(key, value, "an array of strings");
 	if (r < 0)
 		free(list);
 	else
@@ -206,41 +183,41 @@ static int strings_value(const char *key, struct json_object *value, const char 
 	return r;
 }
 
-static int take_value(const struct key *key, struct json_object *value, void *options)
+static int take_value(const struct vc_json_key *key, struct json_object *value, void *options)
 {
 	void *to = (char *)options + key->offset;
 	uint64_t number = 0;
 	int r = 0;
 
 	switch (key->kind) {
-	case KIND_WORD:
+	case VC_JSON_WORD:
 		return word_value(key->name, value, key->words, to);
-	case KIND_FLAGS:
+	case VC_JSON_FLAGS:
 		return flags_value(key->name, value, key->words, to);
-	case KIND_BOOL_NOT:
+	case VC_JSON_BOOL_NOT:
 		if (!json_object_is_type(value, json_type_boolean))
 			return wrong(key->name, value, "true or false");
 		*(uint32_t *)to = !json_object_get_boolean(value);
 		return 0;
-	case KIND_U32:
+	case VC_JSON_U32:
 		r = number_value(key->name, value, key->max, &number);
 		*(uint32_t *)to = (uint32_t)number;
 		return r;
-	case KIND_U64:
+	case VC_JSON_U64:
 		return number_value(key->name, value, key->max, to);
-	case KIND_SIZE:
+	case VC_JSON_SIZE:
 		return size_value(key->name, value, to);
-	case KIND_STRING:
+	case VC_JSON_STRING:
 		return string_value(key->name, value, to);
-	case KIND_STRINGS:
+	case VC_JSON_STRINGS:
 		return strings_value(key->name, value, to);
-	case KIND_ELSEWHERE:
+	case VC_JSON_ELSEWHERE:
 		break;
 	}
 	return 0;
 }
 
-static int unknown_key(const char *name, const struct key *keys)
+static int unknown_key(const char *name, const struct vc_json_key *keys)
 {
 	char known[400] = "";
 	size_t used = 0;
@@ -250,13 +227,13 @@ static int unknown_key(const char *name, const struct key *keys)
 	return vc_fail(EINVAL, "description: unknown key \"%.64s\": expected one of %s", name, known);
 }
 
-static int take_object(struct json_object *object, const struct key *keys, void *options)
+int vc_json_take(struct json_object *object, const struct vc_json_key *keys, void *options)
 {
 	struct json_object_iterator i = json_object_iter_begin(object), end = json_object_iter_end(object);
 
 	for (; !json_object_iter_equal(&i, &end); json_object_iter_next(&i)) {
 		const char *name = json_object_iter_peek_name(&i);
-		const struct key *k = keys;
+		const struct vc_json_key *k = keys;
 		int r;
 
 		while (k->name && strcmp(k->name, name))
@@ -270,16 +247,27 @@ static int take_object(struct json_object *object, const struct key *keys, void 
 	return 0;
 }
 
-static int add_device(struct vcore_vm *vm, struct json_object *device)
+int vc_json_check_devices(struct json_object *devices)
 {
 	struct json_object *type;
-	char *name;
+
+	if (!json_object_is_type(devices, json_type_array))
+		return wrong("devices", devices, "an array of objects");
+	for (size_t i = 0; i < json_object_array_length(devices); i++) {
+		struct json_object *device = json_object_array_get_idx(devices, i);
+
+		if (!json_object_is_type(device, json_type_object) || !json_object_object_get_ex(device, "type", &type) ||
+		    !json_object_is_type(type, json_type_string))
+			return wrong("devices", device, "an object with a \"type\"");
+	}
+	return 0;
+}
+
+static int add_device(struct vcore_vm *vm, struct json_object *device)
+{
+	char *name = strdup(json_object_get_string(json_object_object_get(device, "type")));
 	int r;
 
-	if (!json_object_is_type(device, json_type_object) || !json_object_object_get_ex(device, "type", &type) ||
-	    !json_object_is_type(type, json_type_string))
-		return wrong("devices", device, "an object with a \"type\"");
-	name = strdup(json_object_get_string(type));
 	if (!name)
 		return vc_fail(ENOMEM, "no memory for a device's type");
 	json_object_object_del(device, "type");
@@ -295,8 +283,7 @@ static int add_devices(struct vcore_vm *vm, struct json_object *root)
 
 	if (!json_object_object_get_ex(root, "devices", &devices))
 		return 0;
-	if (!json_object_is_type(devices, json_type_array))
-		return wrong("devices", devices, "an array of objects");
+	r = vc_json_check_devices(devices);
 	for (size_t i = 0; r >= 0 && i < json_object_array_length(devices); i++)
 		r = add_device(vm, json_object_array_get_idx(devices, i));
 	return r;
@@ -330,7 +317,7 @@ static int boot(struct vcore_vm *vm, struct json_object *root)
 		return 0;
 	if (!json_object_is_type(object, json_type_object))
 		return wrong("boot", object, "an object");
-	r = take_object(object, boot_keys, &o);
+	r = vc_json_take(object, vc_json_boot_keys, &o);
 	if (r >= 0)
 		r = vcore_boot(vm, &o);
 	free((void *)(uintptr_t)o.modules);
@@ -343,9 +330,7 @@ static int build(struct json_object *root, vcore_vm **out)
 	struct vcore_vm *vm;
 	int r;
 
-	if (!json_object_is_type(root, json_type_object))
-		return vc_fail(EINVAL, "description: expected a JSON object");
-	r = take_object(root, vm_keys, &o);
+	r = vc_json_take(root, vc_json_vm_keys, &o);
 	if (r < 0 || (r = vcore_vm_new(&o, &vm)) < 0)
 		return r;
 	r = add_switches(vm, root);
@@ -360,30 +345,42 @@ static int build(struct json_object *root, vcore_vm **out)
 	return r;
 }
 
-int vcore_vm_new_from_json(const char *text, vcore_vm **vm)
+int vc_json_parse(const char *text, struct json_object **root)
 {
+	size_t length = strlen(text);
 	struct json_tokener *tokener;
-	struct json_object *root;
-	size_t length;
-	int r;
+	int r = 0;
 
-	if (!text || !vm)
-		return vc_fail(EINVAL, "vcore_vm_new_from_json: a text and a place for the vm are needed");
-	*vm = NULL;
-	length = strlen(text);
 	if (length > TEXT_MAX)
 		return vc_fail(EINVAL, "description: %zu bytes: expected at most %u", length, TEXT_MAX);
 	tokener = json_tokener_new_ex(DEPTH_MAX);
 	if (!tokener)
 		return vc_fail(ENOMEM, "no memory for the JSON parser");
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-	root = json_tokener_parse_ex(tokener, text, (int)length + 1);
+	*root = json_tokener_parse_ex(tokener, text, (int)length + 1);
 	if (json_tokener_get_error(tokener) != json_tokener_success)
 		r = vc_fail(EINVAL, "description: JSON error at byte %zu: %s", json_tokener_get_parse_end(tokener),
 		            json_tokener_error_desc(json_tokener_get_error(tokener)));
-	else
-		r = build(root, vm);
-	json_object_put(root);
+	else if (!json_object_is_type(*root, json_type_object))
+		r = vc_fail(EINVAL, "description: expected a JSON object");
+	if (r < 0)
+		json_object_put(*root);
 	json_tokener_free(tokener);
+	return r;
+}
+
+int vcore_vm_new_from_json(const char *text, vcore_vm **vm)
+{
+	struct json_object *root;
+	int r;
+
+	if (!text || !vm)
+		return vc_fail(EINVAL, "vcore_vm_new_from_json: a text and a place for the vm are needed");
+	*vm = NULL;
+	r = vc_json_parse(text, &root);
+	if (r < 0)
+		return r;
+	r = build(root, vm);
+	json_object_put(root);
 	return r;
 }

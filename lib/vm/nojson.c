@@ -8,3 +8,20 @@ int vcore_vm_new_from_json(const char *text, vcore_vm **vm)
 		*vm = NULL;
 	return vc_fail(ENOTSUP, "this build of libvirtcore has no JSON descriptions (json-c was switched off)");
 }
+
+int vcore_describe(const char *description, const struct vcore_options *options, const struct vcore_boot_options *boot,
+                   const char *const *devices, char *text, size_t length)
+{
+	return vc_fail(ENOTSUP, "this build of libvirtcore has no JSON descriptions (json-c was switched off)");
+}
+
+int vcore_monitor_new(vcore_vm *vm, const char *path, uint32_t flags, vcore_monitor **monitor)
+{
+	if (monitor)
+		*monitor = NULL;
+	return vc_fail(ENOTSUP, "this build of libvirtcore has no monitor (json-c was switched off)");
+}
+
+void vcore_monitor_free(vcore_monitor *monitor)
+{
+}

@@ -73,6 +73,7 @@ void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
 		if (!vm->claimed)
 			vc_vm_start_time(vm);
 		pthread_cond_broadcast(&vm->changed);
+		vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_ENDED, .exit = &vm->final});
 	}
 	pthread_mutex_unlock(&vm->lock);
 	request_all(vm, VC_REQ_PAUSE);
@@ -176,6 +177,7 @@ static void thread_ends(struct vcore_vcpu *v)
 
 	pthread_mutex_lock(&vm->lock);
 	v->parked = true;
+	atomic_store(&v->thread_id, 0);
 	if (--vm->threads_in == 0 && vm->ending) {
 		vm->state = VCORE_VM_EXITED;
 		signalled = write(vm->exit_fd, &one, sizeof one) == sizeof one;
@@ -193,6 +195,7 @@ static void *vcpu_thread(void *arg)
 
 	snprintf(name, sizeof name, "vcpu%u", v->b.index);
 	pthread_setname_np(pthread_self(), name);
+	atomic_store(&v->thread_id, (uint32_t)gettid());
 	while (may_run(v)) {
 		struct vcore_exit exit = {.size = sizeof exit};
 
@@ -428,6 +431,7 @@ int vcore_vm_pause(vcore_vm *vm)
 	if (vm->hold && vm->state == VCORE_VM_RUNNING && !vm->ending) {
 		vm->state = VCORE_VM_PAUSED;
 		vc_vm_stop_time(vm);
+		vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_PAUSED});
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
@@ -449,6 +453,7 @@ int vcore_vm_resume(vcore_vm *vm)
 		vm->state = VCORE_VM_RUNNING;
 		vc_vm_start_time(vm);
 		pthread_cond_broadcast(&vm->changed);
+		vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_RESUMED});
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return r;
@@ -480,26 +485,36 @@ static int reset_parts(struct vcore_vm *vm)
 	return r < 0 ? r : vc_boot_again(vm);
 }
 
-int vcore_vm_reset(vcore_vm *vm)
+int vc_vm_reset(struct vcore_vm *vm, bool ended_too)
 {
 	bool paused;
-	int r;
+	int r = vc_vm_claim(vm, "vcore_vm_reset");
 
-	if (!vm)
-		return no_vm("vcore_vm_reset");
-	r = vc_vm_claim(vm, "vcore_vm_reset");
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vm->lock);
 	paused = vm->state == VCORE_VM_PAUSED;
+	if (!ended_too && vm->state == VCORE_VM_EXITED)
+		r = vc_fail(EBUSY, "the vm has ended: it is the program's to reset and start anew");
 	pthread_mutex_unlock(&vm->lock);
+	if (r < 0) {
+		vc_vm_release(vm);
+		return r;
+	}
 	if (!paused) {
 		join_threads(vm);
 		forget_exit(vm);
 	}
 	r = reset_parts(vm);
+	if (r >= 0)
+		vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_RESET});
 	vc_vm_release(vm);
 	return r;
+}
+
+int vcore_vm_reset(vcore_vm *vm)
+{
+	return vm ? vc_vm_reset(vm, true) : no_vm("vcore_vm_reset");
 }
 
 int vcore_vm_fd(vcore_vm *vm)

@@ -169,6 +169,7 @@ static int make_sync(struct vcore_vm *vm)
 		return vc_fail_errno(errno, "eventfd for vcore_vm_fd()");
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->doorbells, NULL);
+	pthread_mutex_init(&vm->observers_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&vm->changed, &attr);
@@ -225,6 +226,7 @@ static void destroy(struct vcore_vm *vm)
 		vc_gate_fini(&vm->gate);
 	if (vm->parts_ready[PART_SYNC]) {
 		pthread_cond_destroy(&vm->changed);
+		pthread_mutex_destroy(&vm->observers_lock);
 		pthread_mutex_destroy(&vm->doorbells);
 		pthread_mutex_destroy(&vm->lock);
 		close(vm->exit_fd);

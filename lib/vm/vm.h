@@ -29,12 +29,37 @@ struct vcore_vcpu {
 	_Atomic uint32_t owner;     /* enum vc_owner */
 	_Atomic(pthread_t) runner;  /* valid while `executing` */
 	_Atomic uint32_t executing; /* inside backend->run(), callbacks included */
+	_Atomic uint32_t thread_id; /* THREAD: as gettid() says; 0: none */
 	bool parked;                /* THREAD: not inside backend->run(); under vm->lock */
 	bool has_thread;            /* under vm->lock */
 	bool debug_hold;            /* must not execute, by the debugger's will; under vm->lock */
 	bool debug_waits;           /* PROGRAM: waits inside vcore_vcpu_run() for that to end; under vm->lock */
 	bool created;               /* vcpu_create succeeded; state_lock exists */
 	pthread_t thread;
+};
+
+/* What becomes of a vm. */
+enum vc_vm_event_kind {
+	VC_EVENT_PAUSED,
+	VC_EVENT_RESUMED,
+	VC_EVENT_RESET,
+	VC_EVENT_ENDED,          /* exit */
+	VC_EVENT_DEVICE_ADDED,   /* device, type */
+	VC_EVENT_DEVICE_REMOVED, /* device, type */
+};
+
+struct vc_vm_event {
+	enum vc_vm_event_kind kind;
+	const struct vcore_exit *exit;
+	uint32_t device; /* vc_dev.id */
+	const char *type;
+};
+
+/* Who is told of it. */
+struct vc_observer {
+	/* On whatever thread it happens, with observers_lock and perhaps vm->lock held: takes no lock of the vm, does not block. */
+	void (*told)(struct vc_observer *observer, const struct vc_vm_event *event);
+	struct vc_observer *next; /* under observers_lock */
 };
 
 /* An eventfd that raises an interrupt, served by the loop where the backend has no irqfd. */
@@ -99,6 +124,9 @@ struct vcore_vm {
 	pthread_mutex_t doorbells; /* protects zones; serializes changes of ioeventfds. Before the gate */
 	struct vc_zone *zones;
 
+	pthread_mutex_t observers_lock; /* protects observers; after lock */
+	struct vc_observer *observers;
+
 	_Atomic(struct vc_debugger *) debugger; /* NULL: none; taken away under lock */
 
 	pthread_mutex_t lock; /* protects all below, and vcpus' parked, has_thread and debug_* */
@@ -150,6 +178,15 @@ bool vc_vm_is_own_thread(struct vcore_vm *vm);
 void vc_vm_stop_time(struct vcore_vm *vm);
 void vc_vm_start_time(struct vcore_vm *vm);
 
+/* As vcore_vm_reset(); of a vm that has ended only if ended_too, or -EBUSY. */
+int vc_vm_reset(struct vcore_vm *vm, bool ended_too);
+
+/* observe.c */
+void vc_vm_observe(struct vcore_vm *vm, struct vc_observer *observer);
+/* The observer is told nothing any more when this returns. */
+void vc_vm_unobserve(struct vcore_vm *vm, struct vc_observer *observer);
+void vc_vm_tell(struct vcore_vm *vm, const struct vc_vm_event *event);
+
 /* debug.c */
 struct vc_debugger {
 	/* That vcpu left with VCORE_EXIT_DEBUG and is held. On its thread, with vm->lock held: takes no lock, does not block. */
@@ -191,6 +228,10 @@ int vc_vcpus_reset(struct vcore_vm *vm);
 
 /* device.c */
 void vc_vm_free_zones(struct vcore_vm *vm);
+/* As vcore_device_add(), and its id. */
+int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properties, vcore_device **device, uint32_t *id);
+/* Remove a device that is `removable`, by its id. -ENOENT, -ENOTSUP, else as vcore_device_remove(). */
+int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id);
 
 /* irq.c */
 void vc_vm_free_irqfds(struct vcore_vm *vm);

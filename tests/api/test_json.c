@@ -202,6 +202,58 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* The full description of `from`, taken back, is the same again. */
+static void described(const char *from, const char *expected)
+{
+	char text[4000], again[4000], small[10];
+	int length;
+
+	OK(length = vcore_describe(from, NULL, NULL, NULL, text, sizeof text));
+	ck_assert_uint_eq((size_t)length, strlen(text));
+	ck_assert_msg(strstr(text, expected), "\"%s\" does not say %s", text, expected);
+	OK(vcore_describe(text, NULL, NULL, NULL, again, sizeof again));
+	ck_assert_str_eq(again, text);
+	ck_assert_int_eq(vcore_describe(from, NULL, NULL, NULL, NULL, 0), length);
+	ck_assert_int_eq(vcore_describe(from, NULL, NULL, NULL, small, sizeof small), length);
+	ck_assert_uint_eq(strlen(small), sizeof small - 1);
+}
+
+START_TEST(describing)
+{
+	static const char *const devices[] = {"debug-exit,addr=0xf4", "uart", NULL}, *const odd[] = {"uart,a=1,a=2", NULL};
+	struct vcore_options o = {.size = sizeof o, .machine = VCORE_MACHINE_NONE, .vcpus = 3, .memory = 4096};
+	struct vcore_boot_options b = {.size = sizeof b, .kernel = "/a/b", .cmdline = "\"x\""};
+	char text[4000];
+	vcore_vm *vm;
+
+	if (without_json())
+		return;
+	described("{}", "\"memory\": 134217728");
+	described("{\"memory\": \"1G\", \"memory_flags\": [\"thp\", \"log-dirty\"]}", "\"log-dirty\"");
+	described("{\"machine\": \"none\"}", "\"unhandled\": \"exit\"");
+	described("{\"boot\": {\"kernel\": \"k\", \"modules\": [\"a b\"]}}", "\"a b\"");
+	described("{\"devices\": [{\"type\": \"uart\", \"addr\": 1016}]}", "\"addr\": 1016");
+	OK(vcore_describe(NULL, &o, &b, devices, text, sizeof text));
+	ck_assert_ptr_nonnull(strstr(text, "\"cpus\": 3"));
+	ck_assert_ptr_nonnull(strstr(text, "\"kernel\": \"/a/b\""));
+	ck_assert_ptr_nonnull(strstr(text, "\"cmdline\": \"\\\"x\\\"\""));
+	ck_assert_ptr_nonnull(strstr(text, "\"addr\": \"0xf4\""));
+	/* nulls are taken, too, by what makes a vm */
+	OK(vcore_describe("{\"backend\": \"emu\", \"machine\": \"none\"}", NULL, NULL, NULL, text, sizeof text));
+	OK(vcore_vm_new_from_json(text, &vm));
+	vcore_vm_unref(vm);
+	REFUSED(vcore_describe("{\"cqus\": 1}", NULL, NULL, NULL, text, sizeof text), EINVAL, "cqus");
+	REFUSED(vcore_describe("[]", NULL, NULL, NULL, text, sizeof text), EINVAL, "object");
+	REFUSED(vcore_describe("{\"devices\": [{}]}", NULL, NULL, NULL, text, sizeof text), EINVAL, "type");
+	REFUSED(vcore_describe("{\"devices\": [1]}", NULL, NULL, devices, text, sizeof text), EINVAL, "type");
+	REFUSED(vcore_describe("{\"boot\": 1}", NULL, NULL, NULL, text, sizeof text), EINVAL, "boot");
+	REFUSED(vcore_describe("{\"boot\": {\"modules\": [null]}}", NULL, NULL, NULL, text, sizeof text), EINVAL,
+	        "modules");
+	REFUSED(vcore_describe(NULL, NULL, NULL, odd, text, sizeof text), EINVAL, "twice");
+	REFUSED(vcore_describe(NULL, NULL, NULL, NULL, NULL, 1), EINVAL, "room");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("json");
@@ -213,6 +265,7 @@ int main(void)
 	EACH(tcase, boots);
 	tcase_add_test(tcase, switches);
 	tcase_add_test(tcase, refusals);
+	tcase_add_test(tcase, describing);
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);
 }

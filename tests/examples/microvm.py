@@ -77,7 +77,7 @@ def machine(name, *more):
 def without_a_guest():
     r = expect("--help", 0, "--help", out="usage: microvm")
     for word in ("--kernel", "--initrd", "--cmdline", "--memory", "--cpus", "--cpu ", "--backend", "--engine", "--machine", "--config",
-                 "--device", "--serial", "--debug-exit", "--gdb", "--timeout", "--lockstep-limit", "--stats", "--trace", "Exit status", "Ctrl-A x"):
+                 "--device", "--serial", "--debug-exit", "--gdb", "--timeout", "--lockstep-limit", "--monitor", "--print-config", "--stats", "--trace", "Exit status", "Ctrl-A x"):
         check(f"--help tells of {word}", word in r.stdout)
     expect("--version", 0, "--version", out="libvirtcore")
     expect("--cpu help", 0, "--cpu", "help", "--backend", BACKEND, out="x86-64-v3")
@@ -134,6 +134,100 @@ def config():
     with open(path, "w") as f:
         json.dump(description, f)
     expect("--config with an unknown key", ERROR, "--config", path, err="cqus")
+
+
+def print_config():
+    arguments = [*machine("debug-exit"), "--cpus", "3", "--cpu", "qemu64", "--no-legacy", "--debug-exit", "--device", "debugcon,addr=0x402",
+                 "--serial", "none"]
+    r = run(*arguments, "--print-config")
+    if "json-c" in r.stderr:
+        print("SKIP: " + r.stderr.strip())
+        return
+    d = json.loads(r.stdout)
+    check("--print-config tells what was given", r.returncode == 0 and d["cpus"] == 3 and d["cpu"] == "qemu64" and d["memory"] == 16 << 20 and
+          d["backend"] == BACKEND and not d["legacy"] and d["boot"]["address"] == 0x7c00 and d["boot"]["image"] == "flat" and
+          d["devices"] == [{"type": "debug-exit", "addr": "0xf4"}, {"type": "debugcon", "addr": "0x402"}], r.stdout)
+    check("--print-config tells the defaults", d["machine"] == "microvm" and d["unhandled"] == "ignore" and d["engine"] == "auto" and
+          d["irqchip"] == "auto" and d["memory_kind"] == "anon" and d["memory_flags"] == [] and d["boot"]["initrd"] is None, r.stdout)
+    path = os.path.join(work.name, "full.json")
+    with open(path, "w") as f:
+        f.write(r.stdout)
+    expect("--config takes it back", 11, "--config", path)
+    again = run("--config", path, "--print-config")
+    check("... and prints it as it was", again.stdout == r.stdout, again.stdout + again.stderr)
+    more = json.loads(run("--config", path, "--print-config", "--device", "uart,output=file:a,,b", "--kernel", "/k").stdout)
+    check("... with what the command line adds", more["devices"][2] == {"type": "uart", "output": "file:a,b"} and more["boot"]["kernel"] == "/k", more)
+    for where, device in (("stdio", {"input": "stdin", "output": "stdout"}), ("pty", {"pty": "on"}), ("file:x", {"output": "file:x"})):
+        d = json.loads(run(*machine("halt"), "--serial", where, "--print-config").stdout)
+        check(f"--print-config of --serial {where}", d["devices"] == [{"type": "uart", **device}], d["devices"])
+    with open(path, "w") as f:
+        json.dump({"cqus": 3}, f)
+    expect("--print-config of an unknown key", ERROR, "--config", path, "--print-config", err="cqus")
+
+
+def monitor():
+    path = os.path.join(work.name, "monitor")
+    vm = subprocess.Popen([MICROVM, *machine("spin"), "--monitor", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    vm.stdout.readline()  # it spins: the monitor is there
+    if vm.poll() is not None or not os.path.exists(path):
+        print("SKIP: " + vm.stderr.read().decode().strip())
+        vm.wait()
+        return
+
+    def ask(name, status, *words, out="", err="", text=None):
+        r = subprocess.run([MICROVM, "monitor", path, *words], input=text or "", capture_output=True, text=True, timeout=20)
+        check(name, r.returncode == status and out in r.stdout and err in r.stderr, f"status {r.returncode}; {r.stdout[-300:]!r}; {r.stderr[-300:]!r}")
+        return r
+
+    expect("monitor without a socket", USAGE, "monitor", out="usage: microvm monitor")
+    expect("monitor --help", 0, "monitor", "--help", out="usage: microvm monitor")
+    expect("a monitor that is not there", 1, "monitor", "/no/such/socket", "query-status", err="/no/such/socket")
+    r = ask("one command", 0, "query-status")
+    check("... is JSON", json.loads(r.stdout) == {"status": "running", "running": True}, r.stdout)
+    check("a thread id is one of the process's", str(json.loads(ask("query-cpus", 0, "query-cpus").stdout)[0]["thread-id"])
+          in os.listdir(f"/proc/{vm.pid}/task"))
+    ask("a command that is none", 1, "warp", err="no command \"warp\"")
+    ask("a wrong value", 1, "device-remove", "id=x", err="expected a number")
+    ask("an unknown argument", 1, "pause", "now=1", err="unknown argument \"now\"")
+    ask("a word too many", 1, "pause", "now", err="unknown argument \"now\"")
+    ask("help", 0, "help", "device-add", out="a name of device-types")
+    added = json.loads(ask("device-add", 0, "device-add", "debugcon", "addr=0x402", "output=null").stdout)
+    ask("device-remove", 0, "device-remove", f"id={added['id']}")
+    ask("device-remove again", 1, "device-remove", str(added["id"]), err="there is no device")
+    ask("lines of a script", 0, text="pause\n\nquery-status\nresume\n", out="* STOP")
+    ask("a script ends at an error", 1, text="warp\nquit\n", err="warp")
+    prompt(path)
+    check("quit ends the vm", vm.wait(20) == STOPPED, vm.returncode)
+    check("the socket is gone", not os.path.exists(path))
+    vm.stdout.close()
+    vm.stderr.close()
+
+
+def prompt(path):
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    p = subprocess.Popen([MICROVM, "monitor", path], stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+
+    def type_in(name, keys, wanted):
+        os.write(master, keys)
+        got = read_until(master, wanted)
+        check("prompt: " + name, wanted in got, got)
+
+    type_in("begins", b"", b"(vm) ")
+    type_in("TAB completes a command", b"query-sta\t", b"query-stat")
+    type_in("TAB TAB lists", b"\t", b"query-status   query-stats")
+    type_in("a command", b"us\r", b"\"status\": \"running\"")
+    type_in("TAB completes an argument", b"device-rem\t\t", b"device-remove id=")
+    type_in("... and a device type", b"\x15device-a\tty\tdebug-\t", b"device-add type=debug-exit ")
+    type_in("... and its properties", b"add\t", b"type=debug-exit addr=")
+    type_in("Ctrl-C forgets the line, an event is shown", b"\x03pause\r", b"* STOP")
+    type_in("the history", b"\x1b[A\x01re\x1b[3~\x1b[C\x0b\x15resume\r", b"* RESUME")
+    type_in("an error", b"warp\r", b"no command \"warp\"")
+    type_in("the end of the vm", b"quit\r", b"the monitor is gone")
+    check("prompt: exit status", p.wait(20) == 0, p.returncode)
+    check("prompt: terminal restored", termios.tcgetattr(slave) == before)
+    os.close(master)
+    os.close(slave)
 
 
 def serial():
@@ -226,6 +320,8 @@ if BACKEND == "kvm":
 without_a_guest()
 statuses()
 config()
+print_config()
+monitor()
 serial()
 terminal()
 print(f"{len(failures)} failed: {failures}" if failures else "all is well")

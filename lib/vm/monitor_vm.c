@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The monitor's commands about the vm as a whole: what it does, its vcpus, memory and counters; pause to power-down. */
+#include "vm/monitor.h"
+
+static const char *state_name(uint32_t state)
+{
+	static const char *const names[] = {[VCORE_VM_CREATED] = "created",
+	                                    [VCORE_VM_RUNNING] = "running",
+	                                    [VCORE_VM_PAUSED] = "paused",
+	                                    [VCORE_VM_EXITED] = "exited"};
+
+	return state < VC_ARRAY_SIZE(names) ? names[state] : "?";
+}
+
+static int query_status(struct vc_mon_call *call)
+{
+	struct vcore_vm_info info = {.size = sizeof info};
+	struct vcore_exit exit = {.size = sizeof exit};
+	int r = vcore_vm_get_info(call->vm, &info);
+
+	if (r < 0)
+		return r;
+	call->result = json_object_new_object();
+	vc_mon_add_string(call->result, "status", state_name(info.state));
+	vc_mon_add_bool(call->result, "running", info.state == VCORE_VM_RUNNING);
+	if (info.state != VCORE_VM_EXITED || vcore_vm_wait(call->vm, 0, &exit) < 0)
+		return 0;
+	vc_mon_add_string(call->result, "exit", vcore_exit_name(exit.reason));
+	if (exit.reason == VCORE_EXIT_CRASH)
+		vc_mon_add_string(call->result, "message", exit.message);
+	return 0;
+}
+
+/* Caller holds vm->lock. */
+static const char *vcpu_state(const struct vcore_vcpu *v)
+{
+	switch (atomic_load(&v->owner)) {
+	case VC_OWNER_PROGRAM:
+		return v->debug_waits ? "paused" : "running";
+	case VC_OWNER_THREAD:
+		return !v->parked ? "running" : atomic_load(&v->thread_id) ? "paused" : "ended";
+	default:
+		return "idle";
+	}
+}
+
+static int query_cpus(struct vc_mon_call *call)
+{
+	call->result = json_object_new_array();
+	pthread_mutex_lock(&call->vm->lock);
+	for (uint32_t i = 0; i < call->vm->bvm.vcpus; i++) {
+		const struct vcore_vcpu *v = &call->vm->vcpus[i];
+		uint32_t thread = atomic_load(&v->thread_id);
+		struct json_object *cpu = json_object_new_object();
+
+		vc_mon_add_number(cpu, "index", i);
+		vc_mon_add_string(cpu, "state", vcpu_state(v));
+		/* the program's own threads, which come and go, are not told */
+		if (thread)
+			vc_mon_add_number(cpu, "thread-id", thread);
+		vc_mon_append(call->result, cpu);
+	}
+	pthread_mutex_unlock(&call->vm->lock);
+	return 0;
+}
+
+static struct json_object *slot_flags(uint32_t flags)
+{
+	static const struct {
+		uint32_t bit;
+		const char *name;
+	} names[] = {{VCORE_MEM_R, "read"},
+	             {VCORE_MEM_W, "write"},
+	             {VCORE_MEM_X, "execute"},
+	             {VCORE_MEM_HUGE_2M, "huge-2m"},
+	             {VCORE_MEM_HUGE_1G, "huge-1g"},
+	             {VCORE_MEM_THP, "thp"},
+	             {VCORE_MEM_PREALLOC, "prealloc"},
+	             {VCORE_MEM_MERGEABLE, "mergeable"},
+	             {VCORE_MEM_LOCKED, "locked"},
+	             {VCORE_MEM_LOG_DIRTY, "log-dirty"}};
+	struct json_object *array = json_object_new_array();
+
+	for (size_t i = 0; i < VC_ARRAY_SIZE(names); i++)
+		if (flags & names[i].bit)
+			vc_mon_append(array, json_object_new_string(names[i].name));
+	return array;
+}
+
+static int query_memory(struct vc_mon_call *call)
+{
+	static const char *const kinds[] = {[VCORE_MEMORY_ANON] = "anon",
+	                                    [VCORE_MEMORY_MEMFD] = "memfd",
+	                                    [VCORE_MEMORY_FILE] = "file",
+	                                    [VCORE_MEMORY_PRIVATE_FILE] = "private-file",
+	                                    [VCORE_MEMORY_POINTER] = "pointer"};
+	struct vc_mem *mem = &call->vm->mem;
+
+	call->result = json_object_new_array();
+	vc_mem_rdlock(mem);
+	for (uint32_t i = 0; i < mem->count; i++) {
+		const struct vc_slot *s = mem->slots[i];
+		struct json_object *slot = json_object_new_object();
+
+		vc_mon_add_number(slot, "gpa", s->gpa);
+		vc_mon_add_number(slot, "size", s->length);
+		vc_mon_add_string(slot, "kind", s->kind < VC_ARRAY_SIZE(kinds) ? kinds[s->kind] : "?");
+		vc_mon_add(slot, "flags", slot_flags(s->flags));
+		vc_mon_append(call->result, slot);
+	}
+	vc_mem_unlock(mem);
+	return 0;
+}
+
+static const char *engine_name(uint32_t engine)
+{
+	static const char *const names[] = {[VCORE_ENGINE_AUTO] = "auto",
+	                                    [VCORE_ENGINE_INTERP] = "interp",
+	                                    [VCORE_ENGINE_JIT] = "jit",
+	                                    [VCORE_ENGINE_LOCKSTEP] = "lockstep",
+	                                    [VCORE_ENGINE_PROMOTE] = "promote"};
+
+	return engine < VC_ARRAY_SIZE(names) ? names[engine] : "?";
+}
+
+static int query_stats(struct vc_mon_call *call)
+{
+#define COUNTER(member)                                 \
+	{                                                   \
+#member, offsetof(struct vcore_vm_info, member) \
+	}
+	static const struct {
+		const char *name;
+		size_t offset;
+	} counters[] = {COUNTER(memory),       COUNTER(tsc_khz),       COUNTER(time_ns),    COUNTER(exits),
+	                COUNTER(pio),          COUNTER(mmio),          COUNTER(hypercalls), COUNTER(interrupts),
+	                COUNTER(instructions), COUNTER(emulated),      COUNTER(tlb_fills),  COUNTER(blocks),
+	                COUNTER(compared),     COUNTER(calls),         COUNTER(bails),      COUNTER(untranslated),
+	                COUNTER(promoted),     COUNTER(promoted_stops)};
+#undef COUNTER
+	struct vcore_vm_info info = {.size = sizeof info};
+	int r = vcore_vm_get_info(call->vm, &info);
+
+	if (r < 0)
+		return r;
+	call->result = json_object_new_object();
+	vc_mon_add_string(call->result, "state", state_name(info.state));
+	vc_mon_add_string(call->result, "machine", call->vm->machine->name);
+	vc_mon_add_string(call->result, "backend", vcore_backend_name(info.backend));
+	vc_mon_add_string(call->result, "engine", engine_name(info.engine));
+	vc_mon_add_number(call->result, "vcpus", info.vcpus);
+	vc_mon_add_number(call->result, "slots", info.slots);
+	for (size_t i = 0; i < VC_ARRAY_SIZE(counters); i++)
+		vc_mon_add_number(call->result, counters[i].name, *(uint64_t *)((char *)&info + counters[i].offset));
+	return 0;
+}
+
+static int pause_vm(struct vc_mon_call *call)
+{
+	return vcore_vm_pause(call->vm);
+}
+
+static int resume_vm(struct vc_mon_call *call)
+{
+	return vcore_vm_resume(call->vm);
+}
+
+/* A vm that runs is held for it, and goes on. */
+static int reset(struct vc_mon_call *call)
+{
+	struct vcore_vm_info info = {.size = sizeof info};
+	bool held;
+	int r = vcore_vm_get_info(call->vm, &info);
+
+	held = r >= 0 && info.state == VCORE_VM_RUNNING;
+	if (held)
+		r = vcore_vm_pause(call->vm);
+	if (r >= 0)
+		r = vc_vm_reset(call->vm, false);
+	/* what cannot be reset does not go on half reset */
+	return r >= 0 && held ? vcore_vm_resume(call->vm) : r;
+}
+
+static int powerdown(struct vc_mon_call *call)
+{
+	if (!call->vm->pm)
+		return vc_fail(ENOTSUP,
+		               "powerdown: this machine has no power button (it needs the ACPI of machine microvm with "
+		               "its legacy parts)");
+	vc_acpi_pm_power_button(call->vm->pm);
+	return 0;
+}
+
+static int quit(struct vc_mon_call *call)
+{
+	return vcore_vm_stop(call->vm);
+}
+
+static int inject_nmi(struct vc_mon_call *call)
+{
+	uint64_t cpu = vc_mon_number(call, "cpu", VC_MAX_VCPUS);
+	int r = 0;
+
+	if (cpu < VC_MAX_VCPUS) {
+		vcore_vcpu *v = vcore_vm_vcpu(call->vm, (uint32_t)cpu);
+
+		return v ? vcore_vcpu_nmi(v) : -EINVAL;
+	}
+	for (uint32_t i = 0; r >= 0 && i < call->vm->bvm.vcpus; i++)
+		r = vcore_vcpu_nmi(vcore_vm_vcpu(call->vm, i));
+	return r;
+}
+
+static const struct vc_mon_arg nmi_args[] = {
+    {"cpu", VC_MON_NUMBER, false, VC_MAX_VCPUS - 1, "index of the vcpu; all of them when left out"}, {0}};
+
+const struct vc_mon_command vc_mon_vm_commands[] = {
+    {"query-status", "whether the vm runs, and how it ended", NULL, query_status},
+    {"query-cpus", "the vcpus, what they do, and the host threads that run them", NULL, query_cpus},
+    {"query-memory", "the memory slots", NULL, query_memory},
+    {"query-stats", "facts and counters of the vm", NULL, query_stats},
+    {"pause", "hold all vcpus; guest time stands still", NULL, pause_vm},
+    {"resume", "let a paused vm go on", NULL, resume_vm},
+    {"reset", "put the machine in its power-on state and boot it again", NULL, reset},
+    {"powerdown", "press the power button (ACPI): the guest is asked to power off", NULL, powerdown},
+    {"quit", "end the vm at once", NULL, quit},
+    {"inject-nmi", "raise a non-maskable interrupt", nmi_args, inject_nmi},
+    {0},
+};
