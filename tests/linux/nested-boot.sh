@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 "$here/boot.sh" "$1" "$2" 0 prepare || exit # kernel and initrd: the inside is read-only
 microvm=$(realpath "$2")
 # no XSAVE: the XCR0 of a nested guest does not reach the CPUID of QEMU's TCG, which Linux tells as an inconsistency
-export SMP=2 MEM=1536
+export SMP=2 MEM=1536 LIMIT=150
 exec "$here/nested.sh" "$1" "
 failed=0
 for setup in '1 full' '1 split' '2 full' '2 split'; do

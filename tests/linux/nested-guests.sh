@@ -5,7 +5,7 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 run=$(realpath "$2")
-export SMP=2
+export SMP=2 THREAD=single LIMIT=240
 exec "$here/nested.sh" "$1" "
 failed=0
 while read -r image vcpus expected marks; do

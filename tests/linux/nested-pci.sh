@@ -5,7 +5,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/pci.sh" "$1" "$2" prepare || exit # kernel and initrd: the inside is read-only
 microvm=$(realpath "$2") dir=$(realpath "$1")
-export SMP=2 MEM=1536
+export SMP=2 MEM=1536 LIMIT=150
 exec "$here/nested.sh" "$1" "
 failed=0
 # once more, as in nested-guests.sh

@@ -443,6 +443,8 @@ static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 		case CHILD_SIGNAL_KICK:
 			return leave(c, p, &at, PROMOTE_AGAIN);
 		default:
+			/* the host maps no more pages: begin anew with those that are used */
+			p->kill_all |= child->stopped_by < 0;
 			return leave(c, p, &at, PROMOTE_INTERPRET);
 		}
 	}
@@ -468,8 +470,12 @@ enum promote_next promote_run(struct emu_vcpu *c)
 		demote(m, p);
 		return PROMOTE_NO;
 	}
-	if (!choose_vectors(c, p) || !promoted_sync(c, p))
+	if (!choose_vectors(c, p))
 		return PROMOTE_NO;
+	if (!promoted_sync(c, p)) {
+		demote(m, p);
+		return PROMOTE_NO;
+	}
 	if (!promoted_code_check(c, p) && policy(c) == EMU_PROMOTE_HOT) {
 		p->dormant = true;
 		find_candidate(m, p->root)->ticks = 0;
