@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config.h"
 #include "core/error.h"
 #include "core/util.h"
 
@@ -122,11 +121,7 @@ static int choose_engine(struct vc_aio *aio, const char *engine)
 		return vc_fail(EINVAL, "aio \"%s\": expected io_uring or threads", engine);
 	if (engine && !uring)
 		return 0;
-#ifdef VC_HAVE_LIBURING
 	r = vc_uring_new(to_pool, aio, &aio->ring);
-#else
-	r = vc_fail(ENOTSUP, "this build has no io_uring: use aio threads");
-#endif
 	/* many hosts refuse it; who did not ask for it gets threads */
 	return uring ? r : 0;
 }
@@ -153,9 +148,7 @@ void vc_aio_free(struct vc_aio *aio)
 {
 	if (!aio)
 		return;
-#ifdef VC_HAVE_LIBURING
 	vc_uring_free(aio->ring);
-#endif
 	vc_pool_free(aio->pool);
 	free(aio);
 }
