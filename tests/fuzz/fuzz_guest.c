@@ -37,7 +37,7 @@ static void check(int truth)
 
 static void make_vm(void)
 {
-	struct vcore_options options = {.size = sizeof options, .backend = VCORE_BACKEND_EMU, .cpu = "max", .vcpus = 1};
+	struct vcore_options options = {.size = sizeof options, .backend = VCORE_BACKEND_EMU, .engine = VCORE_ENGINE_INTERP, .cpu = "max", .vcpus = 1};
 
 	check(vcore_vm_new(&options, &vm) == 0);
 	check(vcore_memory_add(vm, 0, RAM, VCORE_MEM_RWX, NULL, NULL) == 0);
