@@ -338,6 +338,7 @@ static void *serve(void *arg)
 {
 	struct vcore_monitor *m = arg;
 	struct pollfd fds[COUNT];
+	uint64_t told_to;
 
 	pthread_setname_np(pthread_self(), "monitor");
 	do {
@@ -355,6 +356,9 @@ static void *serve(void *arg)
 			serve_listener(m);
 	} while (!fds[QUIT].revents);
 	serve_events(m);
+	/* the read orders what follows behind the write by vcore_monitor_free(), which names the descriptor closed here */
+	while (read(m->quit_fd, &told_to, sizeof told_to) < 0 && errno == EINTR)
+		;
 	if (atomic_load(&m->alone))
 		destroy(m);
 	return NULL;
