@@ -37,7 +37,7 @@ static void check(int truth)
 
 static void make_vm(void)
 {
-	struct vcore_options options = {.size = sizeof options, .backend = VCORE_BACKEND_EMU, .engine = VCORE_ENGINE_INTERP, .cpu = "max", .vcpus = 1};
+	struct vcore_options options = {.size = sizeof options, .backend = VCORE_BACKEND_EMU, .cpu = "max", .vcpus = 1};
 
 	check(vcore_vm_new(&options, &vm) == 0);
 	check(vcore_memory_add(vm, 0, RAM, VCORE_MEM_RWX, NULL, NULL) == 0);
@@ -49,9 +49,22 @@ static void make_vm(void)
 static void write_tables(bool long_mode, uint8_t seed)
 {
 	static const uint64_t gdt[] = {
-	    0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff, 0x00009b000000ffff, 0x00cffb000000ffff,
-	    0x00cff3000000ffff, 0x00affb000000ffff, 0x0000890000000067 | (uint64_t)TSS << 16, 0,
-	    0x0000820000000fff | (uint64_t)GDT << 16, 0, 0x0000ec0000081000 | CODE, 0, 0x0000850000180000, 0x00cf9f000000ffff,
+	    0,
+	    0x00af9b000000ffff,
+	    0x00cf93000000ffff,
+	    0x00cf9b000000ffff,
+	    0x00009b000000ffff,
+	    0x00cffb000000ffff,
+	    0x00cff3000000ffff,
+	    0x00affb000000ffff,
+	    0x0000890000000067 | (uint64_t)TSS << 16,
+	    0,
+	    0x0000820000000fff | (uint64_t)GDT << 16,
+	    0,
+	    0x0000ec0000081000 | CODE,
+	    0,
+	    0x0000850000180000,
+	    0x00cf9f000000ffff,
 	};
 	uint64_t stack = STACK - 256;
 
@@ -59,7 +72,8 @@ static void write_tables(bool long_mode, uint8_t seed)
 	for (unsigned vector = 0; vector < 256; vector++) {
 		uint64_t address = CODE + (vector * seed & 63), gate[2];
 
-		gate[0] = (address & 0xffff) | 0x8ull << 16 | (uint64_t)(vector & 1 ? 0xee : 0x8f) << 40 | (address >> 16) << 48;
+		gate[0] =
+		    (address & 0xffff) | 0x8ull << 16 | (uint64_t)(vector & 1 ? 0xee : 0x8f) << 40 | (address >> 16) << 48;
 		gate[1] = 0;
 		if (!long_mode)
 			gate[0] = (gate[0] & ~0xffff0000ull) | 0x18ull << 16;
@@ -70,7 +84,8 @@ static void write_tables(bool long_mode, uint8_t seed)
 
 static void set_up(const uint8_t *head)
 {
-	static const enum vcore_mode modes[] = {VCORE_MODE_REAL, VCORE_MODE_PROTECTED32, VCORE_MODE_LONG64, VCORE_MODE_LONG64};
+	static const enum vcore_mode modes[] = {VCORE_MODE_REAL, VCORE_MODE_PROTECTED32, VCORE_MODE_LONG64,
+	                                        VCORE_MODE_LONG64};
 	struct vcore_regs regs = {.size = sizeof regs, .rip = CODE, .rsp = STACK, .rflags = 2};
 	struct vcore_sregs sregs = {.size = sizeof sregs};
 	vcore_vcpu *vcpu = vcore_vm_vcpu(vm, 0);

@@ -48,8 +48,9 @@ static int expensive(const char *text)
 {
 	const char *cpus = strstr(text, "\"cpus\"");
 
-	if (strchr(text, '/') || strchr(text, '\\') || strstr(text, "kvm") || strstr(text, "auto") || strstr(text, "prealloc") ||
-	    strstr(text, "locked") || strstr(text, "huge") || strstr(text, "fd:") || strstr(text, "stdio") || strstr(text, "pty"))
+	if (strchr(text, '/') || strchr(text, '\\') || strstr(text, "kvm") || strstr(text, "auto") ||
+	    strstr(text, "prealloc") || strstr(text, "locked") || strstr(text, "huge") || strstr(text, "fd:") ||
+	    strstr(text, "stdio") || strstr(text, "pty"))
 		return 1;
 	for (const char *p = text; *p; p++) {
 		if (!isdigit((unsigned char)*p))

@@ -140,6 +140,17 @@ _start:
 	andb $0x60, %al
 	cmpb $0x60, %al
 	jne fail20
+	/* a displacement that leads far from a page that is there to one that is not */
+	GATE 14, handler_14
+	movq $0, PAGE_TABLES + 0x3000 + 385 * 8 /* 0x70200000 */
+	movq %cr3, %rax
+	movq %rax, %cr3
+	movl $0x200000, %ebx
+	movb (%rbx), %al
+	EXPECT 14, 0, 21, movb 0x70000000(%rbx), %al
+	movq %cr2, %rax
+	cmpq $0x70200000, %rax
+	jne fail21
 	PASS
 	HANDLER 0, 0
 	HANDLER 6, 0
@@ -154,7 +165,7 @@ handler_14_ist:
 	movq %r11, (%rsp)
 	movq %r13, 24(%rsp)
 	iretq
-.irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20
+.irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21
 fail\number:
 	FAIL \number
 .endr

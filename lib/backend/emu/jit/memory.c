@@ -423,6 +423,7 @@ static struct host_mem access_any(struct jit_trans *t, const struct jit_access *
 	jit_lose_addend(t);
 	jit_spoil_for_check(t);
 	c = new_miss(t, x, 0, x->size, x->write);
+	c->access.simple = false; /* the whole address is filled for, a far displacement included */
 	jit_effective(t, x, H_R10);
 	jit_mov_rr(a, true, H_R11, H_R10);
 	if (!x->aligned && x->size > 1)
