@@ -178,8 +178,8 @@ static void print_stats(vcore_vm *vm)
 		        "microvm: left by translated code: %" PRIu64 " calls of C functions, %" PRIu64
 		        " accesses for the interpreter, %" PRIu64 " blocks not translated\n",
 		        i.calls, i.bails, i.untranslated);
-		fprintf(stderr, "microvm: address spaces promoted: %" PRIu64 ", stops of their processes: %" PRIu64 "\n", i.promoted,
-		        i.promoted_stops);
+		fprintf(stderr, "microvm: address spaces promoted: %" PRIu64 ", stops of their processes: %" PRIu64 "\n",
+		        i.promoted, i.promoted_stops);
 		for (int k = 0; k < n; k++)
 			fprintf(stderr, "%s %s %" PRIu64 "%s", k ? "," : "microvm: most called:", ops[k].name, ops[k].count,
 			        k == n - 1 ? "\n" : "");

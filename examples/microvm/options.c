@@ -15,12 +15,9 @@ struct word {
 
 static const struct word backends[] = {
     {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
-static const struct word engines[] = {{"auto", VCORE_ENGINE_AUTO},
-                                      {"interp", VCORE_ENGINE_INTERP},
-                                      {"jit", VCORE_ENGINE_JIT},
-                                      {"lockstep", VCORE_ENGINE_LOCKSTEP},
-                                      {"promote", VCORE_ENGINE_PROMOTE},
-                                      {0}};
+static const struct word engines[] = {{"auto", VCORE_ENGINE_AUTO},       {"interp", VCORE_ENGINE_INTERP},
+                                      {"jit", VCORE_ENGINE_JIT},         {"lockstep", VCORE_ENGINE_LOCKSTEP},
+                                      {"promote", VCORE_ENGINE_PROMOTE}, {0}};
 static const struct word machines[] = {
     {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {"none", VCORE_MACHINE_NONE}, {0}};
 static const struct word irqchips[] = {{"auto", VCORE_IRQCHIP_AUTO},

@@ -16,17 +16,18 @@ enum vcore_backend {
 /** Engines of the emu backend. */
 enum vcore_engine {
 	/**
-	 * The translator; and ring 3 of guest processes that compute for long runs in host processes of its own, where their pages
-	 * lie at their own addresses and code is hardly changed ("promoted address spaces"). Those are forked from the calling
-	 * process, hold nothing of it, raise no SIGCHLD and end with the vm. It takes RAM that is shared: a memfd.
+	 * The translator; and ring 3 of guest processes that compute for long runs in host processes of its own, where
+	 * their pages lie at their own addresses and code is hardly changed ("promoted address spaces"). Those are forked
+	 * from the calling process, hold nothing of it, raise no SIGCHLD and end with the vm. It takes RAM that is shared:
+	 * a memfd.
 	 */
 	VCORE_ENGINE_AUTO = 0,
 	VCORE_ENGINE_INTERP = 1, /**< interpreter */
 	VCORE_ENGINE_JIT = 2,    /**< same-ISA binary translator alone */
 	/**
 	 * For tests of the translator: every block is interpreted as well, and the first difference in registers, flags or
-	 * memory is logged with a disassembly and ends the run with VCORE_CRASH_INTERNAL. Some million instructions a second;
-	 * nothing but the vcpus may write guest memory while they run.
+	 * memory is logged with a disassembly and ends the run with VCORE_CRASH_INTERNAL. Some million instructions a
+	 * second; nothing but the vcpus may write guest memory while they run.
 	 */
 	VCORE_ENGINE_LOCKSTEP = 3,
 	/** For tests: as AUTO, but every address space is promoted at its first instruction in ring 3. */
@@ -46,7 +47,7 @@ enum vcore_irqchip {
 enum vcore_backend_feature {
 	VCORE_FEATURE_IRQCHIP_FULL = 1u << 0,
 	VCORE_FEATURE_IRQCHIP_SPLIT = 1u << 1,
-	VCORE_FEATURE_PIT = 1u << 2,          /**< in-kernel PIT (KVM_CREATE_PIT2) */
+	VCORE_FEATURE_PIT = 1u << 2, /**< in-kernel PIT (KVM_CREATE_PIT2) */
 	VCORE_FEATURE_IOEVENTFD = 1u << 3,
 	VCORE_FEATURE_IRQFD = 1u << 4,
 	VCORE_FEATURE_MSI = 1u << 5,
@@ -65,8 +66,8 @@ enum vcore_backend_feature {
 
 struct vcore_backend_info {
 	uint32_t size;
-	uint32_t available;       /**< 1: a vm can be made with it here */
-	uint64_t features;        /**< VCORE_FEATURE_* */
+	uint32_t available; /**< 1: a vm can be made with it here */
+	uint64_t features;  /**< VCORE_FEATURE_* */
 	uint32_t max_vcpus;
 	uint32_t max_slots;
 	uint32_t ring0_ps;        /**< measured: picoseconds per simple ring-0 instruction; 0 when unavailable */

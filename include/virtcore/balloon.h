@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /**
- * @file Memory that a guest gives up: device "virtio-balloon". What the guest's driver puts into the balloon goes back to
- * the host, and comes again as zeroes when the guest takes it out. Free pages that the guest reports by itself (page
+ * @file Memory that a guest gives up: device "virtio-balloon". What the guest's driver puts into the balloon goes back
+ * to the host, and comes again as zeroes when the guest takes it out. Free pages that the guest reports by itself (page
  * reporting) go back without any call.
  */
 #ifndef VIRTCORE_BALLOON_H
@@ -15,18 +15,18 @@ VCORE_BEGIN_DECLS
 struct vcore_balloon_stats {
 	uint32_t size;
 	uint32_t pad;
-	uint64_t target;           /**< as last set */
-	uint64_t actual;           /**< in the balloon, as the guest says */
-	uint64_t discarded;        /**< given back to the host since the device was made, by any of the ways */
-	uint64_t updates;          /**< how often the guest has told what follows */
-	uint64_t swap_in;          /**< read from swap */
-	uint64_t swap_out;         /**< written to swap */
-	uint64_t major_faults;     /**< how many */
-	uint64_t minor_faults;     /**< how many */
-	uint64_t free_memory;      /**< unused */
+	uint64_t target;       /**< as last set */
+	uint64_t actual;       /**< in the balloon, as the guest says */
+	uint64_t discarded;    /**< given back to the host since the device was made, by any of the ways */
+	uint64_t updates;      /**< how often the guest has told what follows */
+	uint64_t swap_in;      /**< read from swap */
+	uint64_t swap_out;     /**< written to swap */
+	uint64_t major_faults; /**< how many */
+	uint64_t minor_faults; /**< how many */
+	uint64_t free_memory;  /**< unused */
 	uint64_t total_memory;
-	uint64_t available_memory; /**< for new programs without swapping */
-	uint64_t disk_caches;      /**< that can be given up without swapping */
+	uint64_t available_memory;    /**< for new programs without swapping */
+	uint64_t disk_caches;         /**< that can be given up without swapping */
 	uint64_t hugetlb_allocations; /**< how many */
 	uint64_t hugetlb_failures;    /**< how many */
 };

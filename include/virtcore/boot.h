@@ -18,22 +18,22 @@ enum vcore_image {
 
 struct vcore_boot_options {
 	uint32_t size;
-	uint32_t image;           /**< enum vcore_image */
-	const char *kernel;       /**< path */
-	const char *initrd;       /**< path; NULL: none. Multiboot: the first module */
-	const char *cmdline;      /**< NULL: "" */
+	uint32_t image;             /**< enum vcore_image */
+	const char *kernel;         /**< path */
+	const char *initrd;         /**< path; NULL: none. Multiboot: the first module */
+	const char *cmdline;        /**< NULL: "" */
 	const char *const *modules; /**< Multiboot: further modules "path arguments", NULL-terminated */
-	const void *kernel_data;  /**< in place of `kernel`: the image in memory */
+	const void *kernel_data;    /**< in place of `kernel`: the image in memory */
 	uint64_t kernel_length;
-	const void *initrd_data;  /**< in place of `initrd` */
+	const void *initrd_data; /**< in place of `initrd` */
 	uint64_t initrd_length;
-	uint64_t address;         /**< FLAT: where to load and enter */
+	uint64_t address; /**< FLAT: where to load and enter */
 };
 
 /**
  * Load a kernel, its initrd and command line into memory and set vcpu 0 to enter it.
- * @return 0; -EINVAL for a damaged or unsupported image (a sentence says which field); -ENOMEM/-E2BIG when it does not fit the
- *         vm's memory or a field; errno of opening or reading the files; -EBUSY while the vm runs
+ * @return 0; -EINVAL for a damaged or unsupported image (a sentence says which field); -ENOMEM/-E2BIG when it does not
+ * fit the vm's memory or a field; errno of opening or reading the files; -EBUSY while the vm runs
  */
 VCORE_API int vcore_boot(vcore_vm *vm, const struct vcore_boot_options *options);
 

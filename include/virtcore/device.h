@@ -10,14 +10,14 @@ VCORE_BEGIN_DECLS
 /** One access by the guest. */
 struct vcore_io {
 	uint32_t size;
-	uint32_t bus;      /**< enum vcore_bus */
-	uint64_t address;  /**< absolute: port, GPA, hypercall number */
-	uint64_t offset;   /**< from the start of the region */
-	uint64_t data;     /**< write: the value; read: put the answer here, low `width` bytes count */
-	uint32_t width;    /**< 1, 2, 4 or 8; hypercall: 8 */
+	uint32_t bus;     /**< enum vcore_bus */
+	uint64_t address; /**< absolute: port, GPA, hypercall number */
+	uint64_t offset;  /**< from the start of the region */
+	uint64_t data;    /**< write: the value; read: put the answer here, low `width` bytes count */
+	uint32_t width;   /**< 1, 2, 4 or 8; hypercall: 8 */
 	uint32_t is_write;
-	uint64_t args[4];  /**< hypercall: RBX, RCX, RDX, RSI; data becomes RAX */
-	vcore_vcpu *vcpu;  /**< who did it; NULL when it was not a vcpu */
+	uint64_t args[4]; /**< hypercall: RBX, RCX, RDX, RSI; data becomes RAX */
+	vcore_vcpu *vcpu; /**< who did it; NULL when it was not a vcpu */
 };
 
 /**

@@ -9,17 +9,17 @@ VCORE_BEGIN_DECLS
 
 enum vcore_exit_reason {
 	VCORE_EXIT_NONE = 0,
-	VCORE_EXIT_HALT = 1,       /**< HLT with no interrupt controller that could end it */
-	VCORE_EXIT_PIO = 2,        /**< IN/OUT on a port no device answers: address, width, count, is_write, data */
-	VCORE_EXIT_MMIO = 3,       /**< access to an address neither slot nor device covers: address, width, is_write, data */
-	VCORE_EXIT_HYPERCALL = 4,  /**< VMCALL/VMMCALL nobody handles: address is the number, args[] */
-	VCORE_EXIT_KICKED = 5,     /**< vcore_vcpu_kick() */
-	VCORE_EXIT_TIMEOUT = 6,    /**< the time given to run is over */
-	VCORE_EXIT_DEBUG = 7,      /**< single step or breakpoint: address is the guest RIP, dr6 */
-	VCORE_EXIT_CRASH = 8,      /**< the guest cannot go on: crash tells why, message says it */
-	VCORE_EXIT_POWEROFF = 9,   /**< the guest asked for power off (ACPI S5) */
-	VCORE_EXIT_RESET = 10,     /**< the guest asked for a reset */
-	VCORE_EXIT_STOPPED = 11,   /**< vcore_vm_stop() */
+	VCORE_EXIT_HALT = 1, /**< HLT with no interrupt controller that could end it */
+	VCORE_EXIT_PIO = 2,  /**< IN/OUT on a port no device answers: address, width, count, is_write, data */
+	VCORE_EXIT_MMIO = 3, /**< access to an address neither slot nor device covers: address, width, is_write, data */
+	VCORE_EXIT_HYPERCALL = 4,   /**< VMCALL/VMMCALL nobody handles: address is the number, args[] */
+	VCORE_EXIT_KICKED = 5,      /**< vcore_vcpu_kick() */
+	VCORE_EXIT_TIMEOUT = 6,     /**< the time given to run is over */
+	VCORE_EXIT_DEBUG = 7,       /**< single step or breakpoint: address is the guest RIP, dr6 */
+	VCORE_EXIT_CRASH = 8,       /**< the guest cannot go on: crash tells why, message says it */
+	VCORE_EXIT_POWEROFF = 9,    /**< the guest asked for power off (ACPI S5) */
+	VCORE_EXIT_RESET = 10,      /**< the guest asked for a reset */
+	VCORE_EXIT_STOPPED = 11,    /**< vcore_vm_stop() */
 	VCORE_EXIT_DEBUG_EXIT = 12, /**< the debug-exit device was written: code */
 };
 
@@ -32,18 +32,18 @@ enum vcore_crash {
 
 struct vcore_exit {
 	uint32_t size;
-	uint32_t reason;     /**< enum vcore_exit_reason */
-	uint32_t vcpu;       /**< index of the vcpu that ended the run; 0 when it was none */
-	uint32_t crash;      /**< enum vcore_crash */
-	uint64_t address;    /**< port, guest-physical address, hypercall number or RIP */
-	uint64_t data;       /**< written value; for a read: put the answer here before the next run */
-	uint32_t width;      /**< bytes of an access: 1, 2, 4, 8 */
-	uint32_t is_write;   /**< 1: the guest wrote */
-	uint32_t code;       /**< debug-exit: the value written */
-	uint32_t exception;  /**< debug: vector, 1 (#DB) or 3 (#BP) */
-	uint64_t dr6;        /**< debug: what DR6 would hold */
-	uint64_t args[4];    /**< hypercall: RBX, RCX, RDX, RSI */
-	char message[192];   /**< crash: a sentence */
+	uint32_t reason;    /**< enum vcore_exit_reason */
+	uint32_t vcpu;      /**< index of the vcpu that ended the run; 0 when it was none */
+	uint32_t crash;     /**< enum vcore_crash */
+	uint64_t address;   /**< port, guest-physical address, hypercall number or RIP */
+	uint64_t data;      /**< written value; for a read: put the answer here before the next run */
+	uint32_t width;     /**< bytes of an access: 1, 2, 4, 8 */
+	uint32_t is_write;  /**< 1: the guest wrote */
+	uint32_t code;      /**< debug-exit: the value written */
+	uint32_t exception; /**< debug: vector, 1 (#DB) or 3 (#BP) */
+	uint64_t dr6;       /**< debug: what DR6 would hold */
+	uint64_t args[4];   /**< hypercall: RBX, RCX, RDX, RSI */
+	char message[192];  /**< crash: a sentence */
 };
 
 /** @return the name of an exit reason ("halt", "mmio", ...), "?" for an unknown one; static storage. */

@@ -23,10 +23,11 @@ VCORE_API int vcore_msi_send(vcore_vm *vm, uint64_t address, uint32_t data);
  * @param width 0: any width; else 1, 2, 4, 8
  * @param match NULL: any value; else only this one
  * @param fd    an eventfd; duplicated
- * @return 0; -EEXIST when one write could signal both this and another; -EINVAL, also when fd is something else; -EBADF; -ENOSPC
+ * @return 0; -EEXIST when one write could signal both this and another; -EINVAL, also when fd is something else;
+ * -EBADF; -ENOSPC
  */
-VCORE_API int vcore_ioeventfd_add(vcore_vm *vm, enum vcore_bus bus, uint64_t address, uint32_t width, const uint64_t *match,
-                                  int fd);
+VCORE_API int vcore_ioeventfd_add(vcore_vm *vm, enum vcore_bus bus, uint64_t address, uint32_t width,
+                                  const uint64_t *match, int fd);
 /** Undo vcore_ioeventfd_add() given the same values. @return 0; -ENOENT */
 VCORE_API int vcore_ioeventfd_remove(vcore_vm *vm, enum vcore_bus bus, uint64_t address, uint32_t width,
                                      const uint64_t *match);

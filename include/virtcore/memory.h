@@ -12,14 +12,14 @@ enum {
 	VCORE_MEM_R = 1u << 0,
 	VCORE_MEM_W = 1u << 1,
 	VCORE_MEM_X = 1u << 2,
-	VCORE_MEM_RWX = 7,          /**< ordinary RAM */
-	VCORE_MEM_RX = 5,           /**< ROM: guest writes go to the MMIO bus */
-	VCORE_MEM_HUGE_2M = 1u << 8,  /**< 2 MiB pages from hugetlbfs; -ENOMEM when the host has none reserved */
+	VCORE_MEM_RWX = 7,           /**< ordinary RAM */
+	VCORE_MEM_RX = 5,            /**< ROM: guest writes go to the MMIO bus */
+	VCORE_MEM_HUGE_2M = 1u << 8, /**< 2 MiB pages from hugetlbfs; -ENOMEM when the host has none reserved */
 	VCORE_MEM_HUGE_1G = 1u << 9,
-	VCORE_MEM_THP = 1u << 10,     /**< ask for transparent huge pages (madvise) */
-	VCORE_MEM_PREALLOC = 1u << 11, /**< touch every page now */
+	VCORE_MEM_THP = 1u << 10,       /**< ask for transparent huge pages (madvise) */
+	VCORE_MEM_PREALLOC = 1u << 11,  /**< touch every page now */
 	VCORE_MEM_MERGEABLE = 1u << 12, /**< offer to kernel same-page merging (KSM) */
-	VCORE_MEM_LOCKED = 1u << 13,  /**< mlock; -EPERM or -ENOMEM by RLIMIT_MEMLOCK */
+	VCORE_MEM_LOCKED = 1u << 13,    /**< mlock; -EPERM or -ENOMEM by RLIMIT_MEMLOCK */
 	VCORE_MEM_LOG_DIRTY = 1u << 14, /**< keep a dirty log from the start */
 };
 
@@ -33,11 +33,11 @@ enum vcore_memory_kind {
 
 struct vcore_memory_options {
 	uint32_t size;
-	uint32_t kind;    /**< enum vcore_memory_kind */
-	void *pointer;    /**< POINTER */
-	int32_t fd;       /**< FILE, PRIVATE_FILE: duplicated */
+	uint32_t kind; /**< enum vcore_memory_kind */
+	void *pointer; /**< POINTER */
+	int32_t fd;    /**< FILE, PRIVATE_FILE: duplicated */
 	uint32_t pad;
-	uint64_t offset;  /**< FILE, PRIVATE_FILE: page-aligned */
+	uint64_t offset; /**< FILE, PRIVATE_FILE: page-aligned */
 };
 
 /**
@@ -81,7 +81,7 @@ struct vcore_slot_info {
 	uint32_t flags;
 	uint64_t gpa, length;
 	void *hva;
-	int32_t fd;      /**< memfd or file; -1: none. Owned by the slot */
+	int32_t fd; /**< memfd or file; -1: none. Owned by the slot */
 	uint32_t kind;
 	uint64_t offset; /**< of the slot's first byte in fd */
 };

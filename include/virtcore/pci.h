@@ -27,7 +27,7 @@ struct vcore_pci_bar {
 /** A capability of the function's own (PCI Local Bus 3.0, 6.7). */
 struct vcore_pci_capability {
 	uint8_t id;
-	uint8_t length;          /**< bytes behind the two of ID and link */
+	uint8_t length; /**< bytes behind the two of ID and link */
 	uint8_t pad[6];
 	const uint8_t *data;     /**< `length` bytes: the value after reset */
 	const uint8_t *writable; /**< `length` bytes: bits that the guest may change; NULL: none */
@@ -40,21 +40,22 @@ struct vcore_pci_description {
 	uint32_t class_code;     /**< 0xCCSSPP: base class, sub-class, programming interface */
 	uint16_t subsystem_vendor, subsystem;
 	uint8_t revision;
-	uint8_t interrupt_pin;    /**< 0: no INTx; 1 to 4: INTA# to INTD# */
-	uint16_t msix_vectors;    /**< 0: no MSI-X; at most 2048 */
-	uint16_t msi_vectors;     /**< 0: no MSI; else 1, 2, 4, 8, 16 or 32 */
+	uint8_t interrupt_pin; /**< 0: no INTx; 1 to 4: INTA# to INTD# */
+	uint16_t msix_vectors; /**< 0: no MSI-X; at most 2048 */
+	uint16_t msi_vectors;  /**< 0: no MSI; else 1, 2, 4, 8, 16 or 32 */
 	uint16_t capability_count;
-	const struct vcore_pci_capability *capabilities; /**< lie from offset 0x40 on, in this order, each at a multiple of 4 */
-	struct vcore_pci_bar bars[VCORE_PCI_BARS];       /**< MSI-X without a BAR of its own gets the last that is free */
-	const char *type;    /**< the device's type name; NULL: "custom-pci" */
-	/** "device" or "device.function" on bus 0, decimal or 0x...; "port/function" behind the pci-root-port at an address of
-	 *  the first kinds, where it may come and go while the guest runs; NULL: the lowest free device of bus 0 */
+	const struct vcore_pci_capability
+	    *capabilities;                         /**< lie from offset 0x40 on, in this order, each at a multiple of 4 */
+	struct vcore_pci_bar bars[VCORE_PCI_BARS]; /**< MSI-X without a BAR of its own gets the last that is free */
+	const char *type;                          /**< the device's type name; NULL: "custom-pci" */
+	/** "device" or "device.function" on bus 0, decimal or 0x...; "port/function" behind the pci-root-port at an address
+	 * of the first kinds, where it may come and go while the guest runs; NULL: the lowest free device of bus 0 */
 	const char *address;
 };
 
 /**
- * What a function does. Every callback may be NULL. Callbacks run with no library lock held, possibly on several threads
- * at once; those of the guest's accesses on the thread of the vcpu that made them.
+ * What a function does. Every callback may be NULL. Callbacks run with no library lock held, possibly on several
+ * threads at once; those of the guest's accesses on the thread of the vcpu that made them.
  */
 struct vcore_pci_ops {
 	uint32_t size;
@@ -81,10 +82,11 @@ struct vcore_pci_ops {
 struct vcore_pci_info {
 	uint32_t size;
 	uint32_t bus, device, function;
-	uint32_t command;      /**< command register */
-	uint32_t msi;          /**< how interrupts are signalled: 0 INTx, 1 MSI, 2 MSI-X */
-	uint32_t gsi;          /**< where INTx goes; meaningless without an interrupt pin */
-	uint32_t slot_off;     /**< behind a root port: 1 while the guest has the slot's power off: the function may be removed */
+	uint32_t command; /**< command register */
+	uint32_t msi;     /**< how interrupts are signalled: 0 INTx, 1 MSI, 2 MSI-X */
+	uint32_t gsi;     /**< where INTx goes; meaningless without an interrupt pin */
+	uint32_t
+	    slot_off; /**< behind a root port: 1 while the guest has the slot's power off: the function may be removed */
 	uint64_t bars[VCORE_PCI_BARS]; /**< port or GPA where each BAR answers now; all ones: nowhere */
 };
 
@@ -95,14 +97,16 @@ struct vcore_pci_info {
  * @param ops         copied
  * @param ctx         given to every callback
  * @param device      out, may be NULL; borrowed. vcore_device_remove() takes the function away
- * @return 0; -EINVAL the message says what is wrong; -EEXIST the address is taken; -ENOENT there is no such port; -ENOSPC no free device number or no
- *         room for a BAR; -ENOTSUP the vm's machine type has no PCI; -ENOMEM. On failure ops->destroy has been called.
+ * @return 0; -EINVAL the message says what is wrong; -EEXIST the address is taken; -ENOENT there is no such port;
+ * -ENOSPC no free device number or no room for a BAR; -ENOTSUP the vm's machine type has no PCI; -ENOMEM. On failure
+ * ops->destroy has been called.
  */
 VCORE_API int vcore_pci_add(vcore_vm *vm, const struct vcore_pci_description *description,
                             const struct vcore_pci_ops *ops, void *ctx, vcore_device **device);
 
 /** Assert or release the function's INTx. It reaches the guest unless that has disabled INTx or enabled MSI or MSI-X;
- *  functions that share a line do not disturb each other. @return 0; -EINVAL not a PCI function, or one without a pin */
+ *  functions that share a line do not disturb each other. @return 0; -EINVAL not a PCI function, or one without a pin
+ */
 VCORE_API int vcore_pci_irq_set(vcore_device *device, bool level);
 
 /** Send the interrupt message of a vector: MSI-X, or MSI where the guest chose that. While it is masked it is pending,
@@ -111,8 +115,8 @@ VCORE_API int vcore_pci_msix_send(vcore_device *device, uint32_t vector);
 
 /**
  * Ask the guest to let go of a function behind a root port, by the slot's attention button. Some seconds later it
- * switches the slot's power off: vcore_pci_get_info() tells slot_off, and vcore_device_remove() takes the function away.
- * Removing it at once is a surprise that guests may not survive in their drivers (Linux 6.1's for virtio hang).
+ * switches the slot's power off: vcore_pci_get_info() tells slot_off, and vcore_device_remove() takes the function
+ * away. Removing it at once is a surprise that guests may not survive in their drivers (Linux 6.1's for virtio hang).
  * @return 0; -EAGAIN the guest does not look at the button; -ENOTSUP the function is not behind a port; -EINVAL
  */
 VCORE_API int vcore_pci_unplug(vcore_device *device);

@@ -3,8 +3,8 @@
  * @file The vcpu: state, running, interrupts, debugging, address translation.
  *
  * State functions may be called when the vcpu is not executing: before it was started, while its vm is paused or has
- * exited, or from the thread that runs it between two runs. Inside a callback of the running vcpu only the get functions and
- * translation may be called. Otherwise they return -EBUSY. Names and formats are those of the Intel SDM.
+ * exited, or from the thread that runs it between two runs. Inside a callback of the running vcpu only the get
+ * functions and translation may be called. Otherwise they return -EBUSY. Names and formats are those of the Intel SDM.
  */
 #ifndef VIRTCORE_VCPU_H
 #define VIRTCORE_VCPU_H
@@ -23,10 +23,10 @@ struct vcore_regs {
 
 struct vcore_segment {
 	uint64_t base;
-	uint32_t limit;    /**< in bytes, granularity applied */
+	uint32_t limit; /**< in bytes, granularity applied */
 	uint16_t selector;
 	uint16_t attributes; /**< SDM 24.4.1 layout: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15 */
-	uint32_t unusable; /**< 1: loaded with a null selector */
+	uint32_t unusable;   /**< 1: loaded with a null selector */
 	uint32_t pad;
 };
 
@@ -79,9 +79,9 @@ VCORE_API int vcore_vcpu_cpuid(vcore_vcpu *vcpu, uint32_t leaf, uint32_t subleaf
 
 /** Flat modes a program can put a vcpu into with one call; general registers but RIP and RSP are left alone. */
 enum vcore_mode {
-	VCORE_MODE_REAL = 0,   /**< CS.base 0, paging off */
+	VCORE_MODE_REAL = 0,        /**< CS.base 0, paging off */
 	VCORE_MODE_PROTECTED32 = 1, /**< flat 4 GiB segments, ring 0, paging off */
-	VCORE_MODE_LONG64 = 2, /**< 64-bit, ring 0; page tables at page_tables */
+	VCORE_MODE_LONG64 = 2,      /**< 64-bit, ring 0; page tables at page_tables */
 };
 
 /**
@@ -106,8 +106,10 @@ VCORE_API int vcore_vcpu_run(vcore_vcpu *vcpu, int64_t timeout_ns, struct vcore_
  *  Async-signal-safe. */
 VCORE_API void vcore_vcpu_kick(vcore_vcpu *vcpu);
 
-/** Inject an external interrupt; for vms without an interrupt controller. Delivered when RFLAGS.IF and the interrupt shadow allow.
- *  @return 0; -EINVAL vector > 255; -EBUSY when one is already pending; -ENOTSUP when the vm has an interrupt controller */
+/** Inject an external interrupt; for vms without an interrupt controller. Delivered when RFLAGS.IF and the interrupt
+ * shadow allow.
+ *  @return 0; -EINVAL vector > 255; -EBUSY when one is already pending; -ENOTSUP when the vm has an interrupt
+ * controller */
 VCORE_API int vcore_vcpu_interrupt(vcore_vcpu *vcpu, uint32_t vector);
 
 /** Inject an NMI. From any thread. @return 0 */
@@ -137,7 +139,8 @@ enum vcore_access { VCORE_ACCESS_READ = 0, VCORE_ACCESS_WRITE = 1, VCORE_ACCESS_
  */
 VCORE_API int vcore_vcpu_translate(vcore_vcpu *vcpu, uint64_t gva, enum vcore_access access, uint64_t *gpa);
 
-/** Read or write guest-virtual memory with the page tables of the vcpu, ignoring privilege. @return 0; -EFAULT; -EBUSY */
+/** Read or write guest-virtual memory with the page tables of the vcpu, ignoring privilege. @return 0; -EFAULT; -EBUSY
+ */
 VCORE_API int vcore_vcpu_read(vcore_vcpu *vcpu, uint64_t gva, void *buffer, size_t length);
 VCORE_API int vcore_vcpu_write(vcore_vcpu *vcpu, uint64_t gva, const void *buffer, size_t length);
 

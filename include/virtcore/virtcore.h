@@ -11,15 +11,15 @@
 #include <virtcore/device.h>
 #include <virtcore/error.h>
 #include <virtcore/exit.h>
-#include <virtcore/hook.h>
 #include <virtcore/gdb.h>
+#include <virtcore/hook.h>
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
+#include <virtcore/monitor.h>
 #include <virtcore/net.h>
 #include <virtcore/pci.h>
 #include <virtcore/switch.h>
-#include <virtcore/monitor.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
 #include <virtcore/vm.h>

@@ -32,23 +32,24 @@ enum vcore_loop_mode {
 
 struct vcore_options {
 	uint32_t size;
-	uint32_t machine;          /**< enum vcore_machine */
-	uint32_t backend;          /**< enum vcore_backend */
-	uint32_t engine;           /**< enum vcore_engine */
-	uint32_t irqchip;          /**< enum vcore_irqchip */
-	uint32_t vcpus;            /**< 0: 1; at most 255 */
-	uint64_t memory;           /**< bytes of RAM, multiple of 4 KiB; 0: none (`none`), 128 MiB otherwise */
-	uint32_t memory_kind;      /**< VCORE_MEMORY_MEMFD or _ANON for that RAM; with _ANON, backend emu takes a memfd all the same where
-	                                its engine promotes address spaces and memory_flags ask for nothing that only anonymous memory has */
-	uint32_t memory_flags;     /**< VCORE_MEM_* attributes for that RAM */
-	const char *cpu;           /**< CPU model with +feature,-feature; NULL: "host" on kvm, "x86-64-v3" on emu */
-	uint32_t unhandled;        /**< enum vcore_unhandled */
-	uint32_t loop;             /**< enum vcore_loop_mode */
-	uint64_t tsc_khz;          /**< guest TSC frequency; 0: the host's on kvm, 1,000,000 (1 GHz) on emu */
-	vcore_log_fn log;          /**< NULL: no log */
+	uint32_t machine;      /**< enum vcore_machine */
+	uint32_t backend;      /**< enum vcore_backend */
+	uint32_t engine;       /**< enum vcore_engine */
+	uint32_t irqchip;      /**< enum vcore_irqchip */
+	uint32_t vcpus;        /**< 0: 1; at most 255 */
+	uint64_t memory;       /**< bytes of RAM, multiple of 4 KiB; 0: none (`none`), 128 MiB otherwise */
+	uint32_t memory_kind;  /**< VCORE_MEMORY_MEMFD or _ANON for that RAM; with _ANON, backend emu takes a memfd all the
+	                          same where  its engine promotes address spaces and memory_flags ask for nothing that only
+	                          anonymous memory has */
+	uint32_t memory_flags; /**< VCORE_MEM_* attributes for that RAM */
+	const char *cpu;       /**< CPU model with +feature,-feature; NULL: "host" on kvm, "x86-64-v3" on emu */
+	uint32_t unhandled;    /**< enum vcore_unhandled */
+	uint32_t loop;         /**< enum vcore_loop_mode */
+	uint64_t tsc_khz;      /**< guest TSC frequency; 0: the host's on kvm, 1,000,000 (1 GHz) on emu */
+	vcore_log_fn log;      /**< NULL: no log */
 	void *log_ctx;
-	uint32_t log_level;        /**< enum vcore_log_level */
-	uint32_t no_legacy;        /**< microvm: 1 leaves out PIC, PIT, RTC and keyboard controller (hardware-reduced ACPI) */
+	uint32_t log_level; /**< enum vcore_log_level */
+	uint32_t no_legacy; /**< microvm: 1 leaves out PIC, PIT, RTC and keyboard controller (hardware-reduced ACPI) */
 };
 
 enum vcore_vm_state {
@@ -61,29 +62,29 @@ enum vcore_vm_state {
 /** Counters and facts of a vm; see vcore_vm_get_info(). */
 struct vcore_vm_info {
 	uint32_t size;
-	uint32_t backend;       /**< the one in use */
+	uint32_t backend; /**< the one in use */
 	uint32_t engine;
-	uint32_t irqchip;       /**< the one in use */
+	uint32_t irqchip; /**< the one in use */
 	uint32_t machine;
 	uint32_t vcpus;
-	uint32_t state;         /**< enum vcore_vm_state */
+	uint32_t state; /**< enum vcore_vm_state */
 	uint32_t slots;
-	uint64_t memory;        /**< bytes in all slots */
+	uint64_t memory; /**< bytes in all slots */
 	uint64_t tsc_khz;
-	uint64_t time_ns;       /**< guest time since creation, without pauses */
-	uint64_t exits;         /**< times a vcpu left guest code for the library */
-	uint64_t pio, mmio;     /**< accesses dispatched to devices */
+	uint64_t time_ns;   /**< guest time since creation, without pauses */
+	uint64_t exits;     /**< times a vcpu left guest code for the library */
+	uint64_t pio, mmio; /**< accesses dispatched to devices */
 	uint64_t hypercalls;
-	uint64_t interrupts;    /**< injected by the library; 0 where the kernel delivers them */
-	uint64_t instructions;  /**< executed by emu, by its engine jit only those that are not translated; 0 on kvm */
-	uint64_t emulated;      /**< kvm: instructions executed by the interpreter in its place */
-	uint64_t tlb_fills;     /**< emu */
-	uint64_t blocks;        /**< emu: decoded or translated blocks */
-	uint64_t compared;      /**< emu, engine lockstep: instructions that were compared */
-	uint64_t calls;         /**< emu, engine jit: instructions for which translated code called a C function */
-	uint64_t bails;         /**< ... accesses (devices, page crossings, code, faults) that it left to the interpreter */
-	uint64_t untranslated;  /**< ... blocks of code that the interpreter had because it is not translated */
-	uint64_t promoted;      /**< emu: times that an address space was promoted, see VCORE_ENGINE_AUTO */
+	uint64_t interrupts;   /**< injected by the library; 0 where the kernel delivers them */
+	uint64_t instructions; /**< executed by emu, by its engine jit only those that are not translated; 0 on kvm */
+	uint64_t emulated;     /**< kvm: instructions executed by the interpreter in its place */
+	uint64_t tlb_fills;    /**< emu */
+	uint64_t blocks;       /**< emu: decoded or translated blocks */
+	uint64_t compared;     /**< emu, engine lockstep: instructions that were compared */
+	uint64_t calls;        /**< emu, engine jit: instructions for which translated code called a C function */
+	uint64_t bails;        /**< ... accesses (devices, page crossings, code, faults) that it left to the interpreter */
+	uint64_t untranslated; /**< ... blocks of code that the interpreter had because it is not translated */
+	uint64_t promoted;     /**< emu: times that an address space was promoted, see VCORE_ENGINE_AUTO */
 	uint64_t promoted_stops; /**< ... the processes of such spaces stopped, for whatever reason */
 };
 
@@ -106,10 +107,11 @@ VCORE_API int vcore_vm_new(const struct vcore_options *options, vcore_vm **vm);
 /**
  * Make a vm from a JSON description, up to a loaded kernel. Needs json-c.
  *
- * Keys, all optional: "machine" ("microvm"), "backend", "engine", "irqchip", "cpus", "cpu", "memory" (bytes, or like "512M"),
- * "memory_kind", "memory_flags" (array), "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options;
- * "switches": array of names, each a switch for NICs of this vm; "devices": array of objects with "type" and the device's properties; "boot": object with "kernel", "initrd", "cmdline", "image",
- * "modules" (array), "address" as in struct vcore_boot_options.
+ * Keys, all optional: "machine" ("microvm"), "backend", "engine", "irqchip", "cpus", "cpu", "memory" (bytes, or like
+ * "512M"), "memory_kind", "memory_flags" (array), "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options;
+ * "switches": array of names, each a switch for NICs of this vm; "devices": array of objects with "type" and the
+ * device's properties; "boot": object with "kernel", "initrd", "cmdline", "image", "modules" (array), "address" as in
+ * struct vcore_boot_options.
  * @return as vcore_vm_new(); -EINVAL with the key's name for an unknown key or a wrong value; -ENOTSUP without json-c
  */
 VCORE_API int vcore_vm_new_from_json(const char *text, vcore_vm **vm);
@@ -152,8 +154,8 @@ VCORE_API void vcore_vm_unref(vcore_vm *vm);
 VCORE_API int vcore_vm_start(vcore_vm *vm);
 
 /**
- * Wait for the final exit of a started vm: poweroff, reset, crash, stopped, debug-exit, or on machine none also halt and
- * unhandled accesses.
+ * Wait for the final exit of a started vm: poweroff, reset, crash, stopped, debug-exit, or on machine none also halt
+ * and unhandled accesses.
  * @param timeout_ns negative: for ever; 0: only look
  * @param exit       out, may be NULL; exit->size set by the caller
  * @return 0; -ETIMEDOUT; -EINVAL when never started; -EDEADLK from one of the vm's own threads
@@ -175,8 +177,8 @@ VCORE_API int vcore_vm_stop(vcore_vm *vm);
  * Put vcpus, interrupt controllers and devices in their power-on state. Memory stays as it is; a kernel booted from
  * files is read and put in place again, one booted from memory must be booted again. A vm that has exited may then be
  * started anew.
- * @return 0; -EBUSY while it runs (stop and wait, or pause, first), a vcpu is inside vcore_vcpu_run(), or another thread
- *         boots or resets it; as vcore_boot() when the kernel cannot be read again
+ * @return 0; -EBUSY while it runs (stop and wait, or pause, first), a vcpu is inside vcore_vcpu_run(), or another
+ * thread boots or resets it; as vcore_boot() when the kernel cannot be read again
  */
 VCORE_API int vcore_vm_reset(vcore_vm *vm);
 

@@ -24,14 +24,14 @@ struct vc_dev {
 	struct vcore_device_ops ops; /* full-size copy */
 	void *ctx;
 	char type[32];
-	void *owner;         /* for lib/vm: the vcore_vm */
-	void *frontend;      /* for lib/vm: what calls at run time that are only for its type work on; NULL */
-	bool fixed;          /* part of the machine type: not removable */
-	uint32_t id;         /* unique in the vm, from 1, never used again */
-	bool removable;      /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
-	bool removing;       /* under vc_buses.lock */
-	uint32_t gsi;        /* interrupt line of its own; 0: none. These four under vc_buses.lock */
-	const char *hid;     /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
+	void *owner;     /* for lib/vm: the vcore_vm */
+	void *frontend;  /* for lib/vm: what calls at run time that are only for its type work on; NULL */
+	bool fixed;      /* part of the machine type: not removable */
+	uint32_t id;     /* unique in the vm, from 1, never used again */
+	bool removable;  /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
+	bool removing;   /* under vc_buses.lock */
+	uint32_t gsi;    /* interrupt line of its own; 0: none. These four under vc_buses.lock */
+	const char *hid; /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
 	uint64_t base, length;
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
@@ -102,8 +102,8 @@ int vc_dev_remove_region(struct vc_buses *buses, struct vc_pass *self, struct vc
 int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *dev);
 /*
  * For whoever finds a device otherwise than by dispatch: between the two a callback of dev may be called, and dev does
- * not go away. False: it is going, leave it alone. The caller knows that dev exists when it asks, and has no pass inside
- * the gate.
+ * not go away. False: it is going, leave it alone. The caller knows that dev exists when it asks, and has no pass
+ * inside the gate.
  */
 bool vc_dev_visit(struct vc_buses *buses, struct vc_visit *visit, struct vc_dev *dev);
 void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The parts of a chipset, and the environment they live in. Each part is one file with one _new function that adds a vc_dev (with regions)
- * to the buses; the device's destroy frees it, so nobody else does.
+ * The parts of a chipset, and the environment they live in. Each part is one file with one _new function that adds a
+ * vc_dev (with regions) to the buses; the device's destroy frees it, so nobody else does.
  */
 #ifndef VC_CHIPSET_CHIPSET_H
 #define VC_CHIPSET_CHIPSET_H
@@ -50,14 +50,17 @@ void vc_pic_set(struct vc_pic *pic, unsigned pin, bool level); /* pin 0-15; any 
 bool vc_pic_pending(struct vc_pic *pic);
 int vc_pic_accept(struct vc_pic *pic); /* INTA cycle: the vector (spurious 7/15 when nothing is there) */
 
-/* 82093AA-style IOAPIC, 24 pins, at base (0xfec00000), version 0x20 with EOI register. deliver: where messages go (LAPICs or KVM). */
+/* 82093AA-style IOAPIC, 24 pins, at base (0xfec00000), version 0x20 with EOI register. deliver: where messages go
+ * (LAPICs or KVM). */
 #define VC_IOAPIC_BASE 0xfec00000u
 struct vc_ioapic;
-int vc_ioapic_new(struct vc_env *env, uint64_t base, uint8_t id, int (*deliver)(void *ctx, uint64_t msi_address, uint32_t msi_data),
-                  void *ctx, struct vc_ioapic **ioapic);
+int vc_ioapic_new(struct vc_env *env, uint64_t base, uint8_t id,
+                  int (*deliver)(void *ctx, uint64_t msi_address, uint32_t msi_data), void *ctx,
+                  struct vc_ioapic **ioapic);
 void vc_ioapic_set(struct vc_ioapic *ioapic, unsigned pin, bool level);
 void vc_ioapic_eoi(struct vc_ioapic *ioapic, uint8_t vector);
-/* The MSI each pin would send now; masked pins give false. changed: called after every write of a redirection entry (KVM split irqchip). */
+/* The MSI each pin would send now; masked pins give false. changed: called after every write of a redirection entry
+ * (KVM split irqchip). */
 bool vc_ioapic_pin_msi(struct vc_ioapic *ioapic, unsigned pin, uint64_t *address, uint32_t *data, bool *level);
 void vc_ioapic_on_change(struct vc_ioapic *ioapic, void (*changed)(void *ctx, unsigned pin), void *ctx);
 
@@ -68,29 +71,30 @@ int vc_rtc_new(struct vc_env *env, uint64_t low_memory, uint64_t high_memory);
 /* HPET at 0xfed00000: 3 comparators, legacy replacement (GSI 0 and 8), 64-bit main counter at 100 MHz. */
 #define VC_HPET_BASE 0xfed00000u
 int vc_hpet_new(struct vc_env *env);
-/* ACPI PM block at base: PM1a event (base+0), control (base+4), PM timer (base+8, 3.579545 MHz, 32 bit). SLP_TYP 5 powers off. GSI 9 is SCI. */
+/* ACPI PM block at base: PM1a event (base+0), control (base+4), PM timer (base+8, 3.579545 MHz, 32 bit). SLP_TYP 5
+ * powers off. GSI 9 is SCI. */
 #define VC_PM_BASE 0x600u
 struct vc_acpi_pm;
 int vc_acpi_pm_new(struct vc_env *env, uint16_t base, struct vc_acpi_pm **pm);
 void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
 /* Hardware-reduced ACPI: sleep control/status registers (ACPI 6.4, 4.8.3.7) and reset register. */
-#define VC_GED_BASE 0x604u
+#define VC_GED_BASE          0x604u
 #define VC_GED_SLEEP_CONTROL 0u /* offsets from base; one byte each */
 #define VC_GED_SLEEP_STATUS  1u
 #define VC_GED_RESET         2u
 #define VC_GED_RESET_VALUE   0x42u
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
 /*
- * PCI host bridge: sets env->pci. Configuration through mechanism #1 at 0xcf8/0xcfc and through ECAM; reset control register
- * at 0xcf9. INTx A-D of device 0 go to the GSIs from VC_PCI_GSI on.
+ * PCI host bridge: sets env->pci. Configuration through mechanism #1 at 0xcf8/0xcfc and through ECAM; reset control
+ * register at 0xcf9. INTx A-D of device 0 go to the GSIs from VC_PCI_GSI on.
  */
-#define VC_PCI_ECAM_BASE    0xe0000000u
-#define VC_PCI_ECAM_SIZE    0x10000000u
-#define VC_PCI_MEMORY_BASE  0xf0000000u /* BARs, up to the IOAPIC */
-#define VC_PCI_MEMORY_END   0xfec00000u
-#define VC_PCI_PORTS_BASE   0xc000u
-#define VC_PCI_PORTS_END    0x10000u
-#define VC_PCI_GSI          16u
+#define VC_PCI_ECAM_BASE   0xe0000000u
+#define VC_PCI_ECAM_SIZE   0x10000000u
+#define VC_PCI_MEMORY_BASE 0xf0000000u /* BARs, up to the IOAPIC */
+#define VC_PCI_MEMORY_END  0xfec00000u
+#define VC_PCI_PORTS_BASE  0xc000u
+#define VC_PCI_PORTS_END   0x10000u
+#define VC_PCI_GSI         16u
 int vc_pci_host_new(struct vc_env *env);
 
 /* fw_cfg (QEMU's interface: selector 0x510, data 0x511, DMA 0x514). Data is copied. */
@@ -107,8 +111,8 @@ struct vc_acpi_config {
 	bool reduced; /* hardware-reduced: no PM block, sleep registers at VC_GED_BASE */
 	bool has_8259, has_hpet, has_i8042, has_rtc, has_uart, has_pci;
 	struct vc_pci_window pci_window64; /* length 0: none */
-	uint64_t rsdp_gpa;   /* 16-byte aligned, where the RSDP goes (inside 0xe0000-0xfffff) */
-	uint64_t tables_gpa; /* where the others go; at most 64 KiB */
+	uint64_t rsdp_gpa;                 /* 16-byte aligned, where the RSDP goes (inside 0xe0000-0xfffff) */
+	uint64_t tables_gpa;               /* where the others go; at most 64 KiB */
 	/* further devices for the DSDT, e.g. virtio-mmio: {hid, uid, mmio base, length, gsi} */
 	const struct vc_acpi_device {
 		const char *hid;
@@ -119,15 +123,16 @@ struct vc_acpi_config {
 	} * devices;
 	uint32_t device_count;
 };
-/* Builds into buffer as they would lie at tables_gpa; returns bytes, or -E2BIG. rsdp: 36 bytes out. Pure: no vm needed. */
+/* Builds into buffer as they would lie at tables_gpa; returns bytes, or -E2BIG. rsdp: 36 bytes out. Pure: no vm needed.
+ */
 int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size_t length, uint8_t rsdp[36]);
 
 /* KVM-compatible paravirtual services for emu: kvmclock, steal time, PV EOI pages, KVM_HC_* hypercalls. */
 struct vc_pvclock_time {
-	uint64_t tsc;       /* guest TSC and guest ns at the same moment */
+	uint64_t tsc; /* guest TSC and guest ns at the same moment */
 	uint64_t guest_ns;
 	uint64_t tsc_khz;
-	uint64_t wall_ns;   /* host wall clock minus guest_ns */
+	uint64_t wall_ns; /* host wall clock minus guest_ns */
 };
 /* MSR_KVM_SYSTEM_TIME(_NEW) was written with an enabled address: fill the pvclock page (version protocol). */
 int vc_pvclock_write_system_time(struct vc_mem *mem, uint64_t gpa, const struct vc_pvclock_time *time, uint8_t flags);

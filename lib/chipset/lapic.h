@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Local APICs (SDM vol. 3 chapter 10), xAPIC and x2APIC, one a vcpu; used by emu, and by kvm without an in-kernel LAPIC.
+ * Local APICs (SDM vol. 3 chapter 10), xAPIC and x2APIC, one a vcpu; used by emu, and by kvm without an in-kernel
+ * LAPIC.
  *
- * Threads: a register access comes from the owning vcpu's thread; delivery (IPI, IOAPIC, MSI, timer) from any thread. The registers are
- * atomics; the timer is protected by the APIC's lock. notify and eoi run without locks, possibly on the thread that makes the call.
+ * Threads: a register access comes from the owning vcpu's thread; delivery (IPI, IOAPIC, MSI, timer) from any thread.
+ * The registers are atomics; the timer is protected by the APIC's lock. notify and eoi run without locks, possibly on
+ * the thread that makes the call.
  */
 #ifndef VC_CHIPSET_LAPIC_H
 #define VC_CHIPSET_LAPIC_H
@@ -18,7 +20,7 @@
 #define VC_LAPIC_BASE 0xfee00000u
 
 enum vc_lapic_event {
-	VC_LAPIC_IRQ,  /* something may be deliverable now: look at vc_lapic_pending() */
+	VC_LAPIC_IRQ, /* something may be deliverable now: look at vc_lapic_pending() */
 	VC_LAPIC_NMI,
 	VC_LAPIC_INIT,
 	VC_LAPIC_SIPI, /* arg: vector */
@@ -32,7 +34,7 @@ struct vc_lapics; /* all LAPICs of a vm */
 
 struct vc_lapics_config {
 	unsigned count;
-	struct vc_loop *loop;   /* timers */
+	struct vc_loop *loop; /* timers */
 	struct vc_clock *clock;
 	uint64_t tsc_khz;
 	vc_lapic_notify notify;
@@ -46,8 +48,8 @@ void vc_lapics_free(struct vc_lapics *lapics);
 struct vc_lapic *vc_lapics_get(struct vc_lapics *lapics, unsigned index);
 
 /*
- * Power-on / INIT state. keep_base: INIT leaves IA32_APIC_BASE alone. At power-on LINT0 of the first vcpu is open for the 8259 (ExtINT), as a
- * firmware would leave it; all other LVT registers are masked.
+ * Power-on / INIT state. keep_base: INIT leaves IA32_APIC_BASE alone. At power-on LINT0 of the first vcpu is open for
+ * the 8259 (ExtINT), as a firmware would leave it; all other LVT registers are masked.
  */
 void vc_lapic_reset(struct vc_lapic *lapic, bool keep_base);
 
@@ -72,12 +74,14 @@ int vc_lapic_accept(struct vc_lapic *lapic);
 bool vc_lapic_accepts_pic(const struct vc_lapic *lapic);
 /* EOI as a register write does it; used by PV EOI. */
 void vc_lapic_eoi(struct vc_lapic *lapic);
-/* PV EOI: true when the interrupt just accepted needs no EOI broadcast and nothing else waits, so the guest may skip the write. */
+/* PV EOI: true when the interrupt just accepted needs no EOI broadcast and nothing else waits, so the guest may skip
+ * the write. */
 bool vc_lapic_pv_eoi_allowed(const struct vc_lapic *lapic);
 
 /* Interrupt message in MSI format (SDM 10.11): address 0xfeeXXXXX, data. */
 int vc_lapics_msi(struct vc_lapics *lapics, uint64_t address, uint32_t data);
-/* dest_mode: 0 physical, 1 logical; delivery as in the ICR: 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT, 6 SIPI, 7 ExtINT. */
+/* dest_mode: 0 physical, 1 logical; delivery as in the ICR: 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT, 6 SIPI, 7
+ * ExtINT. */
 struct vc_lapic_message {
 	uint32_t dest;
 	uint8_t dest_mode, delivery, vector, level_triggered, assert;
@@ -88,7 +92,8 @@ int vc_lapics_deliver(struct vc_lapics *lapics, const struct vc_lapic_message *m
 /* The LINT pins of all APICs, wired together as on a PC: 0 is the 8259's INTR output, 1 is the NMI line. Any thread. */
 void vc_lapics_set_lint(struct vc_lapics *lapics, unsigned pin, bool level);
 
-/* Versioned state without host pointers, for snapshots and for handing over to KVM: registers in the KVM_GET_LAPIC page layout. */
+/* Versioned state without host pointers, for snapshots and for handing over to KVM: registers in the KVM_GET_LAPIC page
+ * layout. */
 struct vc_lapic_state {
 	uint32_t version;
 	uint32_t errors; /* collected since the last write of the error status register */

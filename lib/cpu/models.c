@@ -30,17 +30,22 @@ static const uint8_t qemu64_adds[] = {VC_F_SSE3, VC_F_CX16, VC_F_LAHF, VC_F_NONE
 
 /* psABI level 2, and the system side of CPUs that have it. */
 static const uint8_t v2_adds[] = {
-    VC_F_SSE3,     VC_F_CX16,   VC_F_LAHF,    VC_F_SSSE3,    VC_F_SSE41,      VC_F_SSE42,     VC_F_POPCNT,
-    VC_F_RDTSCP,   VC_F_PCID,   VC_F_INVPCID, VC_F_FSGSBASE, VC_F_SMEP,       VC_F_SMAP,      VC_F_UMIP,
-    VC_F_PDPE1GB,  VC_F_ERMS,   VC_F_RDRAND,  VC_F_RDSEED,   VC_F_CLFLUSHOPT, VC_F_PREFETCHW, VC_F_XSAVE,
-    VC_F_XSAVEOPT, VC_F_XSAVEC, VC_F_XGETBV1, VC_F_XSAVES,   VC_F_SPEC_CTRL, VC_F_ARCH_CAPABILITIES,
+    VC_F_SSE3,       VC_F_CX16,      VC_F_LAHF,
+    VC_F_SSSE3,      VC_F_SSE41,     VC_F_SSE42,
+    VC_F_POPCNT,     VC_F_RDTSCP,    VC_F_PCID,
+    VC_F_INVPCID,    VC_F_FSGSBASE,  VC_F_SMEP,
+    VC_F_SMAP,       VC_F_UMIP,      VC_F_PDPE1GB,
+    VC_F_ERMS,       VC_F_RDRAND,    VC_F_RDSEED,
+    VC_F_CLFLUSHOPT, VC_F_PREFETCHW, VC_F_XSAVE,
+    VC_F_XSAVEOPT,   VC_F_XSAVEC,    VC_F_XGETBV1,
+    VC_F_XSAVES,     VC_F_SPEC_CTRL, VC_F_ARCH_CAPABILITIES,
     VC_F_NONE,
 };
 
 /* psABI level 3, and what every CPU of that level brought along. */
 static const uint8_t v3_adds[] = {
-    VC_F_AVX,   VC_F_AVX2, VC_F_BMI1, VC_F_BMI2,   VC_F_F16C, VC_F_FMA,
-    VC_F_LZCNT, VC_F_MOVBE, VC_F_AES, VC_F_PCLMUL, VC_F_ADX,  VC_F_NONE,
+    VC_F_AVX,   VC_F_AVX2,  VC_F_BMI1, VC_F_BMI2,   VC_F_F16C, VC_F_FMA,
+    VC_F_LZCNT, VC_F_MOVBE, VC_F_AES,  VC_F_PCLMUL, VC_F_ADX,  VC_F_NONE,
 };
 
 struct model {

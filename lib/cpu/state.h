@@ -6,10 +6,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum vc_gpr { VC_RAX, VC_RCX, VC_RDX, VC_RBX, VC_RSP, VC_RBP, VC_RSI, VC_RDI, VC_R8, VC_R9, VC_R10, VC_R11, VC_R12, VC_R13, VC_R14, VC_R15 };
+enum vc_gpr {
+	VC_RAX,
+	VC_RCX,
+	VC_RDX,
+	VC_RBX,
+	VC_RSP,
+	VC_RBP,
+	VC_RSI,
+	VC_RDI,
+	VC_R8,
+	VC_R9,
+	VC_R10,
+	VC_R11,
+	VC_R12,
+	VC_R13,
+	VC_R14,
+	VC_R15
+};
 enum vc_sreg { VC_ES, VC_CS, VC_SS, VC_DS, VC_FS, VC_GS, VC_SEG_COUNT };
 
-/* A segment register with its descriptor cache. attr as in SDM 24.4.1: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, DB 14, G 15. */
+/* A segment register with its descriptor cache. attr as in SDM 24.4.1: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, DB
+ * 14, G 15. */
 struct vc_segment {
 	uint64_t base;
 	uint32_t limit; /* bytes, granularity applied */
@@ -20,11 +38,11 @@ struct vc_segment {
 };
 #define VC_SEG_TYPE(attr) ((attr)&0xf)
 #define VC_SEG_DPL(attr)  (((attr) >> 5) & 3)
-#define VC_SEG_S  0x0010u
-#define VC_SEG_P  0x0080u
-#define VC_SEG_L  0x2000u
-#define VC_SEG_DB 0x4000u
-#define VC_SEG_G  0x8000u
+#define VC_SEG_S          0x0010u
+#define VC_SEG_P          0x0080u
+#define VC_SEG_L          0x2000u
+#define VC_SEG_DB         0x4000u
+#define VC_SEG_G          0x8000u
 
 struct vc_table {
 	uint64_t base;
@@ -33,23 +51,23 @@ struct vc_table {
 };
 
 /* RFLAGS */
-#define VC_FLAG_CF 0x1u
-#define VC_FLAG_PF 0x4u
-#define VC_FLAG_AF 0x10u
-#define VC_FLAG_ZF 0x40u
-#define VC_FLAG_SF 0x80u
-#define VC_FLAG_TF 0x100u
-#define VC_FLAG_IF 0x200u
-#define VC_FLAG_DF 0x400u
-#define VC_FLAG_OF 0x800u
-#define VC_FLAG_IOPL 0x3000u
-#define VC_FLAG_NT 0x4000u
-#define VC_FLAG_RF 0x10000u
-#define VC_FLAG_VM 0x20000u
-#define VC_FLAG_AC 0x40000u
-#define VC_FLAG_VIF 0x80000u
-#define VC_FLAG_VIP 0x100000u
-#define VC_FLAG_ID 0x200000u
+#define VC_FLAG_CF     0x1u
+#define VC_FLAG_PF     0x4u
+#define VC_FLAG_AF     0x10u
+#define VC_FLAG_ZF     0x40u
+#define VC_FLAG_SF     0x80u
+#define VC_FLAG_TF     0x100u
+#define VC_FLAG_IF     0x200u
+#define VC_FLAG_DF     0x400u
+#define VC_FLAG_OF     0x800u
+#define VC_FLAG_IOPL   0x3000u
+#define VC_FLAG_NT     0x4000u
+#define VC_FLAG_RF     0x10000u
+#define VC_FLAG_VM     0x20000u
+#define VC_FLAG_AC     0x40000u
+#define VC_FLAG_VIF    0x80000u
+#define VC_FLAG_VIP    0x100000u
+#define VC_FLAG_ID     0x200000u
 #define VC_FLAGS_ARITH 0x8d5u /* CF PF AF ZF SF OF */
 
 /* CR0 */
@@ -65,25 +83,25 @@ struct vc_table {
 #define VC_CR0_CD 0x40000000u
 #define VC_CR0_PG 0x80000000u
 /* CR4 */
-#define VC_CR4_VME 0x1u
-#define VC_CR4_PVI 0x2u
-#define VC_CR4_TSD 0x4u
-#define VC_CR4_DE 0x8u
-#define VC_CR4_PSE 0x10u
-#define VC_CR4_PAE 0x20u
-#define VC_CR4_MCE 0x40u
-#define VC_CR4_PGE 0x80u
-#define VC_CR4_PCE 0x100u
-#define VC_CR4_OSFXSR 0x200u
+#define VC_CR4_VME        0x1u
+#define VC_CR4_PVI        0x2u
+#define VC_CR4_TSD        0x4u
+#define VC_CR4_DE         0x8u
+#define VC_CR4_PSE        0x10u
+#define VC_CR4_PAE        0x20u
+#define VC_CR4_MCE        0x40u
+#define VC_CR4_PGE        0x80u
+#define VC_CR4_PCE        0x100u
+#define VC_CR4_OSFXSR     0x200u
 #define VC_CR4_OSXMMEXCPT 0x400u
-#define VC_CR4_UMIP 0x800u
-#define VC_CR4_LA57 0x1000u
-#define VC_CR4_FSGSBASE 0x10000u
-#define VC_CR4_PCIDE 0x20000u
-#define VC_CR4_OSXSAVE 0x40000u
-#define VC_CR4_SMEP 0x100000u
-#define VC_CR4_SMAP 0x200000u
-#define VC_CR4_PKE 0x400000u
+#define VC_CR4_UMIP       0x800u
+#define VC_CR4_LA57       0x1000u
+#define VC_CR4_FSGSBASE   0x10000u
+#define VC_CR4_PCIDE      0x20000u
+#define VC_CR4_OSXSAVE    0x40000u
+#define VC_CR4_SMEP       0x100000u
+#define VC_CR4_SMAP       0x200000u
+#define VC_CR4_PKE        0x400000u
 /* EFER */
 #define VC_EFER_SCE 0x1u
 #define VC_EFER_LME 0x100u
@@ -92,8 +110,24 @@ struct vc_table {
 
 /* Exception vectors */
 enum vc_vector {
-	VC_DE = 0, VC_DB = 1, VC_NMI = 2, VC_BP = 3, VC_OF = 4, VC_BR = 5, VC_UD = 6, VC_NM = 7, VC_DF = 8, VC_TS = 10, VC_NP = 11, VC_SSF = 12,
-	VC_GP = 13, VC_PF = 14, VC_MF = 16, VC_AC = 17, VC_MC = 18, VC_XM = 19,
+	VC_DE = 0,
+	VC_DB = 1,
+	VC_NMI = 2,
+	VC_BP = 3,
+	VC_OF = 4,
+	VC_BR = 5,
+	VC_UD = 6,
+	VC_NM = 7,
+	VC_DF = 8,
+	VC_TS = 10,
+	VC_NP = 11,
+	VC_SSF = 12,
+	VC_GP = 13,
+	VC_PF = 14,
+	VC_MF = 16,
+	VC_AC = 17,
+	VC_MC = 18,
+	VC_XM = 19,
 };
 
 enum vc_mp_state {
@@ -150,12 +184,12 @@ struct vc_cpu_state {
 	uint64_t tsc_adjust;
 
 	/* events */
-	uint32_t mp_state;          /* enum vc_mp_state */
+	uint32_t mp_state; /* enum vc_mp_state */
 	uint8_t sipi_vector;
 	uint8_t shadow_sti, shadow_mov_ss; /* interrupt shadow */
 	uint8_t nmi_masked, nmi_pending;
 	uint8_t exception_pending, exception_vector, exception_has_error; /* raised, not yet delivered */
-	uint8_t interrupt_injected, interrupt_vector, interrupt_soft; /* accepted, not yet delivered */
+	uint8_t interrupt_injected, interrupt_vector, interrupt_soft;     /* accepted, not yet delivered */
 	uint32_t exception_error;
 
 	struct vc_xsave xsave;

@@ -16,10 +16,11 @@ struct vc_device_type {
 extern const struct vc_device_type *const vc_device_types[]; /* NULL-terminated */
 const struct vc_device_type *vc_device_type_find(const char *name);
 
-extern const struct vc_device_type vc_uart_type;       /* 16550A; addr=0x3f8 irq=4 input=, output= (stdin stdout null fd:N file:PATH pty) */
-extern const struct vc_device_type vc_i8042_type;      /* keyboard controller: ports 0x60/0x64, reset by 0xfe, A20 */
-extern const struct vc_device_type vc_debug_exit_type; /* isa-debug-exit: addr=0xf4 */
+extern const struct vc_device_type
+    vc_uart_type; /* 16550A; addr=0x3f8 irq=4 input=, output= (stdin stdout null fd:N file:PATH pty) */
+extern const struct vc_device_type vc_i8042_type;         /* keyboard controller: ports 0x60/0x64, reset by 0xfe, A20 */
+extern const struct vc_device_type vc_debug_exit_type;    /* isa-debug-exit: addr=0xf4 */
 extern const struct vc_device_type vc_pci_root_port_type; /* addr= slot= */
-extern const struct vc_device_type vc_debugcon_type;   /* port 0xe9/0x402 debug console: addr=, output= */
+extern const struct vc_device_type vc_debugcon_type;      /* port 0xe9/0x402 debug console: addr=, output= */
 
 #endif

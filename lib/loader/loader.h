@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Kernel images. A loader is pure: it reads the image from memory, writes guest memory through vc_mem, and says how vcpu 0 is to enter it.
- * Every field of an image is hostile: checked against the image's length and the guest's memory before use.
+ * Kernel images. A loader is pure: it reads the image from memory, writes guest memory through vc_mem, and says how
+ * vcpu 0 is to enter it. Every field of an image is hostile: checked against the image's length and the guest's memory
+ * before use.
  */
 #ifndef VC_LOADER_LOADER_H
 #define VC_LOADER_LOADER_H
@@ -28,19 +29,19 @@ struct vc_boot_input {
 		const char *string;
 	} modules[16];
 	uint32_t module_count;
-	uint64_t address;   /* FLAT */
-	uint64_t rsdp_gpa;  /* 0: no ACPI */
-	uint64_t ram_low;   /* bytes of RAM from 0 (below 3 GiB) */
-	uint64_t ram_high;  /* bytes of RAM from 4 GiB */
+	uint64_t address;  /* FLAT */
+	uint64_t rsdp_gpa; /* 0: no ACPI */
+	uint64_t ram_low;  /* bytes of RAM from 0 (below 3 GiB) */
+	uint64_t ram_high; /* bytes of RAM from 4 GiB */
 	const struct vc_e820 *e820;
 	uint32_t e820_count;
 };
 
 /* Areas below 1 MiB that loaders use; the ACPI tables keep out of them. */
-#define VC_BOOT_GDT 0x500u
-#define VC_BOOT_INFO 0x7000u       /* boot_params, hvm_start_info, multiboot info */
+#define VC_BOOT_GDT         0x500u
+#define VC_BOOT_INFO        0x7000u /* boot_params, hvm_start_info, multiboot info */
 #define VC_BOOT_PAGE_TABLES 0x9000u /* 6 pages */
-#define VC_BOOT_CMDLINE 0x20000u
+#define VC_BOOT_CMDLINE     0x20000u
 #define VC_BOOT_CMDLINE_MAX 0x10000u
 
 struct vc_loader {

@@ -165,8 +165,8 @@ static uint32_t list_devices(struct vcore_vm *vm, struct vc_acpi_device list[VC_
 	for (const struct vc_dev *d = vm->buses.devices; d && count < VC_GSI_COUNT; d = d->next) {
 		if (!d->hid || d->removing)
 			continue;
-		list[count] = (struct vc_acpi_device){
-		    .hid = d->hid, .uid = count, .base = d->base, .length = d->length, .gsi = d->gsi};
+		list[count] =
+		    (struct vc_acpi_device){.hid = d->hid, .uid = count, .base = d->base, .length = d->length, .gsi = d->gsi};
 		count++;
 	}
 	pthread_mutex_unlock(&vm->buses.lock);

@@ -253,7 +253,8 @@ int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id)
 	if (!dev)
 		r = vc_fail(ENOENT, "there is no device %u", id);
 	else if (!dev->removable)
-		r = vc_fail(ENOTSUP, "device %u (%s) is a part of the machine type, or the program's own to remove", id, dev->type);
+		r = vc_fail(ENOTSUP, "device %u (%s) is a part of the machine type, or the program's own to remove", id,
+		            dev->type);
 	else
 		dev->removable = false; /* nobody else removes it */
 	pthread_mutex_unlock(&vm->buses.lock);

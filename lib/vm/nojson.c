@@ -22,6 +22,4 @@ int vcore_monitor_new(vcore_vm *vm, const char *path, uint32_t flags, vcore_moni
 	return vc_fail(ENOTSUP, "this build of libvirtcore has no monitor (json-c was switched off)");
 }
 
-void vcore_monitor_free(vcore_monitor *monitor)
-{
-}
+void vcore_monitor_free(vcore_monitor *monitor) {}

@@ -366,7 +366,8 @@ int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *out)
 }
 
 /* Keeps the array sorted, the largest count first. */
-static uint32_t insert_count(struct vcore_op_count *counts, uint32_t used, uint32_t room, const char *name, uint64_t count)
+static uint32_t insert_count(struct vcore_op_count *counts, uint32_t used, uint32_t room, const char *name,
+                             uint64_t count)
 {
 	uint32_t at = used < room ? used : room;
 

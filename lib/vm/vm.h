@@ -57,7 +57,8 @@ struct vc_vm_event {
 
 /* Who is told of it. */
 struct vc_observer {
-	/* On whatever thread it happens, with observers_lock and perhaps vm->lock held: takes no lock of the vm, does not block. */
+	/* On whatever thread it happens, with observers_lock and perhaps vm->lock held: takes no lock of the vm, does not
+	 * block. */
 	void (*told)(struct vc_observer *observer, const struct vc_vm_event *event);
 	struct vc_observer *next; /* under observers_lock */
 };
@@ -140,7 +141,7 @@ struct vcore_vm {
 	uint32_t threads_in; /* vcpu threads not parked and not ended */
 	struct vcore_exit final;
 	uint32_t waiters; /* in vcore_vm_wait(), not to be overtaken by a reset */
-	int exit_fd;   /* eventfd, readable once EXITED */
+	int exit_fd;      /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
 
 	/* for timeouts of vcore_vcpu_run(): made at first use, under lock */
@@ -189,10 +190,12 @@ void vc_vm_tell(struct vcore_vm *vm, const struct vc_vm_event *event);
 
 /* debug.c */
 struct vc_debugger {
-	/* That vcpu left with VCORE_EXIT_DEBUG and is held. On its thread, with vm->lock held: takes no lock, does not block. */
+	/* That vcpu left with VCORE_EXIT_DEBUG and is held. On its thread, with vm->lock held: takes no lock, does not
+	 * block. */
 	void (*stopped)(struct vc_debugger *debugger, uint32_t vcpu, const struct vcore_exit *exit);
 };
-/* From now on the debugger is given DEBUG exits, and the program may not change what makes them. -EBUSY: there is one. */
+/* From now on the debugger is given DEBUG exits, and the program may not change what makes them. -EBUSY: there is one.
+ */
 int vc_vm_debug_begin(struct vcore_vm *vm, struct vc_debugger *debugger);
 /* Lets all vcpus go. The debugger has switched off what makes DEBUG exits. */
 void vc_vm_debug_end(struct vcore_vm *vm);
@@ -229,7 +232,8 @@ int vc_vcpus_reset(struct vcore_vm *vm);
 /* device.c */
 void vc_vm_free_zones(struct vcore_vm *vm);
 /* As vcore_device_add(), and its id. */
-int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properties, vcore_device **device, uint32_t *id);
+int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properties, vcore_device **device,
+                     uint32_t *id);
 /* Remove a device that is `removable`, by its id. -ENOENT, -ENOTSUP, else as vcore_device_remove(). */
 int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id);
 

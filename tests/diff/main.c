@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * diff-test [--seed N|random] [--cases N] [--only INDEX] [--backend emu|kvm]\n                 [--engine auto|promote] [--verbose]
+ * diff-test [--seed N|random] [--cases N] [--only INDEX] [--backend emu|kvm]\n                 [--engine auto|promote]
+ * [--verbose]
  *
  * Any case is made again from its seed and index.
  */
@@ -37,8 +38,13 @@ static int usage(void)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option names[] = {{"seed", 1, 0, 's'},    {"cases", 1, 0, 'c'},   {"only", 1, 0, 'o'},
-	                                      {"backend", 1, 0, 'b'}, {"engine", 1, 0, 'e'}, {"verbose", 0, 0, 'v'}, {0}};
+	static const struct option names[] = {{"seed", 1, 0, 's'},
+	                                      {"cases", 1, 0, 'c'},
+	                                      {"only", 1, 0, 'o'},
+	                                      {"backend", 1, 0, 'b'},
+	                                      {"engine", 1, 0, 'e'},
+	                                      {"verbose", 0, 0, 'v'},
+	                                      {0}};
 
 	for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
 		switch (option) {

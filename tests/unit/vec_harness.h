@@ -89,9 +89,7 @@ void emu_st_bytes(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsig
 	access_check(c, linear, size, true);
 	memcpy((void *)linear, buffer, size);
 }
-void emu_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned alignment)
-{
-}
+void emu_check_alignment(struct emu_vcpu *c, uint64_t linear, unsigned alignment) {}
 void emu_probe(struct emu_vcpu *c, uint64_t linear, unsigned size, bool write)
 {
 	access_check(c, linear, size, write);

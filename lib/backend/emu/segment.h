@@ -147,7 +147,8 @@ static inline bool emu_canonical(const struct emu_vcpu *c, uint64_t linear)
 {
 	return emu_sign_extends(linear, c->s.cr4 & VC_CR4_LA57 ? 57 : 48);
 }
-/* For what registers hold: bases of tables and segments, MSRs, INVPCID. By what the CPU can do, whatever the paging mode. */
+/* For what registers hold: bases of tables and segments, MSRs, INVPCID. By what the CPU can do, whatever the paging
+ * mode. */
 static inline bool emu_canonical_register(const struct emu_vcpu *c, uint64_t linear)
 {
 	return emu_sign_extends(linear, vc_feature_has(&c->bvcpu->cpuid.features, VC_F_LA57) ? 57 : 48);

@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "backend/emu/promote/promote.h"
 #include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
+#include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
 
 enum { MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0 };

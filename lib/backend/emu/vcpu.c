@@ -11,9 +11,9 @@
 
 #include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
-#include "backend/emu/promote/promote.h"
 #include "backend/emu/lockstep.h"
 #include "backend/emu/mmu/mmu.h"
+#include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
 
 /* So many PAUSEs take some microseconds, about what giving way costs when nobody else wants the CPU. */

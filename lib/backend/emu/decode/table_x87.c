@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * x87 instructions: SDM vol. 2, appendix A.5, tables A-7 to A-22. Encodings that the manual leaves empty but that processors execute as another
- * instruction (FCOM2, FXCH4, FSTP9, FFREEP...: AMD APM vol. 5) are aliases here too.
+ * x87 instructions: SDM vol. 2, appendix A.5, tables A-7 to A-22. Encodings that the manual leaves empty but that
+ * processors execute as another instruction (FCOM2, FXCH4, FSTP9, FFREEP...: AMD APM vol. 5) are aliases here too.
  */
 #include "backend/emu/decode/x87_rows.h"
 
@@ -120,7 +120,7 @@ static const struct emu_opdesc *register_row(uint8_t opcode, uint8_t modrm)
 const struct emu_opdesc *emu_x87_lookup(uint8_t opcode, uint8_t modrm)
 {
 	const struct emu_opdesc *row =
-		modrm < 0xc0 ? &memory_rows[opcode & 7][modrm >> 3 & 7] : register_row(opcode, modrm);
+	    modrm < 0xc0 ? &memory_rows[opcode & 7][modrm >> 3 & 7] : register_row(opcode, modrm);
 
 	return row->name ? row : NULL;
 }

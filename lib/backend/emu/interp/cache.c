@@ -160,8 +160,8 @@ static void end_op(struct interp_op *op, unsigned offset, bool near)
 }
 
 /*
- * Room for a block. A full arena is given up, or made larger when that happens so often that code is decoded more than it is executed: a
- * guest that uses little code keeps to little memory.
+ * Room for a block. A full arena is given up, or made larger when that happens so often that code is decoded more than
+ * it is executed: a guest that uses little code keeps to little memory.
  */
 static struct interp_block *allocate(struct emu_vcpu *c)
 {

@@ -89,11 +89,12 @@ struct interp_cross {
 	uint32_t bytes;
 };
 
-#define INTERP_MAX_INSNS   62
+#define INTERP_MAX_INSNS 62
 /* In a block's key: made while there were hooks on code; it may have operations that call them (interp_hook). */
-#define INTERP_KEY_HOOKS   (1u << 31)
-#define INTERP_HASH_BITS   14
-/* The arena of blocks: what it begins with, and what it may grow to when it is full again within so many instructions. */
+#define INTERP_KEY_HOOKS (1u << 31)
+#define INTERP_HASH_BITS 14
+/* The arena of blocks: what it begins with, and what it may grow to when it is full again within so many instructions.
+ */
 #define INTERP_ARENA_FIRST    (2u << 20)
 #define INTERP_ARENA_MAX      (32u << 20)
 #define INTERP_ARENA_PATIENCE 20000000u

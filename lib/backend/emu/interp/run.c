@@ -302,7 +302,7 @@ static void run_one(struct emu_vcpu *c)
 }
 
 /* body, and what unwinds from it. */
-static enum emu_stop catch(struct emu_vcpu *c, void (*body)(struct emu_vcpu *c))
+static enum emu_stop guarded(struct emu_vcpu *c, void (*body)(struct emu_vcpu *c))
 {
 	jmp_buf here, *const outer = c->unwind;
 	enum emu_stop stop = EMU_STOP_EVENTS;
@@ -337,15 +337,15 @@ static enum emu_stop catch(struct emu_vcpu *c, void (*body)(struct emu_vcpu *c))
 
 enum emu_stop interp_run(struct emu_vcpu *c)
 {
-	return catch(c, run_on);
+	return guarded(c, run_on);
 }
 
 enum emu_stop interp_run_one(struct emu_vcpu *c)
 {
-	return catch(c, run_one);
+	return guarded(c, run_one);
 }
 
 enum emu_stop interp_run_block(struct emu_vcpu *c)
 {
-	return catch(c, run_block);
+	return guarded(c, run_block);
 }

@@ -36,7 +36,7 @@ struct emu_space {
 	uint16_t super; /* lower half, supervisor, user pages allowed */
 	uint16_t smap;  /* lower half, supervisor, user pages forbidden */
 	uint16_t upper_user, upper_super; /* while upper contexts are per space */
-	uint16_t jit;   /* tags of translated code in the lower half */
+	uint16_t jit;                     /* tags of translated code in the lower half */
 };
 
 /* Second-level TLB: 4 ways a set, the set chosen by the page alone. */
@@ -83,7 +83,7 @@ struct emu_mmu {
 	bool user_shares; /* WP: a supervisor that may touch user pages has the user's rights to them */
 	bool slow_data;   /* alignment checks: no tags, so that every access comes to the slow path */
 
-	uint64_t context[2]; /* by bit 63 of the address: of the second-level TLB */
+	uint64_t context[2];       /* by bit 63 of the address: of the second-level TLB */
 	uint64_t super_context[2]; /* ... of implicit supervisor accesses */
 	/*
 	 * First-level TLB: one context for both halves. At CPL 3 it is the space's; the supervisor's is the same for all
@@ -120,7 +120,7 @@ struct emu_mmu {
 		bool read;
 	} watch[4];
 
-	bool exclusive; /* emu_rmw_slow_begin holds the gate */
+	bool exclusive;        /* emu_rmw_slow_begin holds the gate */
 	unsigned untold_count; /* accesses that hooks hear of when it does no more */
 	struct vcore_hook_event untold[EMU_HOOK_LATER];
 	uint64_t fills;
@@ -177,7 +177,10 @@ static inline struct vc_page_info *emu_page_info(const struct vc_slot *slot, uin
 	return slot->pages ? &slot->pages[(gpa - slot->gpa) >> 12] : NULL;
 }
 /* vc_page_info.flags: the vcpus that may hold a write tag; a vcpu's bit. Vcpus beyond 32 share bits. */
-static inline uint32_t emu_writer_bit(const struct vc_bvcpu *v) { return 1u << (v->index & 31); }
+static inline uint32_t emu_writer_bit(const struct vc_bvcpu *v)
+{
+	return 1u << (v->index & 31);
+}
 /*
  * Whether stores may go to the page without being looked at. The vcpu's bit in the flags is set before the mask is
  * read, and a marker of code does it the other way round: one of them sees the other (see emu_code_mark).

@@ -478,8 +478,8 @@ static bool watched(const struct emu_mmu *m, uint64_t linear)
 }
 
 /*
- * Under which tag the first level may have the page; EMU_NO_TAG: not at all. Implicit accesses to the lower half have no
- * context there: RFLAGS.AC says nothing to them.
+ * Under which tag the first level may have the page; EMU_NO_TAG: not at all. Implicit accesses to the lower half have
+ * no context there: RFLAGS.AC says nothing to them.
  */
 static uint64_t first_tag(struct emu_vcpu *c, uint64_t linear, enum emu_privilege by)
 {
