@@ -76,9 +76,17 @@ struct emu_itlb_entry {
 #define EMU_FETCH_FILTER 32768u
 #define EMU_LOWER_MAX    32u
 
+/* What update_contexts() found for a privilege, for the next change to it; good while nothing else has changed. */
+struct emu_contexts {
+	uint64_t version; /* = emu_mmu.contexts_version */
+	uint64_t context[2], super_context[2], first, fetch_context[2], jit_number[2];
+};
+
 struct emu_mmu {
 	struct vc_paging paging;
-	uint64_t key; /* of the control bits that translations depend on; a change flushes */
+	uint64_t contexts_version;
+	struct emu_contexts kept[3]; /* supervisor, with AC, user */
+	uint64_t key;                /* of the control bits that translations depend on; a change flushes */
 	bool pdptes_loaded;
 	bool user_shares; /* WP: a supervisor that may touch user pages has the user's rights to them */
 	bool slow_data;   /* alignment checks: no tags, so that every access comes to the slow path */

@@ -23,6 +23,7 @@ int emu_mmu_new(struct emu_vcpu *c)
 	if (!m)
 		return vc_fail(ENOMEM, "no memory for the MMU of vcpu %u", c->bvcpu->index);
 	m->next_context = 1;
+	m->contexts_version = 1;
 	m->key = ~0ull;
 	m->current = &m->space[0];
 	m->current->used = true;
@@ -69,6 +70,7 @@ static void renew_contexts(struct emu_vcpu *c)
 	m->first_super = m->lower_context = m->upper_context = 0;
 	m->lower_count = 0;
 	m->next_context = 1;
+	m->contexts_version++;
 	m->epoch++;
 }
 
@@ -123,7 +125,57 @@ static void update_first_super(struct emu_vcpu *c, uint64_t lower, uint64_t uppe
 	m->lower_context = lower;
 }
 
-static void update_contexts(struct emu_vcpu *c)
+static struct emu_contexts *kept_for(struct emu_vcpu *c)
+{
+	return &c->mmu->kept[c->cpl == 3 ? 2 : c->s.rflags & VC_FLAG_AC ? 1 : 0];
+}
+
+/* What follows from the contexts in emu_mmu. */
+static void set_contexts(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+	uint64_t upper_super = m->super_context[1];
+
+	c->ctx_super[0] = EMU_CTX_NONE;
+	c->ctx_super[1] = upper_super == m->upper_context && m->first_super ? m->first_super : EMU_CTX_NONE;
+	m->slow_data = c->cpl == 3 && c->s.rflags & VC_FLAG_AC && c->s.cr0 & VC_CR0_AM;
+	c->ctx = m->slow_data ? EMU_CTX_NONE : m->first;
+}
+
+/* Nothing but the privilege has changed, and it has been seen before. */
+static bool use_kept(struct emu_vcpu *c)
+{
+	struct emu_mmu *m = c->mmu;
+	const struct emu_contexts *k = kept_for(c);
+
+	if (k->version != m->contexts_version)
+		return false;
+	/* the supervisor's first level is that of other contexts now */
+	if (c->cpl != 3 &&
+	    (k->context[0] != m->lower_context || k->context[1] != m->upper_context || k->first != m->first_super))
+		return false;
+	memcpy(m->context, k->context, sizeof m->context);
+	memcpy(m->super_context, k->super_context, sizeof m->super_context);
+	memcpy(m->fetch_context, k->fetch_context, sizeof m->fetch_context);
+	memcpy(m->jit_number, k->jit_number, sizeof m->jit_number);
+	m->first = k->first;
+	set_contexts(c);
+	return true;
+}
+
+static void keep(struct emu_vcpu *c)
+{
+	const struct emu_mmu *m = c->mmu;
+	struct emu_contexts *k = kept_for(c);
+
+	*k = (struct emu_contexts){.version = m->contexts_version, .first = m->first};
+	memcpy(k->context, m->context, sizeof m->context);
+	memcpy(k->super_context, m->super_context, sizeof m->super_context);
+	memcpy(k->fetch_context, m->fetch_context, sizeof m->fetch_context);
+	memcpy(k->jit_number, m->jit_number, sizeof m->jit_number);
+}
+
+static void find_contexts(struct emu_vcpu *c)
 {
 	struct emu_mmu *m = c->mmu;
 	struct emu_space *s = m->current;
@@ -154,10 +206,15 @@ static void update_contexts(struct emu_vcpu *c)
 			m->jit_number[1] = context(c, &m->jit_upper);
 		}
 	} while (epoch != m->epoch);
-	c->ctx_super[0] = EMU_CTX_NONE;
-	c->ctx_super[1] = upper_super == m->upper_context && m->first_super ? m->first_super : EMU_CTX_NONE;
-	m->slow_data = user && ac && (c->s.cr0 & VC_CR0_AM);
-	c->ctx = m->slow_data ? EMU_CTX_NONE : m->first;
+	set_contexts(c);
+	keep(c);
+}
+
+/* Spaces, contexts or what they stand for have changed. */
+static void update_contexts(struct emu_vcpu *c)
+{
+	c->mmu->contexts_version++;
+	find_contexts(c);
 }
 
 static struct emu_space *find_space(struct emu_mmu *m, uint16_t pcid)
@@ -206,9 +263,12 @@ static void control_changed(struct emu_vcpu *c)
 
 void emu_mmu_mode_changed(struct emu_vcpu *c)
 {
-	if (control_key(&c->s) != c->mmu->key)
+	if (control_key(&c->s) != c->mmu->key) {
 		control_changed(c);
-	update_contexts(c);
+		update_contexts(c);
+	} else if (!use_kept(c)) {
+		find_contexts(c);
+	}
 }
 
 void emu_mmu_state_changed(struct emu_vcpu *c)
