@@ -502,7 +502,7 @@ static enum emu_stop run(struct emu_vcpu *c)
 	for (;;) {
 		atomic_store(&c->jit_poll, 0);
 		if (wanted(c)) {
-			if (c->promote)
+			if (c->promote && c->cpl == 3)
 				promote_tick(c);
 			return EMU_STOP_EVENTS;
 		}
