@@ -218,12 +218,26 @@ static void promote(struct emu_vcpu *c, uint64_t root)
 	m->next_child = (m->next_child + 1) % CHILDREN;
 }
 
+/* What its process executed for since it was last asked. Time on the clock would count waiting for a CPU. */
+static uint64_t cpu_time(struct promoted *p)
+{
+	uint64_t before = p->cpu_ns;
+	struct timespec t;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(p->child.pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
+		return 0;
+	p->cpu_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return p->cpu_ns - before;
+}
+
 static void wake(struct promote *m, struct promoted *p)
 {
 	m->count++;
 	p->dormant = false;
 	p->flushes = p->stops = p->past_stops = 0;
 	p->executed_ns = p->served_ns = p->slice_ns = 0;
+	cpu_time(p);
 }
 
 void promote_tick(struct emu_vcpu *c)
@@ -373,6 +387,7 @@ static bool not_worth_it(struct promote *m, struct promoted *p)
 
 	if (p->stops < WINDOW)
 		return p->flushes > FLUSHES;
+	p->executed_ns += cpu_time(p);
 	not_worth = p->executed_ns < p->served_ns + 2 * (p->stops + p->past_stops) * STOP_NS;
 	/* what was weighs half: a program that reads its next block is as hot as before */
 	p->past_stops = (p->past_stops + p->stops) / 2;
@@ -445,7 +460,6 @@ static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 			return died(c, p);
 		stopped = now_ns();
 		p->slice_ns = stopped - started;
-		p->executed_ns += p->slice_ns;
 		c->promote->stops++;
 		g = promoted_gregs(p);
 		m = promoted_mark_at(p, (uint64_t)g[REG_RIP] - (child->stopped_by == SIGTRAP));
