@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A full x86-64 virtual machine inside a Python program.
+
+    with virtcore.VM(memory="512M", cpus=2) as vm:
+        vm.boot_linux("vmlinuz", "initrd.gz", "console=ttyS0")
+        vm.console.expect("login:")
+
+VM is where everything begins; virtcore.aio.VM is the same for asyncio.
+"""
+from . import aio
+from ._core import ClosedError, Error
+from .console import Console, ConsoleEnded, ExpectError, ExpectTimeout
+from .device import Device, DeviceHandle, NetStats
+from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, HookKind, Image, Irqchip, LogLevel, Machine, MemoryFlag, MemoryKind, Mode, State,
+                    Unhandled)
+from .exits import (Crash, DebugExit, DebugStop, Exit, Halt, Hypercall, Kicked, MmioAccess, PortAccess, Poweroff, Reset, Stopped, TimedOut)
+from .hook import ALL, READS, WRITES, Hook, MemoryEvent, PortEvent
+from .host import BackendInfo, Described, backends, cpu_missing, cpu_models, device_types, probe, version
+from .memory import Memory, Slot
+from .monitor import Monitor, MonitorError
+from .registers import Registers, Segment, SpecialRegisters, Table
+from .vcpu import Vcpu
+from .vm import VM, Info
+
+__all__ = [name for name in dir() if not name.startswith("_")]
+__version__ = version()

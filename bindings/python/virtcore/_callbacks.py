@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where the library calls into Python (glue.c). What a callback raises ends the run, and is raised again by run() or wait()."""
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Callable, Optional, Set
+
+from ._virtcore import ffi
+
+if TYPE_CHECKING:
+    from .device import Device
+
+from_handle = ffi.from_handle
+Failed = Callable[[BaseException], None]
+
+
+class Binding:
+    """What a callback of the library finds behind its ctx. Alive until vcpy_destroy()."""
+    __slots__ = ("handles", "handle", "failed", "read", "write", "call", "device", "function")
+
+    def __init__(self, handles: Set[Any], failed: Failed, **callbacks: Any) -> None:
+        self.failed = failed
+        self.read = self.write = self.call = self.function = None
+        self.device: Optional[Device] = None
+        for name, value in callbacks.items():
+            setattr(self, name, value)
+        self.handles = handles
+        self.handle = ffi.new_handle(self)
+        handles.add(self.handle)
+
+
+@ffi.def_extern()
+def vcpy_device_read(ctx: Any, offset: int, width: int) -> int:
+    binding = from_handle(ctx)
+    try:
+        return binding.read(offset, width) & 0xffffffffffffffff
+    except BaseException as error:
+        binding.failed(error)
+        return 0xffffffffffffffff
+
+
+@ffi.def_extern()
+def vcpy_device_write(ctx: Any, offset: int, width: int, value: int) -> None:
+    binding = from_handle(ctx)
+    try:
+        binding.write(offset, width, value)
+    except BaseException as error:
+        binding.failed(error)
+
+
+@ffi.def_extern()
+def vcpy_device_call(ctx: Any, number: int, *args: int) -> int:
+    binding = from_handle(ctx)
+    try:
+        return (binding.call(number, args) or 0) & 0xffffffffffffffff
+    except BaseException as error:
+        binding.failed(error)
+        return 0xffffffffffffffff
+
+
+@ffi.def_extern()
+def vcpy_device_reset(ctx: Any) -> None:
+    binding = from_handle(ctx)
+    try:
+        if binding.device is not None:
+            binding.device.reset()
+    except BaseException as error:
+        binding.failed(error)
+
+
+@ffi.def_extern()
+def vcpy_device_save(ctx: Any, buffer: Any, length: int) -> int:
+    binding = from_handle(ctx)
+    try:
+        state = binding.device.save() if binding.device is not None else b""
+        if buffer != ffi.NULL:
+            if length < len(state):
+                return -errno.ENOSPC
+            ffi.memmove(buffer, state, len(state))
+        return len(state)
+    except BaseException as error:
+        binding.failed(error)
+        return -errno.EIO
+
+
+@ffi.def_extern()
+def vcpy_device_load(ctx: Any, buffer: Any, length: int) -> int:
+    binding = from_handle(ctx)
+    try:
+        if binding.device is not None:
+            binding.device.load(ffi.buffer(buffer, length)[:])
+        return 0
+    except BaseException as error:
+        binding.failed(error)
+        return -errno.EINVAL
+
+
+@ffi.def_extern()
+def vcpy_hook_code(ctx: Any, address: int, length: int) -> None:
+    binding = from_handle(ctx)
+    try:
+        binding.function(address, length)
+    except BaseException as error:
+        binding.failed(error)
+
+
+@ffi.def_extern()
+def vcpy_hook_access(ctx: Any, event: Any) -> None:
+    binding = from_handle(ctx)
+    try:
+        binding.function(event)
+    except BaseException as error:
+        binding.failed(error)
+
+
+@ffi.def_extern()
+def vcpy_log(ctx: Any, level: int, message: Any) -> None:
+    binding = from_handle(ctx)
+    try:
+        binding.function(level, ffi.string(message).decode("utf-8", "replace"))
+    except BaseException as error:
+        binding.failed(error)
+
+
+@ffi.def_extern()
+def vcpy_destroy(ctx: Any) -> None:
+    binding = from_handle(ctx)
+    binding.handles.discard(binding.handle)

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The vm."""
+from __future__ import annotations
+
+import errno
+import html
+import json
+import os
+import select
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Type, TypeVar, Union
+
+from . import exits
+from ._callbacks import Binding
+from ._core import ClosedError, Core, Error, Size, check, choice, iter_vcpus, nanoseconds, optional, size, text
+from ._virtcore import ffi, lib
+from .console import Console
+from .device import Call, Device, DeviceHandle, Read, Write, add_builtin, add_custom
+from .enums import Backend, Bus, Engine, HookKind, Image, Irqchip, LogLevel, Machine, MemoryFlag, MemoryKind, State, Unhandled
+from .hook import ALL, CodeFunction, Hook, MemoryFunction, PortFunction
+from .memory import Memory
+from .vcpu import Vcpu
+
+Path = Union[str, bytes, "os.PathLike[str]"]
+Log = Callable[[LogLevel, str], object]
+V = TypeVar("V", bound="VM")
+
+
+class Info(NamedTuple):
+    """Facts and counters of a vm."""
+    backend: Backend
+    engine: Engine
+    irqchip: Irqchip
+    machine: Machine
+    vcpus: int
+    state: State
+    slots: int
+    memory: int
+    tsc_khz: int
+    time_ns: int
+    exits: int
+    pio: int
+    mmio: int
+    hypercalls: int
+    interrupts: int
+    instructions: int
+    emulated: int
+
+
+class VM:
+    """A whole virtual machine.
+
+        with virtcore.VM(memory="512M", cpus=2) as vm:
+            vm.boot_linux("vmlinuz", "initrd.gz", "console=ttyS0")
+            vm.console.expect("login:")
+
+    machine   "microvm" (boots kernels), or "none": vcpus and what is added, run with vm.vcpu.run()
+    memory    bytes or "512M"; 0: the machine's default, which is none for machine "none"
+    cpu       a model, cpu_models() lists them: "x86-64-v3,-avx2"
+    console   whether there is a serial console; None: for machine "microvm"
+    log       called with a LogLevel and a line
+    loop      "thread": the library drives the devices; "program": loop_fd and loop_run() do
+
+    The end of a `with` block, close(), or garbage collection ends its threads and frees all of it, whatever refers to it. Views of
+    its memory stay valid. Methods are callable from any thread; close() may meet run(), wait() and kick() of others, but nothing else.
+    """
+
+    _console_type: Type[Console] = Console
+
+    def __init__(self, memory: Size = 0, cpus: int = 1, machine: Union[Machine, str] = Machine.MICROVM, backend: Union[Backend, str] = Backend.AUTO,
+                 engine: Union[Engine, str] = Engine.AUTO, irqchip: Union[Irqchip, str] = Irqchip.AUTO, cpu: Optional[str] = None,
+                 memory_kind: Union[MemoryKind, str] = MemoryKind.MEMFD, memory_flags: MemoryFlag = MemoryFlag(0),
+                 unhandled: Union[Unhandled, str] = Unhandled.DEFAULT, loop: str = "thread", tsc_khz: int = 0, legacy: bool = True,
+                 console: Optional[bool] = None, log: Optional[Log] = None, log_level: Union[LogLevel, str] = LogLevel.DEFAULT) -> None:
+        self._reset_members()
+        machine = choice(Machine, machine)
+        options = ffi.new("struct vcore_options *", {"size": ffi.sizeof("struct vcore_options")})
+        model = ffi.NULL if cpu is None else ffi.new("char[]", cpu.encode())
+        if loop not in ("thread", "program"):
+            raise ValueError(f"loop is {loop!r}; \"thread\" or \"program\" was expected")
+        for name, value in {"machine": machine, "backend": choice(Backend, backend), "engine": choice(Engine, engine), "irqchip": choice(Irqchip, irqchip),
+                            "vcpus": cpus, "memory": size(memory), "memory_kind": choice(MemoryKind, memory_kind), "memory_flags": memory_flags, "cpu": model,
+                            "unhandled": choice(Unhandled, unhandled), "loop": int(loop == "program"), "tsc_khz": tsc_khz, "no_legacy": int(not legacy),
+                            "log_level": choice(LogLevel, log_level)}.items():
+            setattr(options, name, value)
+        handles: Set[Any] = set()
+        if log is not None:
+            function = log
+            lib.vcpy_set_log(options, Binding(handles, self._failed, function=lambda level, line: function(LogLevel(level), line)).handle)
+        self._make(lambda out: lib.vcore_vm_new(options, out), handles)
+        if machine is Machine.MICROVM if console is None else console:
+            self.add_console()
+
+    @classmethod
+    def from_json(cls: Type[V], description: Union[str, Dict[str, Any]]) -> V:
+        """A vm from a JSON description, up to a loaded kernel; start() runs it. It has the devices of the description, and no other console."""
+        data = description if isinstance(description, str) else json.dumps(description)
+        vm = cls.__new__(cls)
+        vm._reset_members()
+        vm._make(lambda out: lib.vcore_vm_new_from_json(data.encode(), out), set())
+        return vm
+
+    def _reset_members(self) -> None:
+        self._core: Core = None  # type: ignore[assignment]  # until the library has made the vm
+        self._consoles: List[Console] = []
+        self._devices: List[DeviceHandle] = []
+        self._hooks: List[Hook] = []
+        self._failure: Optional[BaseException] = None
+        self._monitors: List[Any] = []
+        self._gdb: Any = None
+
+    def _make(self, make: Callable[[Any], int], handles: Set[Any]) -> None:
+        out = ffi.new("vcore_vm **")
+        check(make(out))
+        self._core = Core(out[0], handles)
+        self.vcpus: List[Vcpu] = [Vcpu(self, handle, index) for index, handle in enumerate(iter_vcpus(out[0]))]
+        self.memory = Memory(self)
+
+    # ---- life ----
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._core is None or self._core.closed
+
+    def close(self) -> None:
+        """Ends the guest and the vm's threads, and frees everything. Not from a callback of the vm itself. Again: nothing."""
+        if self.closed:
+            return
+        if lib.vcpy_current() != ffi.NULL and lib.vcore_vcpu_vm(lib.vcpy_current()) == self._core.handle:
+            raise Error(errno.EDEADLK, "a vm cannot be closed in one of its own callbacks; stop() or kick() ends the run")
+        if self._gdb is not None:
+            lib.vcore_gdb_free(self._gdb)
+            self._gdb = None
+        while self._monitors:
+            lib.vcore_monitor_free(self._monitors.pop())
+        self._core.close()
+        for console in self._consoles:
+            console._close()
+
+    def __enter__(self: V) -> V:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _failed(self, error: BaseException) -> None:
+        """A callback has raised: the guest does not go on, and run() or wait() raise it again."""
+        if self._failure is None:
+            self._failure = error
+        vcpu = lib.vcpy_current()
+        if self._core is not None and not self._core.closed and lib.vcore_vm_stop(self._core.handle) < 0 and vcpu != ffi.NULL:
+            lib.vcore_vcpu_kick(vcpu)
+
+    def _raise_failure(self) -> None:
+        error, self._failure = self._failure, None
+        if error is not None:
+            raise error
+
+    # ---- booting and running ----
+
+    def boot_linux(self, kernel: Path, initrd: Optional[Path] = None, cmdline: str = "console=ttyS0", start: bool = True) -> None:
+        """Loads an unmodified kernel and, unless told otherwise, starts the vm."""
+        check(lib.vcore_boot_linux(self._core.handle, optional(kernel), optional(initrd), cmdline.encode()))
+        if start:
+            self.start()
+
+    def boot(self, kernel: Union[Path, memoryview, bytearray], initrd: Optional[Path] = None, cmdline: str = "", image: Union[Image, str] = Image.AUTO,
+             modules: Sequence[str] = (), address: int = 0, start: bool = False) -> None:
+        """Loads an image of any kind that the library knows: a path, or with a bytearray or memoryview the image itself."""
+        keep: List[Any] = [ffi.new("char[]", module.encode()) for module in modules]
+        options = ffi.new("struct vcore_boot_options *", {"size": ffi.sizeof("struct vcore_boot_options"), "image": choice(Image, image), "address": address})
+
+        def string(value: Any) -> Any:
+            keep.append(ffi.new("char[]", os.fsencode(value)))
+            return keep[-1]
+        if isinstance(kernel, (memoryview, bytearray)):
+            keep.append(ffi.from_buffer(kernel))
+            options.kernel_data, options.kernel_length = keep[-1], len(keep[-1])
+        else:
+            options.kernel = string(kernel)
+        if initrd is not None:
+            options.initrd = string(initrd)
+        options.cmdline = string(cmdline)
+        if modules:
+            keep.append(ffi.new("char *[]", [*keep[:len(modules)], ffi.NULL]))
+            options.modules = keep[-1]
+        check(lib.vcore_boot(self._core.handle, options))
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Lets the library run the vcpus, a thread each; returns at once."""
+        handle = self._core.handle
+        check(lib.vcore_vm_start(handle))
+        for console in self._consoles:
+            console._begin(lib.vcore_vm_fd(handle))
+
+    def wait(self, timeout: Optional[float] = None) -> exits.Exit:
+        """Waits for the end of a started vm, and says why it ended. TimeoutError after `timeout` seconds; what a callback raised is raised here."""
+        raw = exits.new()
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._core as handle:
+            poll = select.poll()
+            poll.register(lib.vcore_vm_fd(handle), select.POLLIN)
+            while True:
+                result = lib.vcore_vm_wait(handle, 0, raw)
+                if result != -errno.ETIMEDOUT:
+                    break
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"the vm has not ended in {timeout} s")
+                poll.poll(None if left is None else left * 1000)
+        self._raise_failure()
+        check(result)
+        return exits.typed(raw)
+
+    def pause(self) -> None:
+        """Holds all vcpus; guest time stands still."""
+        check(lib.vcore_vm_pause(self._core.handle))
+
+    def resume(self) -> None:
+        """Lets a paused vm go on."""
+        check(lib.vcore_vm_resume(self._core.handle))
+
+    def stop(self) -> None:
+        """Ends a started vm with Stopped; does not wait."""
+        check(lib.vcore_vm_stop(self._core.handle))
+
+    def reset(self) -> None:
+        """Power-on state; a kernel booted from files is put in place again."""
+        check(lib.vcore_vm_reset(self._core.handle))
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable once the started vm has ended; the vm's own."""
+        return int(check(lib.vcore_vm_fd(self._core.handle)))
+
+    def loop_fd(self) -> int:
+        """With loop="program": a descriptor that polls readable when loop_run() has work; the vm's own."""
+        return int(check(lib.vcore_vm_loop_fd(self._core.handle)))
+
+    def loop_run(self, timeout: Optional[float] = 0) -> int:
+        """With loop="program": serves the vm's devices; how many events there were."""
+        with self._core as handle:
+            return check(lib.vcore_vm_loop_run(handle, nanoseconds(timeout)))
+
+    # ---- what it has ----
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The first vcpu."""
+        return self.vcpus[0]
+
+    def current_vcpu(self) -> Optional[Vcpu]:
+        """Inside a callback: the vcpu whose thread runs it. None: no vcpu's."""
+        handle = lib.vcpy_current()
+        return None if handle == ffi.NULL else self.vcpus[lib.vcore_vcpu_index(handle)]
+
+    @property
+    def info(self) -> Info:
+        """Facts and counters."""
+        raw = ffi.new("struct vcore_vm_info *", {"size": ffi.sizeof("struct vcore_vm_info")})
+        check(lib.vcore_vm_get_info(self._core.handle, raw))
+        values = [getattr(raw, name) for name in Info._fields]
+        for index, kind in enumerate((Backend, Engine, Irqchip, Machine)):
+            values[index] = kind(values[index])
+        values[Info._fields.index("state")] = State(raw.state)
+        return Info(*values)
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        return self.info.state
+
+    @property
+    def console(self) -> Console:
+        """The first serial console."""
+        if not self._consoles:
+            raise ClosedError("this vm has no console; VM(console=True) makes one")
+        return self._consoles[0]
+
+    @property
+    def devices(self) -> Tuple[DeviceHandle, ...]:
+        """Those that were added."""
+        return tuple(self._devices)
+
+    # ---- devices ----
+
+    def add_console(self, **properties: Any) -> Console:
+        """A serial port whose other end is a Console; properties as of device "uart", such as addr=0x2f8."""
+        console = self._console_type()
+        try:
+            self.add_device("uart", **properties, **console.properties)
+        except BaseException:
+            console._close()
+            raise
+        self._consoles.append(console)
+        return console
+
+    def add_device(self, type: str, **properties: Any) -> DeviceHandle:
+        """One of the library's devices; device_types() lists them with their properties: add_device("virtio-blk", image="disk.qcow2")."""
+        return self._added(add_builtin(self, type, properties))
+
+    def _added(self, device: DeviceHandle) -> DeviceHandle:
+        self._devices.append(device)
+        return device
+
+    def add_mmio(self, start: int, length: int, device: Optional[Device] = None, read: Optional[Read] = None, write: Optional[Write] = None) -> DeviceHandle:
+        """A device written in Python, or functions in its place, at guest-physical addresses that no memory covers."""
+        return self._added(add_custom(self, Bus.MMIO, start, length, device, read, write, None))
+
+    def add_ports(self, start: int, length: int, device: Optional[Device] = None, read: Optional[Read] = None, write: Optional[Write] = None) -> DeviceHandle:
+        """A device written in Python, or functions in its place, at I/O ports."""
+        return self._added(add_custom(self, Bus.PIO, start, length, device, read, write, None))
+
+    def add_hypercalls(self, start: int, length: int = 1, device: Optional[Device] = None, call: Optional[Call] = None) -> DeviceHandle:
+        """A device written in Python, or a function in its place, for hypercall numbers."""
+        return self._added(add_custom(self, Bus.HYPERCALL, start, length, device, None, None, call))
+
+    def irq(self, gsi: int, level: bool) -> None:
+        """Drives an interrupt line; an edge-triggered one fires when it becomes true."""
+        check(lib.vcore_irq_set(self._core.handle, gsi, level))
+
+    def msi(self, address: int, data: int) -> None:
+        """Sends a message-signalled interrupt."""
+        check(lib.vcore_msi_send(self._core.handle, address, data))
+
+    # ---- hooks ----
+
+    def hook_code(self, function: CodeFunction, start: int = 0, length: int = 0) -> Hook:
+        """Calls function(address, length) before each instruction in a range of linear addresses; length 0: to the end."""
+        return Hook(self, HookKind.CODE, function, start, length)
+
+    def hook_block(self, function: CodeFunction, start: int = 0, length: int = 0) -> Hook:
+        """Calls function(address, length) before each basic block that begins in a range of linear addresses."""
+        return Hook(self, HookKind.BLOCK, function, start, length)
+
+    def hook_memory(self, function: MemoryFunction, start: int = 0, length: int = 0, access: int = ALL) -> Hook:
+        """Calls function(MemoryEvent) after each access to a range of guest-physical addresses; access: READS, WRITES."""
+        return Hook(self, HookKind.MEMORY, function, start, length, access)
+
+    def hook_ports(self, function: PortFunction, start: int = 0, length: int = 0, access: int = ALL) -> Hook:
+        """Calls function(PortEvent) with each access to a range of ports."""
+        return Hook(self, HookKind.PORT, function, start, length, access)
+
+    # ---- steering from elsewhere ----
+
+    def add_monitor(self, path: Path, replace: bool = False) -> None:
+        """Listens on a unix socket for clients such as virtcore.Monitor, until the vm is closed."""
+        out = ffi.new("vcore_monitor **")
+        check(lib.vcore_monitor_new(self._core.handle, os.fsencode(path), lib.VCORE_MONITOR_REPLACE if replace else 0, out))
+        self._monitors.append(out[0])
+
+    def add_gdb(self, address: str = "127.0.0.1:0", wait: bool = False) -> str:
+        """Listens for a stock gdb, until the vm is closed; gives what its `target remote` takes."""
+        name = ffi.new("char[]", address.encode())
+        options = ffi.new("struct vcore_gdb_options *", {"size": ffi.sizeof("struct vcore_gdb_options"), "wait": wait, "address": name})
+        out = ffi.new("vcore_gdb **")
+        check(lib.vcore_gdb_new(self._core.handle, options, out))
+        self._gdb = out[0]
+        where = ffi.new("char[]", 256)
+        check(lib.vcore_gdb_address(self._gdb, where, len(where)))
+        return text(where)
+
+    # ---- looking at it ----
+
+    def _summary(self) -> str:
+        if self.closed:
+            return "closed"
+        info = self.info
+        engine = f"/{info.engine.name.lower()}" if info.backend is Backend.EMU else ""
+        cpus = "1 cpu" if info.vcpus == 1 else f"{info.vcpus} cpus"
+        return f"{info.machine.name.lower()} on {info.backend.name.lower()}{engine}, {cpus}, {info.memory >> 20} MiB, {info.state.name.lower()}"
+
+    def __repr__(self) -> str:
+        return f"<virtcore.VM {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is, what it does, the console's last lines."""
+        rows = [f"<b>virtcore.VM</b> {html.escape(self._summary())}"]
+        if not self.closed:
+            info = self.info
+            rows.append(f"guest time {info.time_ns / 1e9:.3f} s, {info.exits} exits, {info.pio} port and {info.mmio} MMIO accesses")
+        shown = "".join(f"<div>{row}</div>" for row in rows)
+        if self._consoles:
+            shown += f"<pre style=\"background:#111;color:#ddd;padding:0.5em\">{html.escape(self._consoles[0].tail(20))}</pre>"
+        return f"<div>{shown}</div>"
