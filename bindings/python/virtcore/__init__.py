@@ -11,8 +11,8 @@ from . import aio
 from ._core import ClosedError, Error
 from .console import Console, ConsoleEnded, ExpectError, ExpectTimeout
 from .device import Device, DeviceHandle, NetStats
-from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, HookKind, Image, Irqchip, LogLevel, Machine, MemoryFlag, MemoryKind, Mode, State,
-                    Unhandled)
+from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, Feature, HookKind, Image, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, Mode,
+                    State, Unhandled)
 from .exits import (Crash, DebugExit, DebugStop, Exit, Halt, Hypercall, Kicked, MmioAccess, PortAccess, Poweroff, Reset, Stopped, TimedOut)
 from .hook import ALL, READS, WRITES, Hook, MemoryEvent, PortEvent
 from .host import BackendInfo, Described, backends, cpu_missing, cpu_models, device_types, probe, version
@@ -22,5 +22,12 @@ from .registers import Registers, Segment, SpecialRegisters, Table
 from .vcpu import Vcpu
 from .vm import VM, Info
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+__all__ = [
+    "Access", "aio", "ALL", "Backend", "BackendInfo", "backends", "Bus", "ClosedError", "Console", "ConsoleEnded", "cpu_missing", "cpu_models",
+    "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Engine", "Error", "Exit",
+    "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
+    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "PortAccess",
+    "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "SpecialRegisters", "State", "Stopped", "Table", "TimedOut",
+    "Unhandled", "Vcpu", "version", "VM", "WRITES"
+]
 __version__ = version()

@@ -33,7 +33,8 @@ class Binding:
 def vcpy_device_read(ctx: Any, offset: int, width: int) -> int:
     binding = from_handle(ctx)
     try:
-        return binding.read(offset, width) & 0xffffffffffffffff
+        value: int = binding.read(offset, width)
+        return value & 0xffffffffffffffff
     except BaseException as error:
         binding.failed(error)
         return 0xffffffffffffffff
@@ -52,7 +53,8 @@ def vcpy_device_write(ctx: Any, offset: int, width: int, value: int) -> None:
 def vcpy_device_call(ctx: Any, number: int, *args: int) -> int:
     binding = from_handle(ctx)
     try:
-        return (binding.call(number, args) or 0) & 0xffffffffffffffff
+        value: int = binding.call(number, args) or 0
+        return value & 0xffffffffffffffff
     except BaseException as error:
         binding.failed(error)
         return 0xffffffffffffffff
@@ -70,7 +72,7 @@ def vcpy_device_reset(ctx: Any) -> None:
 
 @ffi.def_extern()
 def vcpy_device_save(ctx: Any, buffer: Any, length: int) -> int:
-    binding = from_handle(ctx)
+    binding: Binding = from_handle(ctx)
     try:
         state = binding.device.save() if binding.device is not None else b""
         if buffer != ffi.NULL:

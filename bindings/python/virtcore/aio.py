@@ -14,6 +14,7 @@ import re
 from typing import Any, Optional, TypeVar
 
 from . import console, exits, vm
+from ._core import Size
 
 A = TypeVar("A", bound="VM")
 
@@ -49,9 +50,9 @@ class VM(vm.VM):
     """A vm of the event loop in which it is made; wait(), run() and console.expect() are awaited."""
     _console_type = Console
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, memory: Size = 0, cpus: int = 1, **options: Any) -> None:
         self._loop = asyncio.get_running_loop()
-        super().__init__(*args, loop="program", **options)
+        super().__init__(memory, cpus, loop="program", **options)
         self._loop.add_reader(self.loop_fd(), self.loop_run)
 
     @property

@@ -56,6 +56,33 @@ class Unhandled(enum.IntEnum):
     IGNORE = lib.VCORE_UNHANDLED_IGNORE
 
 
+class Loop(enum.IntEnum):
+    """Who drives the devices: a thread of the library, or VM.loop_run()."""
+    THREAD = lib.VCORE_LOOP_THREAD
+    PROGRAM = lib.VCORE_LOOP_PROGRAM
+
+
+class Feature(enum.IntFlag):
+    """What a backend has on this host."""
+    IRQCHIP_FULL = lib.VCORE_FEATURE_IRQCHIP_FULL
+    IRQCHIP_SPLIT = lib.VCORE_FEATURE_IRQCHIP_SPLIT
+    PIT = lib.VCORE_FEATURE_PIT
+    IOEVENTFD = lib.VCORE_FEATURE_IOEVENTFD
+    IRQFD = lib.VCORE_FEATURE_IRQFD
+    MSI = lib.VCORE_FEATURE_MSI
+    DIRTY_LOG = lib.VCORE_FEATURE_DIRTY_LOG
+    DIRTY_RING = lib.VCORE_FEATURE_DIRTY_RING
+    COALESCED_MMIO = lib.VCORE_FEATURE_COALESCED_MMIO
+    IMMEDIATE_EXIT = lib.VCORE_FEATURE_IMMEDIATE_EXIT
+    READONLY_MEM = lib.VCORE_FEATURE_READONLY_MEM
+    SYNC_REGS = lib.VCORE_FEATURE_SYNC_REGS
+    XSAVE = lib.VCORE_FEATURE_XSAVE
+    DEBUG = lib.VCORE_FEATURE_DEBUG
+    TSC_DEADLINE = lib.VCORE_FEATURE_TSC_DEADLINE
+    X2APIC = lib.VCORE_FEATURE_X2APIC
+    JIT = lib.VCORE_FEATURE_JIT
+
+
 class State(enum.IntEnum):
     """What a vm is doing."""
     CREATED = lib.VCORE_VM_CREATED

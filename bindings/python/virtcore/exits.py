@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Tuple
+from typing import Any, Callable, ClassVar, Dict, Tuple
 
 from ._core import text
 from ._virtcore import ffi, lib
@@ -129,11 +129,11 @@ def _unanswered(kind: Callable[..., Exit]) -> Callable[[Any], Exit]:
     return make
 
 
-KINDS = {
+KINDS: Dict[int, Callable[[Any], Exit]] = {
     lib.VCORE_EXIT_HALT: lambda raw: Halt(vcpu=raw.vcpu),
     lib.VCORE_EXIT_PIO: _unanswered(PortAccess),
     lib.VCORE_EXIT_MMIO: _unanswered(MmioAccess),
-    lib.VCORE_EXIT_HYPERCALL: lambda raw: Hypercall(raw.address, tuple(raw.args), vcpu=raw.vcpu),
+    lib.VCORE_EXIT_HYPERCALL: lambda raw: Hypercall(raw.address, (raw.args[0], raw.args[1], raw.args[2], raw.args[3]), vcpu=raw.vcpu),
     lib.VCORE_EXIT_KICKED: lambda raw: Kicked(vcpu=raw.vcpu),
     lib.VCORE_EXIT_TIMEOUT: lambda raw: TimedOut(vcpu=raw.vcpu),
     lib.VCORE_EXIT_DEBUG: lambda raw: DebugStop(raw.address, raw.exception, raw.dr6, vcpu=raw.vcpu),

@@ -6,14 +6,14 @@ from typing import Any, Dict, List, NamedTuple, Union
 
 from ._core import check, choice, text
 from ._virtcore import ffi, lib
-from .enums import Backend
+from .enums import Backend, Feature
 
 
 class BackendInfo(NamedTuple):
     """What a backend can do here, and how well: picoseconds an instruction, nanoseconds an exit."""
     backend: Backend
     available: bool
-    features: int
+    features: Feature
     max_vcpus: int
     max_slots: int
     ring0_ps: int
@@ -40,7 +40,7 @@ def probe(backend: Union[Backend, str] = Backend.AUTO) -> BackendInfo:
     wanted = choice(Backend, backend)
     raw = ffi.new("struct vcore_backend_info *", {"size": ffi.sizeof("struct vcore_backend_info")})
     chosen = check(lib.vcore_backend_probe(wanted, raw))
-    return BackendInfo(Backend(chosen) if wanted is Backend.AUTO else wanted, bool(raw.available), raw.features, raw.max_vcpus, raw.max_slots, raw.ring0_ps,
+    return BackendInfo(Backend(chosen) if wanted is Backend.AUTO else wanted, bool(raw.available), Feature(raw.features), raw.max_vcpus, raw.max_slots, raw.ring0_ps,
                        raw.ring3_ps, raw.exit_ns, bool(raw.ring0_is_native), text(raw.reason))
 
 

@@ -39,7 +39,9 @@ class Monitor:
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """What a command returns; a `_` in an argument's name stands for `-`. MonitorError when it is refused."""
-        message = {"execute": command, **({"arguments": {name.replace("_", "-"): value for name, value in arguments.items()}} if arguments else {})}
+        message: Dict[str, Any] = {"execute": command}
+        if arguments:
+            message["arguments"] = {name.replace("_", "-"): value for name, value in arguments.items()}
         self._socket.sendall(json.dumps(message).encode() + b"\n")
         while True:
             answer = self._receive()

@@ -6,10 +6,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence, Tuple, Union
 
-from . import exits
 from ._core import check, choice, nanoseconds
 from ._virtcore import ffi, lib
 from .enums import Access, DebugFlag, Mode
+from .exits import Exit, Halt, TimedOut, new, typed
 from .registers import Registers, SpecialRegisters
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Vcpu:
         self.vm = vm
         self.index = index
         self._handle = handle
-        self._exit = exits.new()
+        self._exit = new()
         self._registers = Registers(self)
         self._special = SpecialRegisters(self)
 
@@ -51,7 +51,7 @@ class Vcpu:
         """A flat mode: "real", "protected32", or "long64" with 24 KiB of page tables, which are written, at `page_tables`."""
         check(lib.vcore_vcpu_set_mode(self._checked(), choice(Mode, mode), page_tables))
 
-    def run(self, timeout: Optional[float] = None) -> exits.Exit:
+    def run(self, timeout: Optional[float] = None) -> Exit:
         """Runs the guest on this thread, without the interpreter's lock, until something happens that the program must see.
 
         `timeout` in seconds. What a callback raises, KeyboardInterrupt too, is raised here.
@@ -62,7 +62,7 @@ class Vcpu:
             else:
                 check(lib.vcore_vcpu_run(self._handle, nanoseconds(timeout), self._exit))
         self.vm._raise_failure()
-        return exits.typed(self._exit)
+        return typed(self._exit)
 
     def _run_sliced(self, timeout: Optional[float]) -> None:
         end = None if timeout is None else time.monotonic() + timeout
@@ -73,12 +73,12 @@ class Vcpu:
             if self._exit.reason != lib.VCORE_EXIT_TIMEOUT or (left is not None and left <= 0):
                 return
 
-    def exits(self, timeout: Optional[float] = None) -> Iterator[exits.Exit]:
+    def exits(self, timeout: Optional[float] = None) -> Iterator[Exit]:
         """Runs again and again; ends behind an exit after which the guest does not go on, or Halt or TimedOut."""
         while True:
             exit = self.run(timeout)
             yield exit
-            if exit.final or isinstance(exit, (exits.Halt, exits.TimedOut)):
+            if exit.final or isinstance(exit, (Halt, TimedOut)):
                 return
 
     def kick(self) -> None:
@@ -104,7 +104,7 @@ class Vcpu:
         raw.dr7 = sum(3 << 2 * i for i in range(len(breakpoints))) if dr7 is None else dr7
         check(lib.vcore_vcpu_set_debug(self._checked(), raw))
 
-    def step(self) -> exits.Exit:
+    def step(self) -> Exit:
         """Executes one instruction."""
         self.debug(DebugFlag.SINGLE_STEP)
         try:

@@ -16,7 +16,7 @@ from ._core import ClosedError, Core, Error, Size, check, choice, iter_vcpus, na
 from ._virtcore import ffi, lib
 from .console import Console
 from .device import Call, Device, DeviceHandle, Read, Write, add_builtin, add_custom
-from .enums import Backend, Bus, Engine, HookKind, Image, Irqchip, LogLevel, Machine, MemoryFlag, MemoryKind, State, Unhandled
+from .enums import Backend, Bus, Engine, HookKind, Image, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, State, Unhandled
 from .hook import ALL, CodeFunction, Hook, MemoryFunction, PortFunction
 from .memory import Memory
 from .vcpu import Vcpu
@@ -66,28 +66,27 @@ class VM:
     """
 
     _console_type: Type[Console] = Console
+    _core: Core = None  # type: ignore[assignment]  # until the library has made the vm
 
     def __init__(self, memory: Size = 0, cpus: int = 1, machine: Union[Machine, str] = Machine.MICROVM, backend: Union[Backend, str] = Backend.AUTO,
                  engine: Union[Engine, str] = Engine.AUTO, irqchip: Union[Irqchip, str] = Irqchip.AUTO, cpu: Optional[str] = None,
                  memory_kind: Union[MemoryKind, str] = MemoryKind.MEMFD, memory_flags: MemoryFlag = MemoryFlag(0),
-                 unhandled: Union[Unhandled, str] = Unhandled.DEFAULT, loop: str = "thread", tsc_khz: int = 0, legacy: bool = True,
+                 unhandled: Union[Unhandled, str] = Unhandled.DEFAULT, loop: Union[Loop, str] = Loop.THREAD, tsc_khz: int = 0, legacy: bool = True,
                  console: Optional[bool] = None, log: Optional[Log] = None, log_level: Union[LogLevel, str] = LogLevel.DEFAULT) -> None:
         self._reset_members()
         machine = choice(Machine, machine)
         options = ffi.new("struct vcore_options *", {"size": ffi.sizeof("struct vcore_options")})
         model = ffi.NULL if cpu is None else ffi.new("char[]", cpu.encode())
-        if loop not in ("thread", "program"):
-            raise ValueError(f"loop is {loop!r}; \"thread\" or \"program\" was expected")
         for name, value in {"machine": machine, "backend": choice(Backend, backend), "engine": choice(Engine, engine), "irqchip": choice(Irqchip, irqchip),
                             "vcpus": cpus, "memory": size(memory), "memory_kind": choice(MemoryKind, memory_kind), "memory_flags": memory_flags, "cpu": model,
-                            "unhandled": choice(Unhandled, unhandled), "loop": int(loop == "program"), "tsc_khz": tsc_khz, "no_legacy": int(not legacy),
+                            "unhandled": choice(Unhandled, unhandled), "loop": choice(Loop, loop), "tsc_khz": tsc_khz, "no_legacy": int(not legacy),
                             "log_level": choice(LogLevel, log_level)}.items():
             setattr(options, name, value)
         handles: Set[Any] = set()
         if log is not None:
             function = log
             lib.vcpy_set_log(options, Binding(handles, self._failed, function=lambda level, line: function(LogLevel(level), line)).handle)
-        self._make(lambda out: lib.vcore_vm_new(options, out), handles)
+        self._make(lambda out: int(lib.vcore_vm_new(options, out)), handles)
         if machine is Machine.MICROVM if console is None else console:
             self.add_console()
 
@@ -97,11 +96,10 @@ class VM:
         data = description if isinstance(description, str) else json.dumps(description)
         vm = cls.__new__(cls)
         vm._reset_members()
-        vm._make(lambda out: lib.vcore_vm_new_from_json(data.encode(), out), set())
+        vm._make(lambda out: int(lib.vcore_vm_new_from_json(data.encode(), out)), set())
         return vm
 
     def _reset_members(self) -> None:
-        self._core: Core = None  # type: ignore[assignment]  # until the library has made the vm
         self._consoles: List[Console] = []
         self._devices: List[DeviceHandle] = []
         self._hooks: List[Hook] = []
