@@ -45,7 +45,8 @@ class _File:
     def __getattr__(self, name: str) -> Any:
         if name not in self._names:
             raise AttributeError(f"there is no register {name!r} among {', '.join(self._names)}")
-        return _plain(getattr(self._fetch(), name))
+        raw = self._fetch()  # a field does not keep its struct
+        return _plain(getattr(raw, name))
 
     def __setattr__(self, name: str, value: Any) -> None:
         self.update(**{name: value})

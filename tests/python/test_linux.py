@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Debian's kernel, booted and spoken to over its console. KERNEL_DIR is where it is kept."""
+import asyncio
+import glob
+import os
+import subprocess
+
+import pytest
+import virtcore
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+INIT = """#!/bin/sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+echo "init: $(nproc) cpus"
+while read -r line; do
+	[ "$line" = quit ] && poweroff -f
+	eval "$line"
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def linux(tmp_path_factory):
+    """Paths of a kernel and an initial RAM disk whose init executes lines of the console."""
+    directory = os.environ.get("KERNEL_DIR")
+    if not directory:
+        pytest.skip("KERNEL_DIR is not set")
+    made = subprocess.run([os.path.join(HERE, "../linux/boot.sh"), directory, "none", "0", "none"], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip((made.stdout + made.stderr).strip().splitlines()[-1].removeprefix("SKIP: "))
+    scratch = tmp_path_factory.mktemp("linux")
+    (scratch / "init").write_text(INIT)
+    subprocess.run(["sh", os.path.join(HERE, "../tools/mkinitramfs.sh"), scratch / "initrd", scratch / "init"], check=True)
+    return sorted(glob.glob(os.path.join(directory, "boot", "vmlinuz-*")))[-1], scratch / "initrd"
+
+
+def test_boot(linux):
+    with virtcore.VM(memory="256M", cpus=2, backend="emu") as vm:
+        vm.boot_linux(*linux, "console=ttyS0 quiet panic=-1")
+        assert vm.console.expect(r"init: (\d+) cpus", timeout=120)[1] == "2"
+        for turn in range(3):
+            vm.console.send(f"echo $((40 + {turn}))\n")
+            vm.console.expect(rf"(?m)^{40 + turn}$", timeout=60)
+        vm.pause()
+        assert vm.state is virtcore.State.PAUSED and "paused" in repr(vm)
+        vm.resume()
+        vm.console.send("quit\n")
+        assert vm.wait(60) == virtcore.Poweroff()
+        with pytest.raises(virtcore.ConsoleEnded):
+            vm.console.expect("login:")
+
+
+def test_device_of_linux(linux):
+    """An MMIO device in Python that busybox reaches through /dev/mem."""
+    with virtcore.VM(memory="256M", backend="emu") as vm:
+        seen = []
+        vm.add_mmio(0xfd000000, 0x1000, read=lambda offset, width: 0xabcd, write=lambda offset, width, value: seen.append((offset, value)))
+        vm.boot_linux(*linux, "console=ttyS0 quiet panic=-1")
+        vm.console.expect("init:", timeout=120)
+        vm.console.send("mount -t devtmpfs dev /dev; devmem 0xfd000010 32 0x1234; echo \"got-$(devmem 0xfd000000 32)-\"\n")
+        assert vm.console.expect("got-(0x[0-9A-F]*)-", timeout=60)[1] == "0x0000ABCD" and seen == [(0x10, 0x1234)]
+
+
+def test_asyncio(linux):
+    """Two guests in one event loop."""
+    async def one(number):
+        async with virtcore.aio.VM(memory="128M", backend="emu") as vm:
+            vm.boot_linux(*linux, "console=ttyS0 quiet panic=-1")
+            await vm.console.expect("init:", timeout=240)
+            vm.console.send(f"echo =$(({number} * 2))=\nquit\n")
+            await vm.console.expect(f"={number * 2}=", timeout=60)
+            return await vm.wait(60)
+
+    async def both():
+        return await asyncio.gather(one(21), one(4))
+    assert asyncio.run(both()) == [virtcore.Poweroff()] * 2
