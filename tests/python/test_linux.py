@@ -4,6 +4,7 @@ import asyncio
 import glob
 import os
 import subprocess
+import sys
 
 import pytest
 import virtcore
@@ -75,3 +76,10 @@ def test_asyncio(linux):
     async def both():
         return await asyncio.gather(one(21), one(4))
     assert asyncio.run(both()) == [virtcore.Poweroff()] * 2
+
+
+def test_example(linux):
+    """examples/boot_linux.py"""
+    example = os.path.join(HERE, "../../bindings/python/examples/boot_linux.py")
+    done = subprocess.run([sys.executable, example, *linux, "init:", "quit"], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and done.stdout.endswith("Poweroff(vcpu=0)\n") and "init: 2 cpus" in done.stdout
