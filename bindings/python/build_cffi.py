@@ -31,6 +31,8 @@ extern "Python" {
     void vcpy_log(void *ctx, int level, const char *message);
     void vcpy_destroy(void *ctx);
 }
+struct vcpy_ctx { ...; };
+void vcpy_fill(struct vcpy_ctx *ctx, void *handle, uintptr_t read, uintptr_t write, uintptr_t code, uintptr_t failed);
 vcore_vcpu *vcpy_current(void);
 int vcpy_io_add(vcore_vm *vm, int bus, uint64_t start, uint64_t length, void *ctx, vcore_device **device);
 int vcpy_hook_add(vcore_vm *vm, uint32_t kind, uint64_t start, uint64_t length, uint32_t access, void *ctx, vcore_hook **hook);
@@ -69,7 +71,7 @@ def installed():
         return shlex.split(subprocess.run(["pkg-config", *options, "libvirtcore"], check=True, capture_output=True, text=True).stdout)
     directories = [*(flag[2:] for flag in config("--cflags-only-I")), *config("--variable=includedir")]
     include = next(d for d in directories if os.path.exists(os.path.join(d, "virtcore", "virtcore.h")))
-    return builder(include, shlex.split(os.environ.get("CC", "cc")), include_dirs=[include], libraries=["virtcore"],
+    return builder(include, shlex.split(os.environ.get("CC", "cc")), include_dirs=[include], define_macros=[("_CFFI_NO_LIMITED_API", None)], py_limited_api=False, libraries=["virtcore"],
                    library_dirs=[flag[2:] for flag in config("--libs-only-L")])
 
 

@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Between the library's callbacks and Python's: takes structs apart, so that Python gets plain numbers, and remembers
- * which vcpu is at work on this thread. Becomes part of the C source that build_cffi.py makes; the functions declared
- * here without a body are those of virtcore/_callbacks.py.
+ * which vcpu is at work on this thread. Becomes part of the C source that build_cffi.py makes.
+ *
+ * Reads, writes and instructions come often. They call the Python function from here, at half the price of a cffi
+ * callback, once the thread is one that the interpreter knows: the program's own are, and those of the library are from
+ * their first cffi callback on, for cffi keeps what it made for it. All else is a cffi callback, one of the functions
+ * declared here without a body, which are in virtcore/_callbacks.py.
  */
 #include <virtcore/virtcore.h>
+
+/* Of each device and hook. A Binding of Python's owns it and what it points to, until vcpy_destroy(). */
+struct vcpy_ctx {
+	void *handle;
+	PyObject *read, *write, *code; /* called from here; NULL: by cffi */
+	PyObject *failed;              /* is given what they raise */
+};
 
 static uint64_t vcpy_device_read(void *ctx, uint64_t offset, uint32_t width);
 static void vcpy_device_write(void *ctx, uint64_t offset, uint32_t width, uint64_t value);
@@ -33,44 +44,144 @@ static vcore_vcpu *enter(vcore_vcpu *vcpu)
 	return outer;
 }
 
-static void on_read(void *ctx, struct vcore_io *io)
+/* Whether Python functions can be called here on this thread. */
+static int thread_is_known(void)
 {
+	return PyGILState_GetThisThreadState() != NULL;
+}
+
+/* What was raised goes to Python, which ends the run. */
+static void fail(const struct vcpy_ctx *ctx)
+{
+	PyObject *type, *value, *traceback, *result;
+
+	PyErr_Fetch(&type, &value, &traceback);
+	PyErr_NormalizeException(&type, &value, &traceback);
+	if (traceback)
+		PyException_SetTraceback(value, traceback);
+	result = PyObject_CallOneArg(ctx->failed, value);
+	if (!result)
+		PyErr_WriteUnraisable(ctx->failed);
+	Py_XDECREF(result);
+	Py_XDECREF(type);
+	Py_XDECREF(value);
+	Py_XDECREF(traceback);
+}
+
+/* Calls a function with numbers. With `answer` it gets what the function returns. */
+static void call(const struct vcpy_ctx *ctx, PyObject *function, const uint64_t *numbers, size_t count,
+                 uint64_t *answer)
+{
+	PyGILState_STATE state = PyGILState_Ensure();
+	PyObject *args[4] = {NULL}; /* the first is the callee's to use */
+	PyObject *result = NULL;
+	size_t made;
+
+	for (made = 0; made < count; made++)
+		if (!(args[made + 1] = PyLong_FromUnsignedLongLong(numbers[made])))
+			break;
+	if (made == count)
+		result = PyObject_Vectorcall(function, args + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+	if (result && answer)
+		*answer = PyLong_AsUnsignedLongLongMask(result);
+	if (PyErr_Occurred())
+		fail(ctx);
+	Py_XDECREF(result);
+	while (made)
+		Py_DECREF(args[made--]);
+	PyGILState_Release(state);
+}
+
+static void on_read(void *opaque, struct vcore_io *io)
+{
+	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(io->vcpu);
 
-	io->data = vcpy_device_read(ctx, io->offset, io->width);
+	io->data = UINT64_MAX;
+	if (thread_is_known())
+		call(ctx, ctx->read, (const uint64_t[]){io->offset, io->width}, 2, &io->data);
+	else
+		io->data = vcpy_device_read(ctx->handle, io->offset, io->width);
 	current_vcpu = outer;
 }
 
-static void on_write(void *ctx, struct vcore_io *io)
+static void on_write(void *opaque, struct vcore_io *io)
 {
+	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(io->vcpu);
 
 	if (io->bus == VCORE_BUS_HYPERCALL)
-		io->data = vcpy_device_call(ctx, io->address, io->args[0], io->args[1], io->args[2], io->args[3]);
+		io->data = vcpy_device_call(ctx->handle, io->address, io->args[0], io->args[1], io->args[2], io->args[3]);
+	else if (thread_is_known())
+		call(ctx, ctx->write, (const uint64_t[]){io->offset, io->width, io->data}, 3, NULL);
 	else
-		vcpy_device_write(ctx, io->offset, io->width, io->data);
+		vcpy_device_write(ctx->handle, io->offset, io->width, io->data);
 	current_vcpu = outer;
 }
 
-static void on_code(void *ctx, const struct vcore_hook_event *event)
+static void on_reset(void *opaque)
 {
+	const struct vcpy_ctx *ctx = opaque;
+
+	vcpy_device_reset(ctx->handle);
+}
+
+static int64_t on_save(void *opaque, void *buffer, size_t length)
+{
+	const struct vcpy_ctx *ctx = opaque;
+
+	return vcpy_device_save(ctx->handle, buffer, length);
+}
+
+static int on_load(void *opaque, const void *buffer, size_t length)
+{
+	const struct vcpy_ctx *ctx = opaque;
+
+	return vcpy_device_load(ctx->handle, buffer, length);
+}
+
+static void on_code(void *opaque, const struct vcore_hook_event *event)
+{
+	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(event->vcpu);
 
-	vcpy_hook_code(ctx, event->address, event->length);
+	if (thread_is_known())
+		call(ctx, ctx->code, (const uint64_t[]){event->address, event->length}, 2, NULL);
+	else
+		vcpy_hook_code(ctx->handle, event->address, event->length);
 	current_vcpu = outer;
 }
 
-static void on_access(void *ctx, const struct vcore_hook_event *event)
+static void on_access(void *opaque, const struct vcore_hook_event *event)
 {
+	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(event->vcpu);
 
-	vcpy_hook_access(ctx, event);
+	vcpy_hook_access(ctx->handle, event);
 	current_vcpu = outer;
+}
+
+static void on_destroy(void *opaque)
+{
+	const struct vcpy_ctx *ctx = opaque;
+
+	vcpy_destroy(ctx->handle);
+}
+
+/* `read` and the others are addresses of Python objects, as id() gives them. */
+static void vcpy_fill(struct vcpy_ctx *ctx, void *handle, uintptr_t read, uintptr_t write, uintptr_t code,
+                      uintptr_t failed)
+{
+	*ctx = (struct vcpy_ctx){.handle = handle,
+	                         .read = (PyObject *)read,
+	                         .write = (PyObject *)write,
+	                         .code = (PyObject *)code,
+	                         .failed = (PyObject *)failed};
 }
 
 static void on_log(void *ctx, enum vcore_log_level level, const char *message)
 {
-	vcpy_log(ctx, (int)level, message);
+	vcpy_log(((const struct vcpy_ctx *)ctx)->handle, (int)level, message);
 }
 
 static int vcpy_io_add(vcore_vm *vm, int bus, uint64_t start, uint64_t length, void *ctx, vcore_device **device)
@@ -78,10 +189,10 @@ static int vcpy_io_add(vcore_vm *vm, int bus, uint64_t start, uint64_t length, v
 	const struct vcore_device_ops ops = {.size = sizeof ops,
 	                                     .read = on_read,
 	                                     .write = on_write,
-	                                     .reset = vcpy_device_reset,
-	                                     .save = vcpy_device_save,
-	                                     .load = vcpy_device_load,
-	                                     .destroy = vcpy_destroy};
+	                                     .reset = on_reset,
+	                                     .save = on_save,
+	                                     .load = on_load,
+	                                     .destroy = on_destroy};
 
 	return vcore_io_add(vm, (enum vcore_bus)bus, start, length, &ops, ctx, device);
 }
@@ -97,7 +208,7 @@ static int vcpy_hook_add(vcore_vm *vm, uint32_t kind, uint64_t start, uint64_t l
 	                                           .access = access,
 	                                           .callback = code ? on_code : on_access,
 	                                           .ctx = ctx,
-	                                           .destroy = vcpy_destroy};
+	                                           .destroy = on_destroy};
 
 	return vcore_hook_add(vm, &options, hook);
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Callable, Optional, Set
 
-from ._virtcore import ffi
+from ._virtcore import ffi, lib
 
 if TYPE_CHECKING:
     from .device import Device
@@ -16,7 +16,7 @@ Failed = Callable[[BaseException], None]
 
 class Binding:
     """What a callback of the library finds behind its ctx. Alive until vcpy_destroy()."""
-    __slots__ = ("handles", "handle", "failed", "read", "write", "call", "device", "function")
+    __slots__ = ("handles", "handle", "ctx", "failed", "read", "write", "call", "device", "function")
 
     def __init__(self, handles: Set[Any], failed: Failed, **callbacks: Any) -> None:
         self.failed = failed
@@ -26,6 +26,9 @@ class Binding:
             setattr(self, name, value)
         self.handles = handles
         self.handle = ffi.new_handle(self)
+        # C calls these by their addresses, which stay as long as this object has them
+        self.ctx = ffi.new("struct vcpy_ctx *")
+        lib.vcpy_fill(self.ctx, self.handle, id(self.read), id(self.write), id(self.function), id(failed))
         handles.add(self.handle)
 
 

@@ -146,6 +146,6 @@ def add_custom(vm: "VM", bus: Bus, start: int, length: int, device: Optional[Dev
     core = vm._core.handle
     binding = Binding(vm._core.handles, vm._failed, read=read or base.read, write=write or base.write, call=call or base.call, device=device)
     out = ffi.new("vcore_device **")
-    check(lib.vcpy_io_add(core, bus, start, length, binding.handle, out))
+    check(lib.vcpy_io_add(core, bus, start, length, binding.ctx, out))
     name = type(device).__name__ if device is not None else "custom"
     return DeviceHandle(vm, out[0], f"{name} at {bus.name.lower()} {start:#x}")

@@ -52,7 +52,7 @@ class Hook:
         core = vm._core.handle
         out = ffi.new("vcore_hook **")
         binding = Binding(vm._core.handles, vm._failed, function=ADAPTERS[kind](function))
-        check(lib.vcpy_hook_add(core, kind, start, length, access, binding.handle, out))
+        check(lib.vcpy_hook_add(core, kind, start, length, access, binding.ctx, out))
         self._vm = vm
         self._handle: Any = out[0]
         self.kind = kind

@@ -85,7 +85,7 @@ class VM:
         handles: Set[Any] = set()
         if log is not None:
             function = log
-            lib.vcpy_set_log(options, Binding(handles, self._failed, function=lambda level, line: function(LogLevel(level), line)).handle)
+            lib.vcpy_set_log(options, Binding(handles, self._failed, function=lambda level, line: function(LogLevel(level), line)).ctx)
         self._make(lambda out: int(lib.vcore_vm_new(options, out)), handles)
         if machine is Machine.MICROVM if console is None else console:
             self.add_console()
