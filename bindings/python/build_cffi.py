@@ -71,8 +71,8 @@ def installed():
         return shlex.split(subprocess.run(["pkg-config", *options, "libvirtcore"], check=True, capture_output=True, text=True).stdout)
     directories = [*(flag[2:] for flag in config("--cflags-only-I")), *config("--variable=includedir")]
     include = next(d for d in directories if os.path.exists(os.path.join(d, "virtcore", "virtcore.h")))
-    return builder(include, shlex.split(os.environ.get("CC", "cc")), include_dirs=[include], define_macros=[("_CFFI_NO_LIMITED_API", None)], py_limited_api=False, libraries=["virtcore"],
-                   library_dirs=[flag[2:] for flag in config("--libs-only-L")])
+    return builder(include, shlex.split(os.environ.get("CC", "cc")), include_dirs=[include], libraries=["virtcore"],
+                   define_macros=[("_CFFI_NO_LIMITED_API", None)], py_limited_api=False, library_dirs=[flag[2:] for flag in config("--libs-only-L")])
 
 
 if __name__ == "__main__":

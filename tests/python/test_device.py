@@ -172,6 +172,35 @@ def test_log():
     assert any(level is virtcore.LogLevel.INFO and "backend" in line for level, line in lines)
 
 
+def test_vcpus_in_threads(bare):
+    """Four vcpus call the same device and hook at once, on threads of the program, then of the library."""
+    vm = bare("b9d0070000 89c8 e710 49 75f9 f4", cpus=4)
+    sums, blocks = {}, {}
+
+    def write(offset, width, value):
+        vcpu = vm.current_vcpu().index
+        sums[vcpu] = sums.get(vcpu, 0) + value
+
+    def block(address, length):
+        vcpu = vm.current_vcpu().index
+        blocks[vcpu] = blocks.get(vcpu, 0) + 1
+    vm.add_ports(0x10, 4, write=write)
+    vm.hook_block(block)
+    runners = [threading.Thread(target=vcpu.run) for vcpu in vm.vcpus[1:]]
+    for runner in runners:
+        runner.start()
+    assert vm.vcpu.run() == virtcore.Halt()
+    for runner in runners:
+        runner.join()
+    assert sums == {index: 2001000 for index in range(4)} and all(count >= 2000 for count in blocks.values())
+    sums.clear()
+    for vcpu in vm.vcpus:
+        vcpu.regs.rip = CODE
+    vm.start()
+    vm.wait(60)
+    assert sums and set(sums) <= set(range(4))
+
+
 def test_many_vms_in_threads(bare):
     """Devices in Python called from many vms at once, each with its own."""
     sums, threads = [0] * 8, []
