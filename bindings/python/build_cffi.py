@@ -29,6 +29,8 @@ extern "Python" {
     void vcpy_hook_code(void *ctx, uint64_t address, uint32_t length);
     void vcpy_hook_access(void *ctx, const struct vcore_hook_event *event);
     void vcpy_log(void *ctx, int level, const char *message);
+    const char *vcpy_clone_properties(void *ctx, uint32_t index, const char *type, const char *properties);
+    int vcpy_clone_prepare(void *ctx, vcore_vm *vm);
     void vcpy_destroy(void *ctx);
 }
 struct vcpy_ctx { ...; };
@@ -37,6 +39,7 @@ vcore_vcpu *vcpy_current(void);
 int vcpy_io_add(vcore_vm *vm, int bus, uint64_t start, uint64_t length, void *ctx, vcore_device **device);
 int vcpy_hook_add(vcore_vm *vm, uint32_t kind, uint64_t start, uint64_t length, uint32_t access, void *ctx, vcore_hook **hook);
 void vcpy_set_log(struct vcore_options *options, void *ctx);
+int vcpy_clone(vcore_snapshot *snapshot, struct vcore_clone_options *options, void *ctx, void *log_ctx, vcore_vm **vm);
 """
 
 

@@ -26,6 +26,8 @@ static int vcpy_device_load(void *ctx, const void *buffer, size_t length);
 static void vcpy_hook_code(void *ctx, uint64_t address, uint32_t length);
 static void vcpy_hook_access(void *ctx, const struct vcore_hook_event *event);
 static void vcpy_log(void *ctx, int level, const char *message);
+static const char *vcpy_clone_properties(void *ctx, uint32_t index, const char *type, const char *properties);
+static int vcpy_clone_prepare(void *ctx, vcore_vm *vm);
 static void vcpy_destroy(void *ctx);
 
 /* Whose callback runs on this thread; NULL: no vcpu's. */
@@ -217,4 +219,15 @@ static void vcpy_set_log(struct vcore_options *options, void *ctx)
 {
 	options->log = on_log;
 	options->log_ctx = ctx;
+}
+
+static int vcpy_clone(vcore_snapshot *snapshot, struct vcore_clone_options *options, void *ctx, void *log_ctx,
+                      vcore_vm **vm)
+{
+	options->log = log_ctx ? on_log : NULL;
+	options->log_ctx = log_ctx;
+	options->ctx = ctx;
+	options->properties = vcpy_clone_properties;
+	options->prepare = vcpy_clone_prepare;
+	return vcore_snapshot_clone(snapshot, options, vm);
 }

@@ -12,6 +12,7 @@ EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bindi
 @pytest.mark.parametrize("name, said", [
     ("raw_code", "the guest wrote 42\nHalt(vcpu=0)\n"),
     ("trace", "write 0x200c: 3\n"),
+    ("rewind", "input 1337 crashes it\n"),
     ("many", "".join(chr(65 + n) for n in range(50)) + "\n"),
 ])
 def test_example(name, said):

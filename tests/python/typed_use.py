@@ -31,6 +31,12 @@ def raw() -> int:
         return vm.vcpu.regs.rax + vm.vcpu.sregs.cs.base + view[0]
 
 
+def twins(vm: virtcore.VM) -> str:
+    with vm.snapshot() as snapshot, snapshot.clone(engine="interp") as twin:
+        vm.reset_to(snapshot)
+        return twin.vcpu.run().__class__.__name__
+
+
 async def linux() -> str:
     async with virtcore.aio.VM(memory=1 << 29) as vm:
         vm.boot_linux("vmlinuz")

@@ -19,6 +19,7 @@ from .host import BackendInfo, Described, backends, cpu_missing, cpu_models, dev
 from .memory import Memory, Slot
 from .monitor import Monitor, MonitorError
 from .registers import Registers, Segment, SpecialRegisters, Table
+from .snapshot import Snapshot, SnapshotInfo
 from .vcpu import Vcpu
 from .vm import VM, Info
 
@@ -27,7 +28,7 @@ __all__ = [
     "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Engine", "Error", "Exit",
     "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
     "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "PortAccess",
-    "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "SpecialRegisters", "State", "Stopped", "Table", "TimedOut",
-    "Unhandled", "Vcpu", "version", "VM", "WRITES"
+    "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
+    "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
 ]
 __version__ = version()

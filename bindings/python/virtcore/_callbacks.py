@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Callable, Optional, Set
 
+from ._core import text
 from ._virtcore import ffi, lib
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ Failed = Callable[[BaseException], None]
 
 class Binding:
     """What a callback of the library finds behind its ctx. Alive until vcpy_destroy()."""
-    __slots__ = ("handles", "handle", "ctx", "failed", "read", "write", "call", "device", "function")
+    __slots__ = ("handles", "handle", "ctx", "failed", "noted", "read", "write", "call", "device", "function")
 
     def __init__(self, handles: Set[Any], failed: Failed, **callbacks: Any) -> None:
         self.failed = failed
+        self.noted: Failed = failed
         self.read = self.write = self.call = self.function = None
         self.device: Optional[Device] = None
         for name, value in callbacks.items():
@@ -70,7 +72,7 @@ def vcpy_device_reset(ctx: Any) -> None:
         if binding.device is not None:
             binding.device.reset()
     except BaseException as error:
-        binding.failed(error)
+        binding.noted(error)
 
 
 @ffi.def_extern()
@@ -84,7 +86,7 @@ def vcpy_device_save(ctx: Any, buffer: Any, length: int) -> int:
             ffi.memmove(buffer, state, len(state))
         return len(state)
     except BaseException as error:
-        binding.failed(error)
+        binding.noted(error)
         return -errno.EIO
 
 
@@ -96,7 +98,7 @@ def vcpy_device_load(ctx: Any, buffer: Any, length: int) -> int:
             binding.device.load(ffi.buffer(buffer, length)[:])
         return 0
     except BaseException as error:
-        binding.failed(error)
+        binding.noted(error)
         return -errno.EINVAL
 
 
@@ -122,9 +124,29 @@ def vcpy_hook_access(ctx: Any, event: Any) -> None:
 def vcpy_log(ctx: Any, level: int, message: Any) -> None:
     binding = from_handle(ctx)
     try:
-        binding.function(level, ffi.string(message).decode("utf-8", "replace"))
+        binding.function(level, text(message))
     except BaseException as error:
         binding.failed(error)
+
+
+@ffi.def_extern()
+def vcpy_clone_properties(ctx: Any, index: int, kind: Any, properties: Any) -> Any:
+    clone = from_handle(ctx)
+    try:
+        return clone.properties(index, text(kind), text(properties))
+    except BaseException as error:
+        clone.failed(error)
+        return ffi.NULL
+
+
+@ffi.def_extern()
+def vcpy_clone_prepare(ctx: Any, vm: Any) -> int:
+    clone = from_handle(ctx)
+    try:
+        return int(clone.prepare(vm))
+    except BaseException as error:
+        clone.failed(error)
+        return -errno.EINVAL
 
 
 @ffi.def_extern()

@@ -129,6 +129,12 @@ class Core:
         lib.vcore_vm_unref(self._handle)
         self.handles.clear()
 
+    def abandon(self) -> None:
+        """The library has freed the vm by itself."""
+        with self._lock:
+            self.closed = True
+        self.handles.clear()
+
     def kick(self, vcpu: Any) -> None:
         """Ends the run of a vcpu; nothing happens to a closed vm."""
         with self._lock:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, Type, TypeVar
 
 from . import console, exits, vm
-from ._core import Size
+from ._core import Error, Size
+from .snapshot import Snapshot
 
 A = TypeVar("A", bound="VM")
 
@@ -51,9 +52,21 @@ class VM(vm.VM):
     _console_type = Console
 
     def __init__(self, memory: Size = 0, cpus: int = 1, **options: Any) -> None:
-        self._loop = asyncio.get_running_loop()
         super().__init__(memory, cpus, loop="program", **options)
-        self._loop.add_reader(self.loop_fd(), self.loop_run)
+
+    @classmethod
+    def from_snapshot(cls: Type[A], snapshot: Snapshot, **options: Any) -> A:  # type: ignore[override]
+        """As of virtcore.VM."""
+        return super().from_snapshot(snapshot, loop="program", **options)
+
+    def _made(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._driven: Optional[int] = self.loop_fd()
+        except Error:  # made from a description: the library's thread drives it
+            self._driven = None
+        else:
+            self._loop.add_reader(self._driven, self.loop_run)
 
     @property
     def console(self) -> Console:
@@ -92,8 +105,8 @@ class VM(vm.VM):
 
     def close(self) -> None:
         """As of virtcore.VM. Call it in the event loop's thread."""
-        if not self.closed:
-            self._loop.remove_reader(self.loop_fd())
+        if not self.closed and self._driven is not None:
+            self._loop.remove_reader(self._driven)
         super().close()
 
     async def __aenter__(self: A) -> A:

@@ -119,7 +119,11 @@ class Console:
     @property
     def properties(self) -> Dict[str, str]:
         """What a device of the library's needs as input and output."""
-        return {"input": f"fd:{self._reader.guests.fileno()}", "output": f"fd:{self._reader.guests.fileno()}"}
+        return {"input": f"fd:{self._fd}", "output": f"fd:{self._fd}"}
+
+    @property
+    def _fd(self) -> int:
+        return self._reader.guests.fileno()
 
     def _begin(self, vm_fd: int) -> None:
         self._reader.begin(vm_fd)

@@ -144,7 +144,7 @@ def add_custom(vm: "VM", bus: Bus, start: int, length: int, device: Optional[Dev
     """One written in Python."""
     base = device if device is not None else Device()
     core = vm._core.handle
-    binding = Binding(vm._core.handles, vm._failed, read=read or base.read, write=write or base.write, call=call or base.call, device=device)
+    binding = Binding(vm._core.handles, vm._failed, read=read or base.read, write=write or base.write, call=call or base.call, device=device, noted=vm._noted)
     out = ffi.new("vcore_device **")
     check(lib.vcpy_io_add(core, bus, start, length, binding.ctx, out))
     name = type(device).__name__ if device is not None else "custom"

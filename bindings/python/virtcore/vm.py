@@ -19,6 +19,7 @@ from .device import Call, Device, DeviceHandle, Read, Write, add_builtin, add_cu
 from .enums import Backend, Bus, Engine, HookKind, Image, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, State, Unhandled
 from .hook import ALL, CodeFunction, Hook, MemoryFunction, PortFunction
 from .memory import Memory
+from .snapshot import Clone, Properties, Snapshot
 from .vcpu import Vcpu
 
 Path = Union[str, bytes, "os.PathLike[str]"]
@@ -84,8 +85,7 @@ class VM:
             setattr(options, name, value)
         handles: Set[Any] = set()
         if log is not None:
-            function = log
-            lib.vcpy_set_log(options, Binding(handles, self._failed, function=lambda level, line: function(LogLevel(level), line)).ctx)
+            lib.vcpy_set_log(options, self._log_ctx(log, handles))
         self._make(lambda out: int(lib.vcore_vm_new(options, out)), handles)
         if machine is Machine.MICROVM if console is None else console:
             self.add_console()
@@ -107,12 +107,22 @@ class VM:
         self._monitors: List[Any] = []
         self._gdb: Any = None
 
+    def _log_ctx(self, log: Log, handles: Set[Any]) -> Any:
+        return Binding(handles, self._failed, function=lambda level, line: log(LogLevel(level), line)).ctx
+
     def _make(self, make: Callable[[Any], int], handles: Set[Any]) -> None:
         out = ffi.new("vcore_vm **")
         check(make(out))
-        self._core = Core(out[0], handles)
-        self.vcpus: List[Vcpu] = [Vcpu(self, handle, index) for index, handle in enumerate(iter_vcpus(out[0]))]
+        self._adopt(out[0], handles)
+        self._made()
+
+    def _adopt(self, vm: Any, handles: Set[Any]) -> None:
+        self._core = Core(vm, handles)
+        self.vcpus: List[Vcpu] = [Vcpu(self, handle, index) for index, handle in enumerate(iter_vcpus(vm))]
         self.memory = Memory(self)
+
+    def _made(self) -> None:
+        """The library's vm is there; for subclasses."""
 
     # ---- life ----
 
@@ -147,11 +157,19 @@ class VM:
 
     def _failed(self, error: BaseException) -> None:
         """A callback has raised: the guest does not go on, and run() or wait() raise it again."""
-        if self._failure is None:
-            self._failure = error
+        self._noted(error)
         vcpu = lib.vcpy_current()
         if self._core is not None and not self._core.closed and lib.vcore_vm_stop(self._core.handle) < 0 and vcpu != ffi.NULL:
             lib.vcore_vcpu_kick(vcpu)
+
+    def _noted(self, error: BaseException) -> None:
+        """A device cannot be reset, saved or loaded: the call that wanted it raises this."""
+        if self._failure is None:
+            self._failure = error
+
+    def _checked(self, result: int) -> None:
+        self._raise_failure()
+        check(result)
 
     def _raise_failure(self) -> None:
         error, self._failure = self._failure, None
@@ -230,7 +248,47 @@ class VM:
 
     def reset(self) -> None:
         """Power-on state; a kernel booted from files is put in place again."""
-        check(lib.vcore_vm_reset(self._core.handle))
+        self._checked(lib.vcore_vm_reset(self._core.handle))
+
+    def snapshot(self) -> Snapshot:
+        """What the vm is now, to clone it and to go back; one that runs goes on. Not while a vcpu is inside run()."""
+        out = ffi.new("vcore_snapshot **")
+        self._checked(lib.vcore_snapshot_take(self._core.handle, out))
+        return Snapshot(out[0], [console._fd for console in self._consoles])
+
+    def reset_to(self, snapshot: Snapshot) -> None:
+        """Makes the vm what the snapshot says, in place. One that runs goes on from there; one that has exited waits for start() or run()."""
+        self._checked(lib.vcore_vm_reset_to(self._core.handle, snapshot.handle))
+
+    @classmethod
+    def from_snapshot(cls: Type[V], snapshot: Snapshot, backend: Union[Backend, str] = Backend.AUTO, engine: Union[Engine, str] = Engine.AUTO,
+                      loop: Union[Loop, str] = Loop.THREAD, same_identity: bool = False, prepare: Optional[Callable[[V], object]] = None,
+                      properties: Optional[Properties] = None, log: Optional[Log] = None, log_level: Union[LogLevel, str] = LogLevel.DEFAULT) -> V:
+        """A new vm that is what the snapshot says, sharing its memory until it is written; start() or run() lets it go on.
+
+        prepare     called with the vm: adds what the program itself had added, devices in Python in the same order
+        properties  properties(index, type, properties) gives other ones for a device of the library's, None: the same
+        Consoles are new ones.
+        """
+        options = ffi.new("struct vcore_clone_options *", {"size": ffi.sizeof("struct vcore_clone_options"), "backend": choice(Backend, backend),
+                                                           "engine": choice(Engine, engine), "loop": choice(Loop, loop),
+                                                           "flags": lib.VCORE_CLONE_SAME_IDENTITY if same_identity else 0,
+                                                           "log_level": choice(LogLevel, log_level)})
+        vm = cls.__new__(cls)
+        vm._reset_members()
+        handles: Set[Any] = set()
+        clone = Clone(vm, snapshot, handles, prepare, properties)
+        log_ctx = ffi.NULL
+        if log is not None:
+            log_ctx = vm._log_ctx(log, handles)
+        handle = ffi.new_handle(clone)
+        out = ffi.new("vcore_vm **")
+        result = lib.vcpy_clone(snapshot.handle, options, handle, log_ctx, out)
+        if result < 0:
+            clone.abandon()
+        vm._checked(result)
+        vm._made()
+        return vm
 
     def fileno(self) -> int:
         """A descriptor that polls readable once the started vm has ended; the vm's own."""
