@@ -220,3 +220,30 @@ def test_interrupt_from_keyboard(bare):
         vm.vcpu.run(60)
     timer.join()
     assert vm.vcpu.run(0.01) == virtcore.TimedOut()
+
+
+def test_docstrings():
+    """Everything public says what it is."""
+    missing = []
+    for name in virtcore.__all__:
+        value = getattr(virtcore, name)
+        members = [(name, value)] if callable(value) else []
+        if inspect.isclass(value) and value.__module__.startswith("virtcore"):
+            members += [(f"{name}.{key}", member) for key, member in vars(value).items()
+                        if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, (property, classmethod)))]
+        missing += [key for key, member in members if not inspect.getdoc(member)]
+    assert not missing
+
+
+def test_kvm(bare):
+    """The same through /dev/kvm, where there is one."""
+    if not virtcore.probe("kvm").available:
+        pytest.skip("there is no /dev/kvm here")
+    vm = bare("e510 a300000010 ebfe", backend="kvm")
+    seen = []
+    vm.add_ports(0x10, 4, read=lambda offset, width: 42)
+    vm.add_mmio(0x10000000, 4, write=lambda offset, width, value: (seen.append(value), vm.current_vcpu().kick()))
+    assert vm.vcpu.run(30) == virtcore.Kicked() and seen == [42]
+    with pytest.raises(virtcore.Error) as error:
+        vm.hook_code(print)
+    assert error.value.errno == errno.ENOTSUP and not [hook for hook in vm._hooks]
