@@ -20,13 +20,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # What the library calls, in glue.c, and what that calls in turn, in virtcore/_callbacks.py.
 GLUE = """
 extern "Python" {
-    uint64_t vcpy_device_read(void *ctx, uint64_t offset, uint32_t width);
-    void vcpy_device_write(void *ctx, uint64_t offset, uint32_t width, uint64_t value);
+    void vcpy_meet_thread(void);
     uint64_t vcpy_device_call(void *ctx, uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
     void vcpy_device_reset(void *ctx);
     int64_t vcpy_device_save(void *ctx, void *buffer, size_t length);
     int vcpy_device_load(void *ctx, const void *buffer, size_t length);
-    void vcpy_hook_code(void *ctx, uint64_t address, uint32_t length);
     void vcpy_hook_access(void *ctx, const struct vcore_hook_event *event);
     void vcpy_log(void *ctx, int level, const char *message);
     const char *vcpy_clone_properties(void *ctx, uint32_t index, const char *type, const char *properties);
@@ -37,6 +35,7 @@ struct vcpy_ctx { ...; };
 void vcpy_fill(struct vcpy_ctx *ctx, void *handle, uintptr_t read, uintptr_t write, uintptr_t code, uintptr_t failed);
 vcore_vcpu *vcpy_current(void);
 int vcpy_io_add(vcore_vm *vm, int bus, uint64_t start, uint64_t length, void *ctx, vcore_device **device);
+int vcpy_pci_add(vcore_vm *vm, const struct vcore_pci_description *description, void *ctx, vcore_device **device);
 int vcpy_hook_add(vcore_vm *vm, uint32_t kind, uint64_t start, uint64_t length, uint32_t access, void *ctx, vcore_hook **hook);
 void vcpy_set_log(struct vcore_options *options, void *ctx);
 int vcpy_clone(vcore_snapshot *snapshot, struct vcore_clone_options *options, void *ctx, void *log_ctx, vcore_vm **vm);

@@ -4,26 +4,23 @@
  * which vcpu is at work on this thread. Becomes part of the C source that build_cffi.py makes.
  *
  * Reads, writes and instructions come often. They call the Python function from here, at half the price of a cffi
- * callback, once the thread is one that the interpreter knows: the program's own are, and those of the library are from
- * their first cffi callback on, for cffi keeps what it made for it. All else is a cffi callback, one of the functions
- * declared here without a body, which are in virtcore/_callbacks.py.
+ * callback. All else is a cffi callback: the functions declared here without a body, which are in
+ * virtcore/_callbacks.py.
  */
 #include <virtcore/virtcore.h>
 
 /* Of each device and hook. A Binding of Python's owns it and what it points to, until vcpy_destroy(). */
 struct vcpy_ctx {
 	void *handle;
-	PyObject *read, *write, *code; /* called from here; NULL: by cffi */
+	PyObject *read, *write, *code; /* called from here */
 	PyObject *failed;              /* is given what they raise */
 };
 
-static uint64_t vcpy_device_read(void *ctx, uint64_t offset, uint32_t width);
-static void vcpy_device_write(void *ctx, uint64_t offset, uint32_t width, uint64_t value);
+static void vcpy_meet_thread(void);
 static uint64_t vcpy_device_call(void *ctx, uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 static void vcpy_device_reset(void *ctx);
 static int64_t vcpy_device_save(void *ctx, void *buffer, size_t length);
 static int vcpy_device_load(void *ctx, const void *buffer, size_t length);
-static void vcpy_hook_code(void *ctx, uint64_t address, uint32_t length);
 static void vcpy_hook_access(void *ctx, const struct vcore_hook_event *event);
 static void vcpy_log(void *ctx, int level, const char *message);
 static const char *vcpy_clone_properties(void *ctx, uint32_t index, const char *type, const char *properties);
@@ -46,12 +43,6 @@ static vcore_vcpu *enter(vcore_vcpu *vcpu)
 	return outer;
 }
 
-/* Whether Python functions can be called here on this thread. */
-static int thread_is_known(void)
-{
-	return PyGILState_GetThisThreadState() != NULL;
-}
-
 /* What was raised goes to Python, which ends the run. */
 static void fail(const struct vcpy_ctx *ctx)
 {
@@ -70,15 +61,19 @@ static void fail(const struct vcpy_ctx *ctx)
 	Py_XDECREF(traceback);
 }
 
-/* Calls a function with numbers. With `answer` it gets what the function returns. */
+/* Calls a function with at most four numbers. With `answer` it gets what the function returns. */
 static void call(const struct vcpy_ctx *ctx, PyObject *function, const uint64_t *numbers, size_t count,
                  uint64_t *answer)
 {
-	PyGILState_STATE state = PyGILState_Ensure();
-	PyObject *args[4] = {NULL}; /* the first is the callee's to use */
+	PyObject *args[5] = {NULL}; /* the first is the callee's to use */
+	PyGILState_STATE state;
 	PyObject *result = NULL;
 	size_t made;
 
+	/* The interpreter would make its record of a thread of the library's for each call anew; cffi keeps it. */
+	if (!PyGILState_GetThisThreadState())
+		vcpy_meet_thread();
+	state = PyGILState_Ensure();
 	for (made = 0; made < count; made++)
 		if (!(args[made + 1] = PyLong_FromUnsignedLongLong(numbers[made])))
 			break;
@@ -100,10 +95,7 @@ static void on_read(void *opaque, struct vcore_io *io)
 	vcore_vcpu *outer = enter(io->vcpu);
 
 	io->data = UINT64_MAX;
-	if (thread_is_known())
-		call(ctx, ctx->read, (const uint64_t[]){io->offset, io->width}, 2, &io->data);
-	else
-		io->data = vcpy_device_read(ctx->handle, io->offset, io->width);
+	call(ctx, ctx->read, (const uint64_t[]){io->offset, io->width}, 2, &io->data);
 	current_vcpu = outer;
 }
 
@@ -114,10 +106,27 @@ static void on_write(void *opaque, struct vcore_io *io)
 
 	if (io->bus == VCORE_BUS_HYPERCALL)
 		io->data = vcpy_device_call(ctx->handle, io->address, io->args[0], io->args[1], io->args[2], io->args[3]);
-	else if (thread_is_known())
-		call(ctx, ctx->write, (const uint64_t[]){io->offset, io->width, io->data}, 3, NULL);
 	else
-		vcpy_device_write(ctx->handle, io->offset, io->width, io->data);
+		call(ctx, ctx->write, (const uint64_t[]){io->offset, io->width, io->data}, 3, NULL);
+	current_vcpu = outer;
+}
+
+static void on_pci_read(void *opaque, uint32_t bar, struct vcore_io *io)
+{
+	const struct vcpy_ctx *ctx = opaque;
+	vcore_vcpu *outer = enter(io->vcpu);
+
+	io->data = UINT64_MAX;
+	call(ctx, ctx->read, (const uint64_t[]){bar, io->offset, io->width}, 3, &io->data);
+	current_vcpu = outer;
+}
+
+static void on_pci_write(void *opaque, uint32_t bar, struct vcore_io *io)
+{
+	const struct vcpy_ctx *ctx = opaque;
+	vcore_vcpu *outer = enter(io->vcpu);
+
+	call(ctx, ctx->write, (const uint64_t[]){bar, io->offset, io->width, io->data}, 4, NULL);
 	current_vcpu = outer;
 }
 
@@ -147,10 +156,7 @@ static void on_code(void *opaque, const struct vcore_hook_event *event)
 	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(event->vcpu);
 
-	if (thread_is_known())
-		call(ctx, ctx->code, (const uint64_t[]){event->address, event->length}, 2, NULL);
-	else
-		vcpy_hook_code(ctx->handle, event->address, event->length);
+	call(ctx, ctx->code, (const uint64_t[]){event->address, event->length}, 2, NULL);
 	current_vcpu = outer;
 }
 
@@ -197,6 +203,19 @@ static int vcpy_io_add(vcore_vm *vm, int bus, uint64_t start, uint64_t length, v
 	                                     .destroy = on_destroy};
 
 	return vcore_io_add(vm, (enum vcore_bus)bus, start, length, &ops, ctx, device);
+}
+
+static int vcpy_pci_add(vcore_vm *vm, const struct vcore_pci_description *description, void *ctx, vcore_device **device)
+{
+	const struct vcore_pci_ops ops = {.size = sizeof ops,
+	                                  .read = on_pci_read,
+	                                  .write = on_pci_write,
+	                                  .reset = on_reset,
+	                                  .save = on_save,
+	                                  .load = on_load,
+	                                  .destroy = on_destroy};
+
+	return vcore_pci_add(vm, description, &ops, ctx, device);
 }
 
 static int vcpy_hook_add(vcore_vm *vm, uint32_t kind, uint64_t start, uint64_t length, uint32_t access, void *ctx,

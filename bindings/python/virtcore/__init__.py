@@ -18,17 +18,18 @@ from .hook import ALL, READS, WRITES, Hook, MemoryEvent, PortEvent
 from .host import BackendInfo, Described, backends, cpu_missing, cpu_models, device_types, probe, version
 from .memory import Memory, Slot
 from .monitor import Monitor, MonitorError
+from .pci import Bar, PciDevice, PciHandle, PciInfo
 from .registers import Registers, Segment, SpecialRegisters, Table
 from .snapshot import Snapshot, SnapshotInfo
 from .vcpu import Vcpu
 from .vm import VM, Info
 
 __all__ = [
-    "Access", "aio", "ALL", "Backend", "BackendInfo", "backends", "Bus", "ClosedError", "Console", "ConsoleEnded", "cpu_missing", "cpu_models",
+    "Access", "aio", "ALL", "Backend", "BackendInfo", "backends", "Bar", "Bus", "ClosedError", "Console", "ConsoleEnded", "cpu_missing", "cpu_models",
     "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Engine", "Error", "Exit",
     "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
-    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "PortAccess",
-    "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
+    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "PciDevice", "PciHandle",
+    "PciInfo", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
     "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
 ]
 __version__ = version()

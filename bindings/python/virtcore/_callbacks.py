@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Callable, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Set, Union
 
 from ._core import text
 from ._virtcore import ffi, lib
 
 if TYPE_CHECKING:
     from .device import Device
+    from .pci import PciDevice
 
 from_handle = ffi.from_handle
 Failed = Callable[[BaseException], None]
@@ -23,7 +24,7 @@ class Binding:
         self.failed = failed
         self.noted: Failed = failed
         self.read = self.write = self.call = self.function = None
-        self.device: Optional[Device] = None
+        self.device: Union[Device, PciDevice, None] = None
         for name, value in callbacks.items():
             setattr(self, name, value)
         self.handles = handles
@@ -35,23 +36,8 @@ class Binding:
 
 
 @ffi.def_extern()
-def vcpy_device_read(ctx: Any, offset: int, width: int) -> int:
-    binding = from_handle(ctx)
-    try:
-        value: int = binding.read(offset, width)
-        return value & 0xffffffffffffffff
-    except BaseException as error:
-        binding.failed(error)
-        return 0xffffffffffffffff
-
-
-@ffi.def_extern()
-def vcpy_device_write(ctx: Any, offset: int, width: int, value: int) -> None:
-    binding = from_handle(ctx)
-    try:
-        binding.write(offset, width, value)
-    except BaseException as error:
-        binding.failed(error)
+def vcpy_meet_thread() -> None:
+    """To have been called is all it is for."""
 
 
 @ffi.def_extern()
@@ -100,15 +86,6 @@ def vcpy_device_load(ctx: Any, buffer: Any, length: int) -> int:
     except BaseException as error:
         binding.noted(error)
         return -errno.EINVAL
-
-
-@ffi.def_extern()
-def vcpy_hook_code(ctx: Any, address: int, length: int) -> None:
-    binding = from_handle(ctx)
-    try:
-        binding.function(address, length)
-    except BaseException as error:
-        binding.failed(error)
 
 
 @ffi.def_extern()

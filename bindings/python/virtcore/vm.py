@@ -19,6 +19,7 @@ from .device import Call, Device, DeviceHandle, Read, Write, add_builtin, add_cu
 from .enums import Backend, Bus, Engine, HookKind, Image, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, State, Unhandled
 from .hook import ALL, CodeFunction, Hook, MemoryFunction, PortFunction
 from .memory import Memory
+from .pci import PciDevice, PciHandle, add_pci
 from .snapshot import Clone, Properties, Snapshot
 from .vcpu import Vcpu
 
@@ -375,6 +376,12 @@ class VM:
     def add_hypercalls(self, start: int, length: int = 1, device: Optional[Device] = None, call: Optional[Call] = None) -> DeviceHandle:
         """A device written in Python, or a function in its place, for hypercall numbers."""
         return self._added(add_custom(self, Bus.HYPERCALL, start, length, device, None, None, call))
+
+    def add_pci(self, device: PciDevice, address: Optional[str] = None) -> PciHandle:
+        """A PCI function written in Python, on a machine with PCI (microvm); address "device.function", or "port/function" behind a pci-root-port."""
+        handle = add_pci(self, device, address)
+        self._devices.append(handle)
+        return handle
 
     def irq(self, gsi: int, level: bool) -> None:
         """Drives an interrupt line; an edge-triggered one fires when it becomes true."""
