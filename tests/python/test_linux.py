@@ -3,6 +3,7 @@
 import asyncio
 import glob
 import os
+import shutil
 import subprocess
 import sys
 
@@ -83,3 +84,20 @@ def test_example(linux):
     example = os.path.join(HERE, "../../bindings/python/examples/boot_linux.py")
     done = subprocess.run([sys.executable, example, *linux, "init:", "quit"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0 and done.stdout.endswith("Poweroff(vcpu=0)\n") and "init: 2 cpus" in done.stdout
+
+
+def test_run(linux, tmp_path):
+    """Commands in vms of their own."""
+    def run(*argv, **options):
+        return virtcore.run(argv, kernel=linux[0], backend="emu", timeout=240, **options)
+    done = run("sh", "-c", "cat; echo $WORD $PWD >&2; printf '\\0\\r\\n\\377'; exit 3", input=b"in\0put\n", env={"WORD": "a 'b'"}, cwd="/tmp")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"in\0put\n\0\r\n\xff", b"a 'b' /tmp\n")
+    (tmp_path / "bin").mkdir()
+    busybox = subprocess.run(["which", "busybox"], capture_output=True, text=True).stdout.strip()
+    shutil.copy(busybox, tmp_path / "bin/sh")
+    (tmp_path / "bin/name").symlink_to("sh")
+    (tmp_path / "file").write_bytes(b"of the host")
+    done = run("sh", "-c", "read -r x </file; echo $x; echo changed >/file; kill -9 $$", rootfs=tmp_path)
+    assert (done.returncode, done.stdout) == (-9, b"of the host\n") and (tmp_path / "file").read_bytes() == b"of the host"
+    with pytest.raises(subprocess.TimeoutExpired):
+        virtcore.run(["sleep", "1000"], kernel=linux[0], backend="emu", timeout=0.5)

@@ -9,6 +9,7 @@ VM is where everything begins; virtcore.aio.VM is the same for asyncio.
 """
 from . import aio
 from ._core import ClosedError, Error
+from .command import newest_kernel, run
 from .console import Console, ConsoleEnded, ExpectError, ExpectTimeout
 from .device import Device, DeviceHandle, NetStats
 from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, Feature, HookKind, Image, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, Mode,
@@ -28,7 +29,7 @@ __all__ = [
     "Access", "aio", "ALL", "Backend", "BackendInfo", "backends", "Bar", "Bus", "ClosedError", "Console", "ConsoleEnded", "cpu_missing", "cpu_models",
     "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Engine", "Error", "Exit",
     "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
-    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "PciDevice", "PciHandle",
+    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "newest_kernel", "run", "PciDevice", "PciHandle",
     "PciInfo", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
     "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
 ]

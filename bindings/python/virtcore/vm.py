@@ -185,22 +185,22 @@ class VM:
         if start:
             self.start()
 
-    def boot(self, kernel: Union[Path, memoryview, bytearray], initrd: Optional[Path] = None, cmdline: str = "", image: Union[Image, str] = Image.AUTO,
+    def boot(self, kernel: Union[Path, memoryview, bytearray], initrd: Union[Path, memoryview, bytearray, None] = None, cmdline: str = "", image: Union[Image, str] = Image.AUTO,
              modules: Sequence[str] = (), address: int = 0, start: bool = False) -> None:
-        """Loads an image of any kind that the library knows: a path, or with a bytearray or memoryview the image itself."""
+        """Loads an image of any kind that the library knows: a path, or with a bytearray or memoryview the bytes themselves."""
         keep: List[Any] = [ffi.new("char[]", module.encode()) for module in modules]
         options = ffi.new("struct vcore_boot_options *", {"size": ffi.sizeof("struct vcore_boot_options"), "image": choice(Image, image), "address": address})
 
         def string(value: Any) -> Any:
             keep.append(ffi.new("char[]", os.fsencode(value)))
             return keep[-1]
-        if isinstance(kernel, (memoryview, bytearray)):
-            keep.append(ffi.from_buffer(kernel))
-            options.kernel_data, options.kernel_length = keep[-1], len(keep[-1])
-        else:
-            options.kernel = string(kernel)
-        if initrd is not None:
-            options.initrd = string(initrd)
+        for name, image_of in (("kernel", kernel), ("initrd", initrd)):
+            if isinstance(image_of, (memoryview, bytearray)):
+                keep.append(ffi.from_buffer(image_of))
+                setattr(options, name + "_data", keep[-1])
+                setattr(options, name + "_length", len(keep[-1]))
+            elif image_of is not None:
+                setattr(options, name, string(image_of))
         options.cmdline = string(cmdline)
         if modules:
             keep.append(ffi.new("char *[]", [*keep[:len(modules)], ffi.NULL]))
