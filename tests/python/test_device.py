@@ -219,3 +219,17 @@ def test_many_vms_in_threads(bare):
     for thread in threads:
         thread.join()
     assert sums == [500500] * len(sums)
+
+
+def test_switch():
+    switch = virtcore.Switch()
+    with virtcore.VM(backend="emu", memory="16M") as one, virtcore.VM(backend="emu", memory="16M") as two:
+        for number, vm in enumerate((one, two)):
+            vm.add_switch("lan", switch)
+            card = vm.add_device("virtio-net", net="switch", switch="lan", mac=f"52:54:00:00:00:0{number}")
+            assert card.net_stats().rx_frames == 0
+        assert [port.mac for port in switch.ports] == ["52:54:00:00:00:00", "52:54:00:00:00:01"]
+        card.set_link(False)
+        with pytest.raises(virtcore.Error):
+            one.add_switch("lan", virtcore.Switch())
+    assert not switch.ports

@@ -22,6 +22,7 @@ from .monitor import Monitor, MonitorError
 from .pci import Bar, PciDevice, PciHandle, PciInfo
 from .registers import Registers, Segment, SpecialRegisters, Table
 from .snapshot import Snapshot, SnapshotInfo
+from .switch import Switch, SwitchPort
 from .vcpu import Vcpu
 from .vm import VM, Info
 
@@ -31,6 +32,6 @@ __all__ = [
     "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
     "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "newest_kernel", "run", "PciDevice", "PciHandle",
     "PciInfo", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
-    "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
+    "Switch", "SwitchPort", "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
 ]
 __version__ = version()

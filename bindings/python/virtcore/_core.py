@@ -79,7 +79,8 @@ class Core:
 
     def __init__(self, handle: Any, handles: Set[Any]) -> None:
         self._handle = handle
-        self._lock = threading.Condition(threading.Lock())  # protects all below
+        # Protects all below. One thread may take it again: the garbage collector drops views at any moment.
+        self._lock = threading.Condition(threading.RLock())
         self._holders = 1
         self._users = 0
         self.closed = False

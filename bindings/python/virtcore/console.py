@@ -111,7 +111,8 @@ class _Reader:
 class Console:
     """A console of a guest: a UART whose characters this object keeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, vm: object) -> None:
+        self._vm = vm  # lives as long as its console is in use
         self._reader = _Reader()
         self._closed = False
         self._position = 0  # where the next expect() begins to look
@@ -132,9 +133,6 @@ class Console:
         if not self._closed:
             self._closed = True
             self._reader.end()
-
-    def __del__(self) -> None:
-        self._close()
 
     @property
     def text(self) -> str:

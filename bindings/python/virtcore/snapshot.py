@@ -104,7 +104,7 @@ class Clone:
         found = re.search(r"\binput=fd:(\d+)", given)
         if not found or int(found[1]) not in self._snapshot.consoles:
             return None
-        console: Console = self._vm._console_type()
+        console: Console = self._vm._console_type(self._vm)
         self._vm._consoles.append(console)
         return re.sub(r"\b(input|output)=fd:\d+", lambda match: f"{match[1]}=fd:{console._fd}", given)
 

@@ -21,6 +21,7 @@ from .hook import ALL, CodeFunction, Hook, MemoryFunction, PortFunction
 from .memory import Memory
 from .pci import PciDevice, PciHandle, add_pci
 from .snapshot import Clone, Properties, Snapshot
+from .switch import Switch
 from .vcpu import Vcpu
 
 Path = Union[str, bytes, "os.PathLike[str]"]
@@ -348,7 +349,7 @@ class VM:
 
     def add_console(self, **properties: Any) -> Console:
         """A serial port whose other end is a Console; properties as of device "uart", such as addr=0x2f8."""
-        console = self._console_type()
+        console = self._console_type(self)
         try:
             self.add_device("uart", **properties, **console.properties)
         except BaseException:
@@ -390,6 +391,10 @@ class VM:
     def msi(self, address: int, data: int) -> None:
         """Sends a message-signalled interrupt."""
         check(lib.vcore_msi_send(self._core.handle, address, data))
+
+    def add_switch(self, name: str, switch: Switch) -> None:
+        """Lets network cards of this vm plug into a switch: add_device("virtio-net", net="switch", switch=name)."""
+        check(lib.vcore_vm_add_switch(self._core.handle, name.encode(), switch.handle))
 
     # ---- hooks ----
 
