@@ -87,6 +87,11 @@ void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port)
 	vc_dev_leave(pci->config.buses, &visit);
 }
 
+bool vc_pci_is_behind_port(const struct vc_pci_function *f)
+{
+	return f->bus && f->bus->port;
+}
+
 int vc_pci_unplug(struct vc_pci_function *f)
 {
 	struct vc_pci_function *port = f->bus->port;
@@ -117,16 +122,21 @@ static struct vc_pci_function *visit_behind(struct vc_pci_function *port, unsign
 
 void vc_pci_port_power(struct vc_pci_function *port, bool on)
 {
+	struct vc_pci *pci = port->pci;
 	struct vc_visit visit;
 
 	if (atomic_exchange(&port->slot_off, !on) == !on || on)
 		return;
 	for (unsigned n = 0; n < 8; n++) {
 		struct vc_pci_function *f = visit_behind(port, n, &visit);
+		uint32_t id;
 
 		if (!f)
 			continue;
 		pci_function_ops.reset(f);
-		vc_dev_leave(port->pci->config.buses, &visit);
+		id = f->dev->id;
+		vc_dev_leave(pci->config.buses, &visit);
+		if (pci->config.slot_off)
+			pci->config.slot_off(pci->config.ctx, id);
 	}
 }

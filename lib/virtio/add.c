@@ -79,6 +79,6 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
 	}
 	r = transport->add(env, props, &copy, features, out, dev);
 	if (r >= 0)
-		(*dev)->frontend = config->ctx;
+		vc_dev_set_frontend(env->buses, *dev, config->ctx, config->ops->statistics);
 	return r;
 }

@@ -83,13 +83,14 @@ static int p9_load(void *ctx, const void *buffer, size_t length)
 	return vc_dev_state_in("virtio-9p", STATE_VERSION, &state, sizeof state, buffer, length);
 }
 
-static int p9_statistics(void *ctx, char *text, size_t length)
+static unsigned p9_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct vc_p9 *p9 = ctx;
 
-	return snprintf(text, length, "\"requests\":%llu,\"read\":%llu,\"written\":%llu",
-	                (unsigned long long)atomic_load(&p9->requests), (unsigned long long)atomic_load(&p9->read),
-	                (unsigned long long)atomic_load(&p9->written));
+	stats[0] = (struct vc_stat){"requests", atomic_load(&p9->requests)};
+	stats[1] = (struct vc_stat){"read_bytes", atomic_load(&p9->read)};
+	stats[2] = (struct vc_stat){"written_bytes", atomic_load(&p9->written)};
+	return 3;
 }
 
 static void p9_destroy(void *ctx)

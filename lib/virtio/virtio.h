@@ -85,8 +85,8 @@ struct vc_virtio_ops {
 	/* The state beyond the common half's: as in vcore_device_ops. The device is stopped. NULL: there is none. */
 	int64_t (*save)(void *ctx, void *buffer, size_t length);
 	int (*load)(void *ctx, const void *buffer, size_t length);
-	/* One line of JSON object members for the monitor ("\"reads\":5,\"writes\":6"); as snprintf. NULL allowed. */
-	int (*statistics)(void *ctx, char *text, size_t length);
+	/* What it has counted; how many rows. Any thread. NULL: nothing. */
+	unsigned (*statistics)(void *ctx, struct vc_stat stats[VC_STATS_MAX]);
 	/* Exactly once, also when adding it failed. */
 	void (*destroy)(void *ctx);
 };
