@@ -120,7 +120,9 @@ static uint64_t wanted(struct vc_pci_function *f, unsigned i)
 	enabled = vc_ld16(f->config + PCI_COMMAND) & (io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
 	at = pci_bar_address(f, f->config, i);
 	pthread_mutex_unlock(&f->lock);
-	return enabled && at && at <= last && bar->size - 1 <= last - at ? at : PCI_UNMAPPED;
+	if (!enabled || !at || at > last || bar->size - 1 > last - at)
+		return PCI_UNMAPPED;
+	return !f->bus->port || pci_port_passes(f->bus->port, io, at, bar->size) ? at : PCI_UNMAPPED;
 }
 
 static void unmap_stale(struct vc_buses *buses, struct vc_pci_function *f)

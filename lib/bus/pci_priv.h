@@ -119,6 +119,8 @@ int pci_make_port(struct vc_pci_function *f, const struct vc_pci_port_ops *ops);
 void pci_number_port(struct vc_pci *pci, struct vc_pci_function *f);
 /* NULL: there is none of that number. */
 struct pci_bus *pci_find_bus(struct vc_pci *pci, unsigned number);
+/* Whether accesses to that range of addresses, or of ports, reach the bus behind. */
+bool pci_port_passes(struct vc_pci_function *port, bool io, uint64_t start, uint64_t size);
 /* Something came or went behind a port. With no lock held; the port stays until what lies behind it is gone. */
 void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port);
 
