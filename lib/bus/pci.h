@@ -64,6 +64,11 @@ void vc_pci_port_power(struct vc_pci_function *port, bool on);
 bool vc_pci_is_behind_port(const struct vc_pci_function *f);
 /* Ask the guest to let go of f, which is behind a port. -ENOTSUP, -EAGAIN */
 int vc_pci_unplug(struct vc_pci_function *f);
+/*
+ * Have f's owner told where a memory or port BAR of its answers, from now on and as it is now; at: all ones: nowhere,
+ * told before that is so. Not after its destroy has begun. ctx: its own. moved asks for no change of bus regions.
+ */
+void vc_pci_on_move(struct vc_pci_function *f, void (*moved)(void *ctx, uint32_t bar, uint64_t at));
 /* NULL: dev is no PCI function. */
 struct vc_pci_function *vc_pci_function_of(const struct vc_dev *dev);
 

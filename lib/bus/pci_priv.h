@@ -63,7 +63,8 @@ struct vc_pci_function {
 	struct pci_bus *child;        /* a port: the bus behind it */
 	struct vc_pci_function *next; /* list of all; under vc_pci.lock, and taken out only under mapping too */
 	const struct vc_pci_port_ops *port_ops;
-	_Atomic bool slot_off; /* a port: the guest has switched the slot's power off */
+	_Atomic bool slot_off;                               /* a port: the guest has switched the slot's power off */
+	void (*moved)(void *ctx, uint32_t bar, uint64_t at); /* NULL: nobody is told; under vc_pci.mapping */
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
 	uint32_t own_end;   /* end of the function's own capabilities */

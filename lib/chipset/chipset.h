@@ -43,6 +43,12 @@ struct vc_env {
 	void *machine_ctx;
 	uint64_t tsc_khz;
 	uint32_t vcpus;
+	/*
+	 * Have the kernel signal e->fd where the guest writes, without a way through the program; ctx: machine_ctx. What it
+	 * misses, or refuses, comes to the device as ever. NULL: every write is a call of the device anyhow, which is as
+	 * good as a descriptor.
+	 */
+	int (*doorbell)(void *ctx, const struct vc_ioeventfd *e, bool add);
 	struct vc_switch_names *switches; /* lib/net: what a NIC's property switch=NAME finds; NULL: nothing */
 	/* The HPET is in legacy replacement mode: it drives GSI 0 and 8, the PIT and the RTC are cut off from them. */
 	_Atomic bool legacy_replaced;

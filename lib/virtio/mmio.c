@@ -50,6 +50,7 @@ struct mmio_regs {
 
 struct mmio {
 	struct vc_virtio *v;
+	uint64_t base; /* of the registers; 0: they have no place yet */
 	struct vc_line line;
 	pthread_mutex_t lock; /* protects regs, and the line's level; innermost */
 	struct mmio_regs regs;
@@ -278,10 +279,23 @@ static int mmio_load(void *ctx, const void *buffer, size_t length)
 	return vc_virtio_load(m->v, (const uint8_t *)buffer + sizeof regs, length - sizeof regs);
 }
 
+static void set_doorbells(struct mmio *m, bool add)
+{
+	for (uint32_t n = 0; m->base && n < vc_virtio_queues(m->v); n++)
+		vc_virtio_doorbell(m->v, n,
+		                   &(struct vc_ioeventfd){.bus = VCORE_BUS_MMIO,
+		                                          .address = m->base + REG_QUEUE_NOTIFY,
+		                                          .width = 4,
+		                                          .has_match = true,
+		                                          .match = n},
+		                   add);
+}
+
 static void mmio_destroy(void *ctx)
 {
 	struct mmio *m = ctx;
 
+	set_doorbells(m, false);
 	vc_virtio_free(m->v);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
@@ -332,9 +346,12 @@ static int plug_in(struct vc_env *env, struct mmio *m, struct vc_dev *dev, struc
 		return gsi;
 	vc_line_init(&m->line, env->irqs, (unsigned)gsi, NULL);
 	r = add_region(env, dev, &config->addr);
-	if (r >= 0)
-		vc_dev_announce(env->buses, dev, "LNRO0005", config->addr, LENGTH);
-	return r;
+	if (r < 0)
+		return r;
+	vc_dev_announce(env->buses, dev, "LNRO0005", config->addr, LENGTH);
+	m->base = config->addr;
+	set_doorbells(m, true);
+	return 0;
 }
 
 int vc_virtio_mmio_add(struct vc_env *env, struct vc_props *props, const struct vc_virtio_config *config,

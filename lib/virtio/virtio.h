@@ -201,6 +201,8 @@ void vc_virtio_config_read(struct vc_virtio *v, uint32_t offset, void *data, uin
 void vc_virtio_config_write(struct vc_virtio *v, uint32_t offset, const void *data, uint32_t length);
 /* The driver rang the doorbell of queue n. */
 void vc_virtio_kick(struct vc_virtio *v, unsigned n);
+/* The doorbell of queue n is at that place now, or is no more (fd ignored): the kernel may ring it in our stead. */
+void vc_virtio_doorbell(struct vc_virtio *v, unsigned n, const struct vc_ioeventfd *where, bool add);
 /* State of the common half and the frontend's behind it; for save and load of the transport's device. */
 int64_t vc_virtio_save(struct vc_virtio *v, void *buffer, size_t length);
 int vc_virtio_load(struct vc_virtio *v, const void *buffer, size_t length);
@@ -217,13 +219,13 @@ static inline bool vc_virtio_has(const struct vc_virtio *v, uint64_t feature)
 }
 
 /* What the help of every virtio device type ends with: the properties that vc_virtio_add() reads. */
-#define VC_VIRTIO_PROPERTIES                                                                 \
-	"transport  pci or mmio (pci, where the machine has it)\n"                               \
-	"packed     on: packed virtqueues are offered (off)\n"                                   \
-	"event_idx  notifications at a chosen point of a queue are offered (on)\n"               \
-	"indirect   indirect descriptors are offered (on)\n"                                     \
-	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop)\n"   \
-	"addr       pci: device or device.function; mmio: address of the registers (free one)\n" \
+#define VC_VIRTIO_PROPERTIES                                                                           \
+	"transport  pci or mmio (pci, where the machine has it)\n"                                         \
+	"packed     on: packed virtqueues are offered (off)\n"                                             \
+	"event_idx  notifications at a chosen point of a queue are offered (on)\n"                         \
+	"indirect   indirect descriptors are offered (on)\n"                                               \
+	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop, 9p: thread)\n" \
+	"addr       pci: device or device.function; mmio: address of the registers (free one)\n"           \
 	"irq        mmio: interrupt line (the first free one)\n"
 
 #endif
