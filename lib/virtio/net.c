@@ -327,7 +327,8 @@ static int read_settings(struct vc_props *props, struct settings *s)
 static int make(struct vc_env *env, struct vc_props *props, const struct settings *s, struct vnet **out)
 {
 	struct vnet *n = calloc(1, sizeof *n + s->pairs * sizeof n->pair[0]);
-	struct vc_net_user user = {.receive = vnet_receive, .link = vnet_link, .ctx = n, .queues = (uint32_t)s->pairs};
+	struct vc_net_user user = {
+	    .receive = vnet_receive, .sendable = vnet_sendable, .link = vnet_link, .ctx = n, .queues = (uint32_t)s->pairs};
 	pthread_rwlockattr_t attr;
 	int r;
 
