@@ -200,7 +200,6 @@ static _Noreturn void guest(uint64_t until, int tell)
 static _Noreturn void vmm(const char *properties, uint64_t until, int tell)
 {
 	machine_init(&m);
-	m.mem.gpa_limit = 1ull << 46;
 	machine_add_memory(&m, 0, MEMORY, VCORE_MEM_RWX);
 	if (create(properties) < 0)
 		die(properties);
