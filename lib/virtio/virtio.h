@@ -191,6 +191,11 @@ uint32_t vc_virtq_size_max(const struct vc_virtio *v, unsigned n);
 uint64_t vc_virtio_device_features(const struct vc_virtio *v);
 uint64_t vc_virtio_driver_features(const struct vc_virtio *v);
 void vc_virtio_set_driver_features(struct vc_virtio *v, uint64_t features);
+/* By halves, as both transports have them; beyond the second there is nothing. */
+uint32_t vc_virtio_features_half(uint64_t features, uint32_t select);
+void vc_virtio_set_driver_half(struct vc_virtio *v, uint32_t select, uint32_t value);
+/* Half of one of a queue's addresses: of descriptors, driver, device. */
+void vc_virtq_set_half(struct vc_virtq_setup *setup, unsigned which, bool high, uint32_t value);
 uint8_t vc_virtio_status(const struct vc_virtio *v);
 void vc_virtio_set_status(struct vc_virtio *v, uint8_t status); /* 0: reset */
 void vc_virtq_get_setup(struct vc_virtio *v, unsigned n, struct vc_virtq_setup *setup);
