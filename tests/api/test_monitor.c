@@ -220,8 +220,8 @@ START_TEST(lists)
 	call(&first);
 	command(&first, "query-version", "{\"return\":{\"virtcore\":\"");
 	text = ask(&first, "{\"execute\":\"query-commands\"}");
-	says(text, "{\"name\":\"device-remove\",\"help\":\"remove a "
-	           "device\",\"arguments\":[{\"name\":\"id\",\"type\":\"number\",\"needed\":true");
+	says(text, "{\"name\":\"device-remove\",\"help\":\"remove a device");
+	says(text, "tells when\",\"arguments\":[{\"name\":\"id\",\"type\":\"number\",\"needed\":true");
 	says(text, "\"query-commands\"");
 	command(&first, "help", "query-status     whether the vm runs");
 	says(ask(&first, "{\"execute\":\"help\",\"arguments\":{\"command\":\"device-add\"}}"), "type=string");
