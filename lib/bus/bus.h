@@ -25,7 +25,8 @@ struct vc_dev {
 	void *ctx;
 	char type[32];
 	void *owner;     /* for lib/vm: the vcore_vm */
-	void *frontend;  /* for lib/vm: what calls at run time that are only for its type work on; NULL */
+	void *frontend;  /* for lib/vm: what calls at run time that are only for its type work on; NULL. Set under
+	                    vc_buses.lock, and valid while it is held and the device is in the list */
 	bool fixed;      /* part of the machine type: not removable */
 	uint32_t id;     /* unique in the vm, from 1, never used again */
 	bool removable;  /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */

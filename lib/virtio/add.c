@@ -78,7 +78,11 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
 		return r;
 	}
 	r = transport->add(env, props, &copy, features, out, dev);
-	if (r >= 0)
-		(*dev)->frontend = config->ctx;
-	return r;
+	if (r < 0)
+		return r;
+	/* from here on it can be found */
+	pthread_mutex_lock(&env->buses->lock);
+	(*dev)->frontend = config->ctx;
+	pthread_mutex_unlock(&env->buses->lock);
+	return 0;
 }
