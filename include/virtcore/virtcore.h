@@ -9,6 +9,7 @@
 #include <virtcore/boot.h>
 #include <virtcore/cpu.h>
 #include <virtcore/device.h>
+#include <virtcore/display.h>
 #include <virtcore/error.h>
 #include <virtcore/exit.h>
 #include <virtcore/gdb.h>

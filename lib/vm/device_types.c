@@ -15,6 +15,7 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_virtio_balloon_type,
     &vc_virtio_blk_type,
     &vc_virtio_console_type,
+    &vc_virtio_gpu_type,
     &vc_virtio_net_type,
     &vc_virtio_rng_type,
     &vc_virtio_vsock_type,
