@@ -14,6 +14,7 @@
 #include <virtcore/exit.h>
 #include <virtcore/gdb.h>
 #include <virtcore/hook.h>
+#include <virtcore/input.h>
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
