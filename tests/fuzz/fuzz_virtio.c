@@ -36,6 +36,10 @@ static const struct {
     {&vc_virtio_net_type, "transport=mmio,packed=on,queues=2,mac=52:54:00:00:00:02", 5},
     {&vc_virtio_vsock_type, "transport=mmio,path=%s", 3},
     {&vc_virtio_9p_type, "transport=mmio,worker=loop,tag=share,path=%s/share", 1},
+    {&vc_virtio_gpu_type, "transport=mmio,memory=1M", 2},
+    {&vc_virtio_gpu_type, "transport=mmio,memory=1M,packed=on", 2},
+    {&vc_virtio_keyboard_type, "transport=mmio", 2},
+    {&vc_virtio_tablet_type, "transport=mmio,packed=on", 2},
 };
 
 /* What devices find on the host: a directory of this process, with a socket for the guest's port 1 and a share. */
