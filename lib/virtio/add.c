@@ -83,6 +83,8 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
 	/* from here on it can be found */
 	pthread_mutex_lock(&env->buses->lock);
 	(*dev)->frontend = config->ctx;
+	(*dev)->hold = vc_virtio_hold;
+	(*dev)->hold_ctx = *out;
 	pthread_mutex_unlock(&env->buses->lock);
 	return 0;
 }
