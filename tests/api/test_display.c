@@ -78,6 +78,35 @@ START_TEST(inputs)
 }
 END_TEST
 
+/* A clone has displays and input devices of its own, with what was asked of the first. */
+START_TEST(clones)
+{
+	struct vcore_display_info info = {.size = sizeof info};
+	vcore_display *first, *second;
+	vcore_vm *vm = new_vm(), *twin;
+	vcore_snapshot *snapshot;
+	vcore_input *input;
+
+	OK(vcore_device_add(vm, "virtio-gpu", "width=800,height=600", NULL));
+	OK(vcore_device_add(vm, "virtio-tablet", NULL, NULL));
+	OK(vcore_vm_find_display(vm, 0, &first));
+	OK(vcore_display_request_size(first, 640, 480));
+	OK(vcore_snapshot_take(vm, &snapshot));
+	OK(vcore_snapshot_clone(snapshot, NULL, &twin));
+	vcore_snapshot_unref(snapshot);
+	OK(vcore_vm_find_display(twin, 0, &second));
+	OK(vcore_vm_find_input(twin, VCORE_INPUT_TABLET, 0, &input));
+	ck_assert_ptr_ne(first, second);
+	OK(vcore_display_get_info(second, &info));
+	ck_assert_uint_eq(info.wanted_width, 640);
+	vcore_display_unref(first);
+	vcore_display_unref(second);
+	vcore_input_unref(input);
+	vcore_vm_unref(vm);
+	vcore_vm_unref(twin);
+}
+END_TEST
+
 /* Finding, asking and being told, while devices come and go. */
 static _Atomic uint32_t stop, turns;
 
@@ -139,6 +168,7 @@ int main(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, displays);
 	tcase_add_test(tcase, inputs);
+	tcase_add_test(tcase, clones);
 	tcase_add_test(tcase, threads);
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);
