@@ -82,6 +82,20 @@ static int truth(const char *text)
 	return -1;
 }
 
+/* "a,b,c" */
+static struct json_object *split_list(const char *text)
+{
+	struct json_object *array = json_object_new_array();
+
+	while (*text) {
+		size_t length = strcspn(text, ",");
+
+		json_object_array_add(array, json_object_new_string_len(text, (int)length));
+		text += length + (text[length] == ',');
+	}
+	return array;
+}
+
 /* What is no such value goes as a string, for the monitor to refuse. */
 static struct json_object *value_of(const char *type, const char *text)
 {
@@ -95,6 +109,8 @@ static struct json_object *value_of(const char *type, const char *text)
 		return json_object_new_uint64(number);
 	if (!strcmp(type, "boolean") && truth(text) >= 0)
 		return json_object_new_boolean(truth(text));
+	if (!strcmp(type, "array") && *text != '[')
+		return split_list(text);
 	if (!strcmp(type, "object") || !strcmp(type, "array"))
 		value = json_tokener_parse(text);
 	return value ? value : json_object_new_string(text);

@@ -192,6 +192,8 @@ void vc_virtio_clear(struct vc_virtio *v)
 		v->queues[i].setup = (struct vc_virtq_setup){.size = v->queues[i].size_max};
 		vc_virtq_rewind(&v->queues[i]);
 	}
+	if (v->ops->reset)
+		v->ops->reset(v->ctx);
 }
 
 /* ---- features and status ---- */

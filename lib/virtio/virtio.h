@@ -80,6 +80,8 @@ struct vc_virtio_ops {
 	 * held: what is in flight has been waited for, or dropped.
 	 */
 	void (*stop)(void *ctx);
+	/* The driver is gone: back to how it was made. Stopped; also before a load. NULL allowed. */
+	void (*reset)(void *ctx);
 	/* There may be new chains in queue q (vc_virtq_index). On the queue's worker. */
 	void (*notify)(void *ctx, struct vc_virtq *q);
 	/* The state beyond the common half's: as in vcore_device_ops. The device is stopped. NULL: there is none. */
