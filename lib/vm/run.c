@@ -128,6 +128,8 @@ const struct vc_machine_ops vc_vm_machine_ops = {
     .reset = machine_reset,
     .debug_exit = machine_debug_exit,
     .panic = machine_panic,
+    .slot_off = vc_vm_slot_off,
+    .block_error = vc_vm_block_error,
 };
 
 /* ---- one stay in the backend ---- */
@@ -499,6 +501,7 @@ static int reset_parts(struct vcore_vm *vm)
 {
 	int r;
 
+	vc_vm_forget_leaving(vm);
 	vc_buses_reset(&vm->buses);
 	r = vc_vcpus_reset(vm);
 	if (r >= 0 && vm->bvm.ops->reset)

@@ -171,6 +171,7 @@ static int become(struct vcore_vm *vm, const struct vcore_snapshot *s)
 	}
 	if (r >= 0)
 		r = load_devices(devs, s);
+	vc_vm_forget_leaving(vm);
 	if (r >= 0)
 		r = load_vcpus(vm, s);
 	free(devs);

@@ -169,6 +169,7 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .tsc_khz = o->tsc_khz,
 	    .vcpus = b->vcpus,
 	    .switches = &vm->switches,
+	    .doorbell = backend->ioeventfd ? vc_vm_doorbell : NULL,
 	};
 	r = backend->vm_create(b);
 	if (r < 0)
