@@ -233,3 +233,22 @@ def test_switch():
         with pytest.raises(virtcore.Error):
             one.add_switch("lan", virtcore.Switch())
     assert not switch.ports
+
+
+def test_screen_without_a_driver():
+    with virtcore.VM(backend="emu", memory="16M") as vm:
+        with pytest.raises(virtcore.Error) as error:
+            vm.display()
+        assert error.value.errno == errno.ENOENT
+        vm.add_device("virtio-gpu")
+        vm.add_device("virtio-keyboard")
+        display, keyboard = vm.display(), vm.input("keyboard")
+        display.request_size(640, 480)
+        assert display.info.wanted_width == 640 and display.info.width == 0 and "nothing" in repr(display) and display._repr_png_() is None
+        for function, number in ((display.copy, errno.ENODATA), (display.png, errno.ENODATA), (lambda: keyboard.press("ret"), errno.ENOTCONN),
+                                 (lambda: keyboard.key("nonsense", True), errno.ENOENT)):
+            with pytest.raises(virtcore.Error) as error:
+                function()
+            assert error.value.errno == number
+        assert "<img" not in vm._repr_html_()
+    assert display.info.width == 0

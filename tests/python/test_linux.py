@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Debian's kernel, booted and spoken to over its console. KERNEL_DIR is where it is kept."""
 import asyncio
+import functools
 import glob
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import virtcore
@@ -101,3 +103,34 @@ def test_run(linux, tmp_path):
     assert (done.returncode, done.stdout) == (-9, b"of the host\n") and (tmp_path / "file").read_bytes() == b"of the host"
     with pytest.raises(subprocess.TimeoutExpired):
         virtcore.run(["sleep", "1000"], kernel=linux[0], backend="emu", timeout=0.5)
+
+
+def test_screen(linux, tmp_path):
+    """What Debian's full kernel draws through virtio-gpu; the cloud kernel cannot."""
+    numpy = pytest.importorskip("numpy")
+    directory = os.environ["KERNEL_DIR"] + "-full"
+    tool = functools.partial(os.path.join, HERE, "../tools")
+    got = subprocess.run([tool("get-kernel.sh"), directory, "amd64"], capture_output=True, text=True)
+    if got.returncode:
+        pytest.skip("no full Debian kernel: " + got.stderr.strip())
+    files = subprocess.run([tool("module-files.sh"), directory, got.stdout.strip(), "virtio_pci", "virtio-gpu", "virtio_input", "evdev"], check=True,
+                           capture_output=True, text=True).stdout.split()
+    subprocess.run(["sh", tool("mkinitramfs.sh"), tmp_path / "initrd", os.path.join(HERE, "../linux/display-init.sh"), *files], check=True)
+    drawn = "".join(f"{number}\n" for number in range(400000)).encode()
+    expected = numpy.frombuffer(drawn[2:2 + 640 * 480 * 4], "u1").reshape(480, 640, 4)[:, :, :3]
+    with virtcore.VM(memory="384M", backend="emu") as vm:
+        vm.add_device("virtio-gpu", width=640, height=480)
+        for kind in ("keyboard", "mouse", "tablet"):
+            vm.add_device("virtio-" + kind)
+        vm.boot_linux(got.stdout.strip(), tmp_path / "initrd", "console=ttyS0 quiet panic=-1 vt.global_cursor_default=0")
+        vm.console.expect("display: drawn", timeout=240)
+        for _ in range(300):  # the driver flushes a little later
+            if (numpy.asarray(vm.display().copy())[:, :, :3] == expected).all():
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("another picture")
+        assert vm.display().png().startswith(b"\x89PNG") and "<img" in vm._repr_html_() and "640x480" in repr(vm.display())
+        vm.console.expect("listening", timeout=60)
+        vm.input("keyboard").press("shift", "a")
+        vm.console.expect("display: keyboard 1 42 1\n(?s:.*)display: keyboard 1 42 0\n", timeout=60)

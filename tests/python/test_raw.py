@@ -205,10 +205,12 @@ def test_host():
 
 
 def test_enums_are_complete():
-    """Each constant of the headers has its member."""
-    source = "".join(inspect.getsource(module) for module in (virtcore.enums, virtcore.exits, virtcore.vm))
-    elsewhere = ("VCORE_PCI_", "VCORE_EXIT_NONE", "VCORE_HOOK_READS", "VCORE_HOOK_WRITES")
-    assert not {name for name in dir(lib) if name.startswith("VCORE_") and not name.startswith(elsewhere)} - set(re.findall("VCORE_[A-Z0-9_]+", source))
+    """Each constant of a family that enums.py and exits.py know has its place there."""
+    known = set(re.findall("VCORE_[A-Z0-9_]+", inspect.getsource(virtcore.enums) + inspect.getsource(virtcore.exits)))
+    families = tuple({re.match("VCORE_[A-Z0-9]+_", name)[0] for name in known})
+    elsewhere = {"VCORE_EXIT_NONE", "VCORE_HOOK_READS", "VCORE_HOOK_WRITES"}
+    missing = {name for name in dir(lib) if name.startswith(families)} - known - elsewhere
+    assert not missing, "virtcore/enums.py lacks constants of the headers"
     assert (virtcore.READS, virtcore.WRITES) == (lib.VCORE_HOOK_READS, lib.VCORE_HOOK_WRITES)
 
 

@@ -12,8 +12,8 @@ from ._core import ClosedError, Error
 from .command import newest_kernel, run
 from .console import Console, ConsoleEnded, ExpectError, ExpectTimeout
 from .device import Device, DeviceHandle, NetStats
-from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, Feature, HookKind, Image, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, Mode,
-                    State, Unhandled)
+from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, Feature, HookKind, Image, InputKind, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, Mode,
+                    Picture, State, Unhandled)
 from .exits import (Crash, DebugExit, DebugStop, Exit, Halt, Hypercall, Kicked, MmioAccess, PortAccess, Poweroff, Reset, Stopped, TimedOut)
 from .hook import ALL, READS, WRITES, Hook, MemoryEvent, PortEvent
 from .host import BackendInfo, Described, backends, cpu_missing, cpu_models, device_types, probe, version
@@ -21,6 +21,7 @@ from .memory import Memory, Slot
 from .monitor import Monitor, MonitorError
 from .pci import Bar, PciDevice, PciHandle, PciInfo
 from .registers import Registers, Segment, SpecialRegisters, Table
+from .screen import Display, DisplayInfo, Input
 from .snapshot import Snapshot, SnapshotInfo
 from .switch import Switch, SwitchPort
 from .vcpu import Vcpu
@@ -28,10 +29,10 @@ from .vm import VM, Info
 
 __all__ = [
     "Access", "aio", "ALL", "Backend", "BackendInfo", "backends", "Bar", "Bus", "ClosedError", "Console", "ConsoleEnded", "cpu_missing", "cpu_models",
-    "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Engine", "Error", "Exit",
-    "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
+    "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Display", "DisplayInfo", "Engine", "Error", "Exit",
+    "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Input", "InputKind", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
     "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "newest_kernel", "run", "PciDevice", "PciHandle",
-    "PciInfo", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
+    "PciInfo", "Picture", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
     "Switch", "SwitchPort", "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
 ]
 __version__ = version()

@@ -160,6 +160,19 @@ class CrashKind(enum.IntEnum):
     PANIC = lib.VCORE_CRASH_PANIC
 
 
+class Picture(enum.IntEnum):
+    """Format of a saved picture."""
+    PPM = lib.VCORE_PICTURE_PPM
+    PNG = lib.VCORE_PICTURE_PNG
+
+
+class InputKind(enum.IntEnum):
+    """What a guest's input device is."""
+    KEYBOARD = lib.VCORE_INPUT_KEYBOARD
+    MOUSE = lib.VCORE_INPUT_MOUSE
+    TABLET = lib.VCORE_INPUT_TABLET
+
+
 class LogLevel(enum.IntEnum):
     """How serious a log line is."""
     DEFAULT = lib.VCORE_LOG_DEFAULT

@@ -2,6 +2,7 @@
 """The vm."""
 from __future__ import annotations
 
+import base64
 import errno
 import html
 import json
@@ -16,10 +17,11 @@ from ._core import ClosedError, Core, Error, Size, check, choice, iter_vcpus, na
 from ._virtcore import ffi, lib
 from .console import Console
 from .device import Call, Device, DeviceHandle, Read, Write, add_builtin, add_custom
-from .enums import Backend, Bus, Engine, HookKind, Image, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, State, Unhandled
+from .enums import Backend, Bus, Engine, HookKind, Image, InputKind, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, State, Unhandled
 from .hook import ALL, CodeFunction, Hook, MemoryFunction, PortFunction
 from .memory import Memory
 from .pci import PciDevice, PciHandle, add_pci
+from .screen import Display, Input
 from .snapshot import Clone, Properties, Snapshot
 from .switch import Switch
 from .vcpu import Vcpu
@@ -186,8 +188,8 @@ class VM:
         if start:
             self.start()
 
-    def boot(self, kernel: Union[Path, memoryview, bytearray], initrd: Union[Path, memoryview, bytearray, None] = None, cmdline: str = "", image: Union[Image, str] = Image.AUTO,
-             modules: Sequence[str] = (), address: int = 0, start: bool = False) -> None:
+    def boot(self, kernel: Union[Path, memoryview, bytearray], initrd: Union[Path, memoryview, bytearray, None] = None, cmdline: str = "",
+             image: Union[Image, str] = Image.AUTO, modules: Sequence[str] = (), address: int = 0, start: bool = False) -> None:
         """Loads an image of any kind that the library knows: a path, or with a bytearray or memoryview the bytes themselves."""
         keep: List[Any] = [ffi.new("char[]", module.encode()) for module in modules]
         options = ffi.new("struct vcore_boot_options *", {"size": ffi.sizeof("struct vcore_boot_options"), "image": choice(Image, image), "address": address})
@@ -340,6 +342,14 @@ class VM:
             raise ClosedError("this vm has no console; VM(console=True) makes one")
         return self._consoles[0]
 
+    def display(self, index: int = 0) -> Display:
+        """What the guest shows on a display device such as "virtio-gpu"."""
+        return Display(self, index)
+
+    def input(self, kind: Union[InputKind, str], index: int = 0) -> Input:
+        """A "keyboard", "mouse" or "tablet", such as device "virtio-keyboard"."""
+        return Input(self, kind, index)
+
     @property
     def devices(self) -> Tuple[DeviceHandle, ...]:
         """Those that were added."""
@@ -446,12 +456,21 @@ class VM:
     def __repr__(self) -> str:
         return f"<virtcore.VM {self._summary()}>"
 
+    def _pictures(self) -> List[str]:
+        """The first display, if it shows anything."""
+        try:
+            picture = self.display().png()
+        except Error:  # there is none, or nothing on it
+            return []
+        return [f"<img src=\"data:image/png;base64,{base64.b64encode(picture).decode()}\">"]
+
     def _repr_html_(self) -> str:
         """For notebooks: what it is, what it does, the console's last lines."""
         rows = [f"<b>virtcore.VM</b> {html.escape(self._summary())}"]
         if not self.closed:
             info = self.info
             rows.append(f"guest time {info.time_ns / 1e9:.3f} s, {info.exits} exits, {info.pio} port and {info.mmio} MMIO accesses")
+            rows += self._pictures()
         shown = "".join(f"<div>{row}</div>" for row in rows)
         if self._consoles:
             shown += f"<pre style=\"background:#111;color:#ddd;padding:0.5em\">{html.escape(self._consoles[0].tail(20))}</pre>"
