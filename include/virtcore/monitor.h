@@ -10,7 +10,8 @@
  * the connection goes on. "query-commands" tells what there is, with arguments and a line of help each.
  *
  * Events: STOP, RESUME, RESET, SHUTDOWN ("reason": an exit's name), CRASH ("message"), DEVICE_ADDED and DEVICE_REMOVED
- * ("id", "type"), EVENTS_LOST ("count").
+ * ("id", "type"), WATCHDOG, GUEST_PANICKED and GUEST_CRASHLOADED ("action": what is done about it),
+ * MEMORY_DEVICE_SIZE_CHANGE ("id", "size": bytes that the guest has plugged in), EVENTS_LOST ("count").
  *
  * Sixteen clients at most. One that does not read its answers is not listened to meanwhile; one that lets a megabyte of
  * events wait is dropped.

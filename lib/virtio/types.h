@@ -9,7 +9,9 @@ extern const struct vc_device_type vc_virtio_9p_type;
 extern const struct vc_device_type vc_virtio_balloon_type;
 extern const struct vc_device_type vc_virtio_blk_type;
 extern const struct vc_device_type vc_virtio_console_type;
+extern const struct vc_device_type vc_virtio_mem_type;
 extern const struct vc_device_type vc_virtio_net_type;
+extern const struct vc_device_type vc_virtio_pmem_type;
 extern const struct vc_device_type vc_virtio_rng_type;
 extern const struct vc_device_type vc_virtio_vsock_type;
 

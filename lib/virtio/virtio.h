@@ -85,6 +85,8 @@ struct vc_virtio_ops {
 	/* The state beyond the common half's: as in vcore_device_ops. The device is stopped. NULL: there is none. */
 	int64_t (*save)(void *ctx, void *buffer, size_t length);
 	int (*load)(void *ctx, const void *buffer, size_t length);
+	/* The vm is reset; the device is stopped. NULL allowed. */
+	void (*reset)(void *ctx);
 	/* One line of JSON object members for the monitor ("\"reads\":5,\"writes\":6"); as snprintf. NULL allowed. */
 	int (*statistics)(void *ctx, char *text, size_t length);
 	/* Exactly once, also when adding it failed. */
@@ -201,6 +203,8 @@ void vc_virtio_config_read(struct vc_virtio *v, uint32_t offset, void *data, uin
 void vc_virtio_config_write(struct vc_virtio *v, uint32_t offset, const void *data, uint32_t length);
 /* The driver rang the doorbell of queue n. */
 void vc_virtio_kick(struct vc_virtio *v, unsigned n);
+/* The vm is reset, and the device has been. */
+void vc_virtio_vm_reset(struct vc_virtio *v);
 /* State of the common half and the frontend's behind it; for save and load of the transport's device. */
 int64_t vc_virtio_save(struct vc_virtio *v, void *buffer, size_t length);
 int vc_virtio_load(struct vc_virtio *v, const void *buffer, size_t length);
