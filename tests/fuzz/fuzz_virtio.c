@@ -35,9 +35,9 @@ static const struct {
     {&vc_virtio_net_type, "transport=mmio,mac=52:54:00:00:00:01", 3},
     {&vc_virtio_net_type, "transport=mmio,packed=on,queues=2,mac=52:54:00:00:00:02", 5},
     {&vc_virtio_vsock_type, "transport=mmio,path=%s", 3},
+    {&vc_virtio_9p_type, "transport=mmio,worker=loop,tag=share,path=%s/share", 1},
     {&vc_virtio_mem_type, "transport=mmio,worker=loop,size=16M,requested=10M,memory_addr=2M", 1},
     {&vc_virtio_pmem_type, "transport=mmio,worker=loop,image=%s/pmem,sparse=on", 1},
-    {&vc_virtio_9p_type, "transport=mmio,worker=loop,tag=share,path=%s/share", 1},
 };
 
 /* What devices find on the host: a directory of this process, with a socket for the guest's port 1, a share and a file
