@@ -89,7 +89,7 @@ struct vc_mem {
 	uint32_t count;
 	uint32_t max_slots;          /* of the backend; 0: no limit */
 	uint64_t gpa_limit;          /* first address that no slot may reach */
-	uint64_t place_end;          /* where vc_mem_reserve() ends to look for room; 0: at gpa_limit */
+	uint64_t place_end;          /* no range that vc_mem_reserve() gives reaches it; 0: gpa_limit */
 	struct vc_mem_range *ranges; /* newest first; under lock */
 	bool want_pages;             /* backend emu */
 	const struct vc_mem_listener *listener;

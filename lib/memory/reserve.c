@@ -26,14 +26,20 @@ static uint64_t end_of_obstacle(const struct vc_mem *mem, uint64_t gpa, uint64_t
 	return 0;
 }
 
+/* Above are the BARs of PCI, or nothing that can be addressed. */
+static uint64_t end_of_places(const struct vc_mem *mem)
+{
+	return mem->place_end ? mem->place_end : mem->gpa_limit;
+}
+
 static int check_place(const struct vc_mem *mem, uint64_t gpa, uint64_t length, uint64_t align)
 {
 	if (!VC_IS_ALIGNED(gpa, align))
 		return vc_fail(EINVAL, "memory: address %#llx: expected a multiple of %#llx", (unsigned long long)gpa,
 		               (unsigned long long)align);
-	if (gpa >= mem->gpa_limit || length > mem->gpa_limit - gpa)
+	if (gpa >= end_of_places(mem) || length > end_of_places(mem) - gpa)
 		return vc_fail(EINVAL, "memory: [%#llx, +%#llx): expected an end of at most %#llx", (unsigned long long)gpa,
-		               (unsigned long long)length, (unsigned long long)mem->gpa_limit);
+		               (unsigned long long)length, (unsigned long long)end_of_places(mem));
 	if (end_of_obstacle(mem, gpa, length))
 		return vc_fail(EEXIST, "memory: [%#llx, +%#llx) is taken", (unsigned long long)gpa, (unsigned long long)length);
 	return 0;
@@ -41,7 +47,7 @@ static int check_place(const struct vc_mem *mem, uint64_t gpa, uint64_t length, 
 
 static int find_place(const struct vc_mem *mem, uint64_t length, uint64_t align, uint64_t *gpa)
 {
-	uint64_t end = mem->place_end ? mem->place_end : mem->gpa_limit, at = VC_ALIGN_UP(PLACE_START, align), next;
+	uint64_t end = end_of_places(mem), at = VC_ALIGN_UP(PLACE_START, align), next;
 
 	while (length <= end && at <= end - length) {
 		next = end_of_obstacle(mem, at, length);
