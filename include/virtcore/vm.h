@@ -216,7 +216,7 @@ VCORE_API int vcore_vm_get_op_counts(vcore_vm *vm, struct vcore_op_count *counts
  * with its past (a copy, an older state). Its driver is told, and Linux renews its random numbers. A vm is born with a
  * random one.
  * @param id 16 bytes; NULL: random ones
- * @return 0; -ENOTSUP on machine none; -EINVAL no vm; -EFAULT the vm has no memory at the place
+ * @return 0; -ENOTSUP on machine none; -EINVAL no vm
  */
 VCORE_API int vcore_vm_set_generation_id(vcore_vm *vm, const uint8_t *id);
 

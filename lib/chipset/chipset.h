@@ -114,7 +114,7 @@ int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
 struct vc_vmgenid;
 /* With a random one. */
 int vc_vmgenid_new(struct vc_env *env, struct vc_vmgenid **vmgenid);
-/* Put it into the guest's memory, which is new. */
+/* Put it into the guest's memory, for tables that name it. */
 int vc_vmgenid_write(struct vc_vmgenid *vmgenid);
 /* Another one, NULL: a random one; the guest is told. For machines that have been copied, once all of their state is
  * loaded. Any thread. */

@@ -14,12 +14,14 @@
 struct vc_vmgenid {
 	struct vc_env *env;
 	struct vc_line event;
-	pthread_mutex_t lock; /* protects id, and orders writes of it to guest memory */
+	pthread_mutex_t lock; /* protects the following, and orders writes of the ID to guest memory */
 	uint8_t id[VC_VMGENID_SIZE];
+	bool told; /* ACPI tells of it: the memory is not the guest's */
 };
 
 struct vmgenid_state {
-	uint32_t version, pad;
+	uint32_t version;
+	uint8_t told, pad[3];
 	uint8_t id[VC_VMGENID_SIZE];
 };
 
@@ -34,6 +36,7 @@ int vc_vmgenid_write(struct vc_vmgenid *v)
 
 	pthread_mutex_lock(&v->lock);
 	r = put(v);
+	v->told = r >= 0;
 	pthread_mutex_unlock(&v->lock);
 	return r;
 }
@@ -55,9 +58,11 @@ int vc_vmgenid_set(struct vc_vmgenid *v, const uint8_t *id)
 		return r;
 	pthread_mutex_lock(&v->lock);
 	memcpy(v->id, id ? id : fresh, sizeof v->id);
-	r = put(v);
-	vc_line_set(&v->event, true);
-	vc_line_set(&v->event, false);
+	if (v->told) {
+		r = put(v);
+		vc_line_set(&v->event, true);
+		vc_line_set(&v->event, false);
+	}
 	pthread_mutex_unlock(&v->lock);
 	vc_line_flush(&v->event);
 	return r;
@@ -70,11 +75,25 @@ void vc_vmgenid_get(struct vc_vmgenid *v, uint8_t id[VC_VMGENID_SIZE])
 	pthread_mutex_unlock(&v->lock);
 }
 
+/* Until tables are written again. */
+static void vmgenid_reset(void *ctx)
+{
+	struct vc_vmgenid *v = ctx;
+
+	pthread_mutex_lock(&v->lock);
+	v->told = false;
+	pthread_mutex_unlock(&v->lock);
+}
+
 static int64_t vmgenid_save(void *ctx, void *buffer, size_t length)
 {
+	struct vc_vmgenid *v = ctx;
 	struct vmgenid_state state = {.version = STATE_VERSION};
 
-	vc_vmgenid_get(ctx, state.id);
+	pthread_mutex_lock(&v->lock);
+	memcpy(state.id, v->id, sizeof state.id);
+	state.told = v->told;
+	pthread_mutex_unlock(&v->lock);
 	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
@@ -87,7 +106,10 @@ static int vmgenid_load(void *ctx, const void *buffer, size_t length)
 
 	if (r < 0)
 		return r;
+	if (state.told > 1)
+		return vc_fail(EINVAL, "the saved state of a vmgenid says %u: expected 0 or 1", state.told);
 	pthread_mutex_lock(&v->lock);
+	v->told = state.told;
 	memcpy(v->id, state.id, sizeof v->id);
 	pthread_mutex_unlock(&v->lock);
 	return 0;
@@ -103,6 +125,7 @@ static void vmgenid_destroy(void *ctx)
 
 static const struct vcore_device_ops vmgenid_ops = {
     .size = sizeof vmgenid_ops,
+    .reset = vmgenid_reset,
     .save = vmgenid_save,
     .load = vmgenid_load,
     .destroy = vmgenid_destroy,

@@ -64,7 +64,6 @@ struct vc_vmem {
 	/* belong to the queue's worker, and while it stands to who stopped it */
 	uint64_t chunk;
 	uint64_t *plugged; /* a bit a block */
-	struct vc_slot *slots[CHUNKS_MAX];
 };
 
 /* ---- blocks ---- */
@@ -119,16 +118,17 @@ static bool chunk_in_use(const struct vc_vmem *m, uint64_t n)
 	return count_plugged(m, n * m->chunk / m->config.block_size, chunk_length(m, n) / m->config.block_size) > 0;
 }
 
-/* A slot that is there already has been put there by whoever restores the vm's memory. */
-static struct vc_slot *find_slot(struct vc_mem *mem, uint64_t gpa, uint64_t length)
+/* Looked up each time, for whoever restores the vm's memory puts slots there, or takes them away. */
+static struct vc_slot *slot_of(const struct vc_vmem *m, uint64_t n)
 {
+	uint64_t gpa = m->config.addr + n * m->chunk;
 	struct vc_slot *slot;
 
-	vc_mem_rdlock(mem);
-	slot = vc_mem_find(mem, gpa);
-	if (slot && (slot->gpa != gpa || slot->length != length))
+	vc_mem_rdlock(m->env->mem);
+	slot = vc_mem_find(m->env->mem, gpa);
+	if (slot && (slot->gpa != gpa || slot->length != chunk_length(m, n)))
 		slot = NULL;
-	vc_mem_unlock(mem);
+	vc_mem_unlock(m->env->mem);
 	return slot;
 }
 
@@ -137,10 +137,8 @@ static int add_slot(struct vc_vmem *m, uint64_t n)
 	const struct vcore_memory_options o = {.size = sizeof o, .kind = m->env->ram.kind, .fd = -1};
 	/* blocks get their pages as the guest uses them */
 	uint32_t flags = VCORE_MEM_RWX | (m->env->ram.flags & ~(uint32_t)VCORE_MEM_PREALLOC);
-	uint64_t gpa = m->config.addr + n * m->chunk, length = chunk_length(m, n);
 
-	m->slots[n] = find_slot(m->env->mem, gpa, length);
-	return m->slots[n] ? 0 : vc_mem_add(m->env->mem, NULL, gpa, length, flags, &o, &m->slots[n]);
+	return vc_mem_add(m->env->mem, NULL, m->config.addr + n * m->chunk, chunk_length(m, n), flags, &o, NULL);
 }
 
 /* Slots as the bitmap wants them. Those that cannot be had make it fail; none is removed too many. */
@@ -149,14 +147,13 @@ static int match_slots(struct vc_vmem *m)
 	int r = 0;
 
 	for (uint64_t n = 0; n * m->chunk < m->config.region_size; n++) {
+		struct vc_slot *slot = slot_of(m, n);
 		bool used = chunk_in_use(m, n);
 
-		if (used && !m->slots[n] && r >= 0)
+		if (used && !slot && r >= 0)
 			r = add_slot(m, n);
-		if (used || !m->slots[n])
-			continue;
-		vc_mem_remove(m->env->mem, NULL, m->slots[n]);
-		m->slots[n] = NULL;
+		else if (!used && slot)
+			vc_mem_remove(m->env->mem, NULL, slot);
 	}
 	return r;
 }
@@ -430,11 +427,11 @@ static void mem_destroy(void *ctx)
 {
 	struct vc_vmem *m = ctx;
 
-	for (unsigned n = 0; n < CHUNKS_MAX; n++)
-		if (m->slots[n])
-			vc_mem_remove(m->env->mem, NULL, m->slots[n]);
-	if (m->config.addr)
+	if (m->config.addr) {
+		memset(m->plugged, 0, bitmap_bytes(m));
+		match_slots(m);
 		vc_mem_unreserve(m->env->mem, m->config.addr);
+	}
 	pthread_mutex_destroy(&m->lock);
 	free(m->plugged);
 	free(m);

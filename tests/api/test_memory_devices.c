@@ -2,6 +2,8 @@
 /* Devices that bring memory, the generation ID, and what follows when a guest panics, by the public calls. */
 #include "api.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 static void make_file(char path[40])
@@ -100,6 +102,40 @@ START_TEST(generation_id)
 }
 END_TEST
 
+/* A copy has another ID, unless it is to be the same machine. */
+START_TEST(clones)
+{
+	vcore_vm *vm = api_microvm(_i, VCORE_IRQCHIP_AUTO, 1), *twin;
+	struct vcore_clone_options same = {.size = sizeof same, .flags = VCORE_CLONE_SAME_IDENTITY};
+	vcore_snapshot *snapshot;
+	uint8_t id[16], other[16];
+
+	ck_assert_ptr_nonnull(vm);
+	OK(vcore_device_add(vm, "virtio-mem", "size=1G,requested=64M", NULL));
+	OK(vcore_device_add(vm, "i6300esb", NULL, NULL));
+	OK(vcore_device_add(vm, "pvpanic", NULL, NULL));
+	OK(vcore_vm_get_generation_id(vm, id));
+	if (vcore_snapshot_take(vm, &snapshot) == -ENOTSUP) {
+		printf("%s: %s\n", api_backend_word(_i), vcore_error_message());
+		vcore_vm_unref(vm);
+		return;
+	}
+	OK(vcore_snapshot_clone(snapshot, NULL, &twin));
+	OK(vcore_vm_get_generation_id(twin, other));
+	ck_assert_mem_ne(id, other, 16);
+	OK(vcore_vm_reset_to(twin, snapshot));
+	OK(vcore_vm_get_generation_id(twin, other));
+	ck_assert_mem_eq(id, other, 16);
+	vcore_vm_unref(twin);
+	OK(vcore_snapshot_clone(snapshot, &same, &twin));
+	OK(vcore_vm_get_generation_id(twin, other));
+	ck_assert_mem_eq(id, other, 16);
+	vcore_vm_unref(twin);
+	vcore_snapshot_unref(snapshot);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 /* mov dx, 0x505; mov al, 1; out dx, al; then count at 0x3000 */
 static const uint8_t panics[] = {0xba, 0x05, 0x05, 0x00, 0x00, 0xb0, 0x01, 0xee,
                                  0xff, 0x05, 0x00, 0x30, 0x00, 0x00, 0xeb, 0xf8};
@@ -188,6 +224,7 @@ int main(void)
 	EACH(tcase, pmem);
 	EACH(tcase, virtio_mem);
 	EACH(tcase, generation_id);
+	EACH(tcase, clones);
 	EACH(tcase, panic_ends);
 	EACH(tcase, panic_pauses);
 	EACH(tcase, panic_pauses_nobody);

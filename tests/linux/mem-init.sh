@@ -19,7 +19,11 @@ while read -r line; do
 	total) ;;
 	fill)
 		mount -t tmpfs -o size=90% fill /fill
-		dd if=/dev/zero of=/fill/file bs=1M count=400 2>/dev/null
+		yes virtio-mem | dd of=/fill/file bs=1M count=300 iflag=fullblock 2>/dev/null
+		sum=$(md5sum </fill/file)
+		;;
+	sum) # what is there must be what was written
+		[ "$(md5sum </fill/file)" = "$sum" ] || break
 		;;
 	free)
 		umount /fill

@@ -36,8 +36,20 @@ START_TEST(changes)
 	ck_assert_mem_eq(in_memory(), mine, sizeof mine);
 	ck_assert_uint_eq(p.edges[VC_VMGENID_GSI], 2);
 	platform_fini(&p);
+	memset(&p.edges, 0, sizeof p.edges);
 	begin(0);
-	ck_assert_int_eq(vc_vmgenid_set(v, mine), -EFAULT);
+	ck_assert_int_eq(vc_vmgenid_write(v), -EFAULT);
+	ck_assert_int_eq(vc_vmgenid_set(v, mine), 0);
+	platform_fini(&p);
+	/* memory of which no table tells is the guest's own */
+	begin(VC_MIB(1));
+	ck_assert_int_eq(vc_vmgenid_set(v, mine), 0);
+	ck_assert_uint_eq(in_memory()[0], 0);
+	ck_assert_int_eq(vc_vmgenid_write(v), 0);
+	vc_buses_reset(&p.buses);
+	ck_assert_int_eq(vc_vmgenid_set(v, first), 0);
+	ck_assert_mem_eq(in_memory(), mine, sizeof mine);
+	ck_assert_uint_eq(p.edges[VC_VMGENID_GSI], 0);
 	platform_fini(&p);
 }
 END_TEST
@@ -48,6 +60,7 @@ START_TEST(state)
 	size_t size;
 
 	begin(VC_MIB(1));
+	ck_assert_int_eq(vc_vmgenid_write(v), 0);
 	platform_check_load(&p);
 	vc_vmgenid_get(v, id);
 	size = platform_save(&p, saved, sizeof saved);
