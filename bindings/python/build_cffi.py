@@ -5,7 +5,7 @@
 The declarations are taken from the public headers as the C compiler's preprocessor sees them, each time that it is built, and the
 compiler checks the outcome against the same headers: they cannot drift.
 
-build_cffi.py INCLUDE OUT.c CC...   writes the C source (meson compiles it); setup.py uses installed()
+build_cffi.py INCLUDE OUT.c CC...   writes the C source, which meson compiles, and OUT.c.d with the headers that went into it; setup.py uses installed()
 """
 import os
 import re
@@ -42,10 +42,10 @@ int vcpy_clone(vcore_snapshot *snapshot, struct vcore_clone_options *options, vo
 """
 
 
-def declarations(include, compiler):
+def declarations(include, compiler, options=()):
     """What the headers under `include` declare, without what they include of others."""
     root = os.path.realpath(include)
-    text = subprocess.run([*compiler, "-E", "-I", root, "-x", "c", os.path.join(root, "virtcore", "virtcore.h")], check=True, capture_output=True,
+    text = subprocess.run([*compiler, "-E", *options, "-I", root, "-x", "c", os.path.join(root, "virtcore", "virtcore.h")], check=True, capture_output=True,
                           text=True).stdout
     ours, lines = False, []
     for line in text.splitlines():
@@ -57,10 +57,10 @@ def declarations(include, compiler):
     return "\n".join(lines)
 
 
-def builder(include, compiler, **link):
+def builder(include, compiler, options=(), **link):
     """The cffi builder for headers in the directory `include`."""
     ffi = cffi.FFI()
-    ffi.cdef(declarations(include, compiler))
+    ffi.cdef(declarations(include, compiler, options))
     ffi.cdef(GLUE)
     with open(os.path.join(HERE, "glue.c"), encoding="utf-8") as glue:
         ffi.set_source("virtcore._virtcore", glue.read(), **link)
@@ -78,4 +78,5 @@ def installed():
 
 
 if __name__ == "__main__":
-    builder(sys.argv[1], sys.argv[3:]).emit_c_code(sys.argv[2])
+    made = sys.argv[2]
+    builder(sys.argv[1], sys.argv[3:], ["-MD", "-MF", made + ".d", "-MT", made]).emit_c_code(made)
