@@ -50,6 +50,9 @@ struct vcore_options {
 	void *log_ctx;
 	uint32_t log_level; /**< enum vcore_log_level */
 	uint32_t no_legacy; /**< microvm: 1 leaves out PIC, PIT, RTC and keyboard controller (hardware-reduced ACPI) */
+	uint32_t max_vcpus; /**< those beyond vcpus can be plugged in later, see vcore_vcpu_plug(); 0: as vcpus; at most
+	                       255. Machine `none` has no way to */
+	uint32_t pad;
 };
 
 enum vcore_vm_state {
@@ -66,7 +69,7 @@ struct vcore_vm_info {
 	uint32_t engine;
 	uint32_t irqchip; /**< the one in use */
 	uint32_t machine;
-	uint32_t vcpus;
+	uint32_t vcpus; /**< that are plugged in */
 	uint32_t state; /**< enum vcore_vm_state */
 	uint32_t slots;
 	uint64_t memory; /**< bytes in all slots */
@@ -86,6 +89,8 @@ struct vcore_vm_info {
 	uint64_t untranslated; /**< ... blocks of code that the interpreter had because it is not translated */
 	uint64_t promoted;     /**< emu: times that an address space was promoted, see VCORE_ENGINE_AUTO */
 	uint64_t promoted_stops; /**< ... the processes of such spaces stopped, for whatever reason */
+	uint32_t max_vcpus;      /**< with those that are not plugged in */
+	uint32_t pad;
 };
 
 /** How often instructions of one kind were not executed by translated code. */
@@ -196,7 +201,7 @@ VCORE_API int vcore_vm_loop_fd(vcore_vm *vm);
  */
 VCORE_API int vcore_vm_loop_run(vcore_vm *vm, int64_t timeout_ns);
 
-/** The vcpu of that index, or NULL (with an error message) when there is none. */
+/** The vcpu of that index, also one that is not plugged in; NULL (with an error message) when there is none. */
 VCORE_API vcore_vcpu *vcore_vm_vcpu(vcore_vm *vm, uint32_t index);
 
 /** Facts and counters; info->size set by the caller. @return 0; -EINVAL */
