@@ -42,6 +42,8 @@ enum option_id {
 	OPT_ADDRESS,
 	OPT_MEMORY,
 	OPT_CPUS,
+	OPT_MAX_CPUS,
+	OPT_VCPU_PLACE,
 	OPT_CPU,
 	OPT_BACKEND,
 	OPT_ENGINE,
@@ -79,6 +81,9 @@ static const struct option_row rows[] = {
     {"address", "ADDRESS", OPT_ADDRESS, "where a flat image is loaded and entered"},
     {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)"},
     {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
+    {"max-cpus", "N", OPT_MAX_CPUS, "vcpus with those that can be plugged in later (default: as --cpus)"},
+    {"vcpu-place", "N,K=V", OPT_VCPU_PLACE,
+     "where the host runs vcpu N or `all`: cpus=0-1,,3 policy=fifo priority=1 nice=5 cgroup=DIR; may be repeated"},
     {"cpu", "MODEL", OPT_CPU, "CPU model with +feature,-feature; `help` lists them"},
     {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
     {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp, jit, lockstep or promote (default: auto)"},
@@ -192,13 +197,13 @@ static int take_size(const char *option, const char *value, uint64_t *out)
 	return -1;
 }
 
-static int take_cpus(const char *value, uint32_t *out)
+static int take_cpus(const char *option, const char *value, uint32_t *out)
 {
 	char *end;
 	unsigned long n = strtoul(value, &end, 10);
 
 	if (end == value || *end || n < 1 || n > 255)
-		return bad("cpus", value, "a number from 1 to 255");
+		return bad(option, value, "a number from 1 to 255");
 	*out = (uint32_t)n;
 	return -1;
 }
@@ -251,7 +256,17 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		return take_size("memory", value, &s->vm.memory);
 	case OPT_CPUS:
 		s->shape_given = true;
-		return take_cpus(value, &s->vm.vcpus);
+		return take_cpus("cpus", value, &s->vm.vcpus);
+	case OPT_MAX_CPUS:
+		s->shape_given = true;
+		return take_cpus("max-cpus", value, &s->vm.max_vcpus);
+	case OPT_VCPU_PLACE:
+		if (s->place_count == MAX_PLACES)
+			return bad("vcpu-place", value, "at most 255 of them");
+		s->shape_given = true;
+		s->places[s->place_count++] = value;
+		s->vm.vcpu_places = s->places;
+		return -1;
 	case OPT_CPU:
 		s->shape_given = true;
 		s->vm.cpu = value;
@@ -330,8 +345,9 @@ static int check(struct settings *s, int argc, char **argv)
 	if (s->vm.cpu && !strcmp(s->vm.cpu, "help"))
 		return list_cpus(s->vm.backend), 0;
 	if (s->config && s->shape_given) {
-		fprintf(stderr, "microvm: --config describes the whole machine: put memory, cpus, cpu, backend, engine, "
-		                "irqchip, machine in it\n");
+		fprintf(stderr,
+		        "microvm: --config describes the whole machine: put memory, cpus, places, cpu, backend, engine, "
+		        "irqchip, machine in it\n");
 		return STATUS_USAGE;
 	}
 	if (!s->config && !s->boot.kernel) {

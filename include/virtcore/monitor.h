@@ -10,7 +10,7 @@
  * the connection goes on. "query-commands" tells what there is, with arguments and a line of help each.
  *
  * Events: STOP, RESUME, RESET, SHUTDOWN ("reason": an exit's name), CRASH ("message"), DEVICE_ADDED and DEVICE_REMOVED
- * ("id", "type"), EVENTS_LOST ("count").
+ * ("id", "type"), CPU_PLUGGED and CPU_UNPLUGGED ("cpu"), EVENTS_LOST ("count").
  *
  * Sixteen clients at most. One that does not read its answers is not listened to meanwhile; one that lets a megabyte of
  * events wait is dropped.

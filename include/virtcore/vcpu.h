@@ -200,6 +200,13 @@ VCORE_API int vcore_vcpu_set_cgroup(vcore_vcpu *vcpu, const char *path);
  */
 VCORE_API int vcore_vcpu_place(vcore_vcpu *vcpu, const char *properties);
 
+/**
+ * What was set, as vcore_vcpu_place() takes it; "" for nothing.
+ * @param text out: cut to length, always ended by a zero byte; NULL with length 0: only the length is wanted
+ * @return its whole length; -EINVAL
+ */
+VCORE_API int vcore_vcpu_get_place(vcore_vcpu *vcpu, char *text, size_t length);
+
 /* ---- coming and going ---- */
 
 /**

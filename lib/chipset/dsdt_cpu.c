@@ -226,13 +226,23 @@ static void write_mat(struct vc_aml *aml, uint32_t index)
 	vc_aml_close(aml, buffer);
 }
 
-/* Method (name) { Return (callee (index)) } */
-static void write_call(struct vc_aml *aml, const char *name, uint8_t args, const char *callee, uint32_t index)
+/* Method (_STA) { Return (CSTA (index)) } */
+static void write_sta(struct vc_aml *aml, uint32_t index)
 {
-	size_t method = open_method(aml, name, args);
+	size_t method = open_method(aml, "_STA", 0);
 
 	vc_aml_byte(aml, OP_RETURN);
-	put_name(aml, callee);
+	put_name(aml, "CSTA");
+	vc_aml_integer(aml, index);
+	vc_aml_close(aml, method);
+}
+
+/* Method (_EJ0, 1) { CEJC (index) } */
+static void write_ej0(struct vc_aml *aml, uint32_t index)
+{
+	size_t method = open_method(aml, "_EJ0", 1);
+
+	put_name(aml, "CEJC");
 	vc_aml_integer(aml, index);
 	vc_aml_close(aml, method);
 }
@@ -246,11 +256,11 @@ static void write_processor(struct vc_aml *aml, uint32_t index, bool pluggable)
 	vc_aml_name(aml, "_UID");
 	vc_aml_integer(aml, index);
 	if (pluggable) {
-		write_call(aml, "_STA", 0, "CSTA", index);
+		write_sta(aml, index);
 		write_mat(aml, index);
 	}
 	if (pluggable && index) /* the first stays */
-		write_call(aml, "_EJ0", 1, "CEJC", index);
+		write_ej0(aml, index);
 	vc_aml_close(aml, start);
 }
 

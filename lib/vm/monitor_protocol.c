@@ -136,6 +136,8 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 	    [VC_EVENT_ENDED] = "SHUTDOWN",
 	    [VC_EVENT_DEVICE_ADDED] = "DEVICE_ADDED",
 	    [VC_EVENT_DEVICE_REMOVED] = "DEVICE_REMOVED",
+	    [VC_EVENT_VCPU_PLUGGED] = "CPU_PLUGGED",
+	    [VC_EVENT_VCPU_UNPLUGGED] = "CPU_UNPLUGGED",
 	};
 	struct json_object *data = json_object_new_object();
 	const char *name = names[event->kind];
@@ -148,6 +150,8 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 		vc_mon_add_number(data, "id", event->device);
 		vc_mon_add_string(data, "type", event->type);
 	}
+	if (event->kind == VC_EVENT_VCPU_PLUGGED || event->kind == VC_EVENT_VCPU_UNPLUGGED)
+		vc_mon_add_number(data, "cpu", event->vcpu);
 	return event_named(name, data, &event->time);
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -29,6 +30,14 @@ void vc_place_fini(struct vc_placement *p)
 		close(p->cgroup);
 }
 
+/* The thread that runs it, or 0; one that was just made is waited for. Caller holds the lock. */
+static uint32_t thread_of(struct vcore_vcpu *v)
+{
+	while (v->placing)
+		pthread_cond_wait(&v->vm->changed, &v->vm->lock);
+	return atomic_load(&v->thread_id);
+}
+
 /* ---- CPUs ---- */
 
 static int place_cpus(uint32_t index, uint32_t thread_id, const void *mask, size_t bytes)
@@ -44,7 +53,7 @@ static int place_cpus(uint32_t index, uint32_t thread_id, const void *mask, size
 static int change_cpus(struct vcore_vcpu *v, const void *mask, size_t bytes)
 {
 	size_t room = VC_ALIGN_UP(bytes, sizeof(unsigned long));
-	uint32_t thread_id = atomic_load(&v->thread_id);
+	uint32_t thread_id = thread_of(v);
 	uint8_t everywhere[MASK_MAX];
 	uint8_t *copy = NULL;
 	int r = 0;
@@ -147,11 +156,6 @@ static const struct {
     [VCORE_SCHED_RR] = {"rr", SCHED_RR, true, false},
 };
 
-const char *vc_sched_policy_name(uint32_t policy)
-{
-	return policy < VC_ARRAY_SIZE(policies) ? policies[policy].name : "?";
-}
-
 static int check_schedule(const struct vcore_schedule *s)
 {
 	if (s->policy >= VC_ARRAY_SIZE(policies))
@@ -201,7 +205,7 @@ int vcore_vcpu_set_schedule(vcore_vcpu *v, const struct vcore_schedule *in)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&v->vm->lock);
-	thread_id = atomic_load(&v->thread_id);
+	thread_id = thread_of(v);
 	if (thread_id)
 		r = place_schedule(v->b.index, thread_id, &s);
 	if (r >= 0) {
@@ -271,7 +275,7 @@ static int place_cgroup(uint32_t index, uint32_t thread_id, int fd, const char *
 /* Caller holds the lock. On failure fd and path are the caller's still. */
 static int change_cgroup(struct vcore_vcpu *v, int fd, char *path)
 {
-	uint32_t thread_id = atomic_load(&v->thread_id);
+	uint32_t thread_id = thread_of(v);
 	int r = thread_id && fd >= 0 ? place_cgroup(v->b.index, thread_id, fd, path) : 0;
 
 	if (r < 0)
@@ -335,15 +339,13 @@ void vc_vcpu_find_place(struct vcore_vcpu *v)
 	int r;
 
 	pthread_mutex_lock(&vm->lock);
-	if (v->placing) {
-		r = place_thread(v, atomic_load(&v->thread_id));
-		if (r < 0 && !vm->place_error) {
-			vm->place_error = r;
-			snprintf(vm->place_message, sizeof vm->place_message, "%s", vcore_error_message());
-		}
-		v->placing = false;
-		pthread_cond_broadcast(&vm->changed);
+	r = place_thread(v, atomic_load(&v->thread_id));
+	if (r < 0 && !vm->place_error) {
+		vm->place_error = r;
+		snprintf(vm->place_message, sizeof vm->place_message, "%s", vcore_error_message());
 	}
+	v->placing = false;
+	pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);
 }
 
@@ -398,4 +400,101 @@ int vcore_vcpu_place(vcore_vcpu *v, const char *properties)
 	r = place_by(v, props);
 	vc_props_free(props);
 	return r;
+}
+
+int vc_vm_place(struct vcore_vm *vm, const char *const *places)
+{
+	int r = 0;
+
+	for (; r >= 0 && places && *places; places++) {
+		const char *properties = strchr(*places, ',');
+		char *end;
+		unsigned long index = strtoul(*places, &end, 10);
+		bool all = !strncmp(*places, "all,", 4);
+
+		if (!properties || (!all && (end != properties || **places < '0' || **places > '9' || index >= vm->bvm.vcpus)))
+			return vc_fail(EINVAL,
+			               "options.vcpu_places: '%s': expected a vcpu below %u or \"all\", a comma, properties",
+			               *places, vm->bvm.vcpus);
+		for (uint32_t i = 0; r >= 0 && i < vm->bvm.vcpus; i++)
+			if (all || i == index)
+				r = vcore_vcpu_place(&vm->vcpus[i], properties + 1);
+	}
+	return r;
+}
+
+/* ---- as text ---- */
+
+struct text {
+	char *bytes;
+	size_t length, used;
+};
+
+static void add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct text *t, const char *format, ...)
+{
+	size_t room = t->used < t->length ? t->length - t->used : 0;
+	va_list args;
+
+	va_start(args, format);
+	t->used += (size_t)vsnprintf(room ? t->bytes + t->used : NULL, room, format, args);
+	va_end(args);
+}
+
+static bool has_cpu(const struct vc_placement *p, size_t cpu)
+{
+	return cpu / 8 < p->cpus_bytes && (((const uint8_t *)p->cpus)[cpu / 8] >> cpu % 8 & 1);
+}
+
+/* Ranges; a comma inside a property is doubled. */
+static void add_cpus(struct text *t, const struct vc_placement *p)
+{
+	const char *before = "cpus=";
+
+	for (size_t first = 0, last; first < p->cpus_bytes * 8; first = last + 1) {
+		last = first;
+		if (!has_cpu(p, first))
+			continue;
+		while (has_cpu(p, last + 1))
+			last++;
+		add(t, "%s%zu", before, first);
+		if (last > first)
+			add(t, "-%zu", last);
+		before = ",,";
+	}
+}
+
+static void add_schedule(struct text *t, const struct vcore_schedule *s)
+{
+	add(t, "%spolicy=%s", t->used ? "," : "", policies[s->policy].name);
+	if (policies[s->policy].real_time)
+		add(t, ",priority=%u", s->priority);
+	if (s->nice)
+		add(t, ",nice=%d", s->nice);
+}
+
+static void add_cgroup(struct text *t, const char *path)
+{
+	add(t, "%scgroup=", t->used ? "," : "");
+	for (; *path; path++)
+		add(t, *path == ',' ? "%c," : "%c", *path);
+}
+
+int vcore_vcpu_get_place(vcore_vcpu *v, char *text, size_t length)
+{
+	struct text t = {text, length, 0};
+
+	if (!v || (length && !text))
+		return vc_fail(EINVAL, "vcore_vcpu_get_place: a vcpu and room for the text are needed");
+	if (length)
+		text[0] = '\0';
+	pthread_mutex_lock(&v->vm->lock);
+	if (v->place.cpus)
+		add_cpus(&t, &v->place);
+	if (v->place.scheduled)
+		add_schedule(&t, &v->place.schedule);
+	if (v->place.cgroup_path)
+		add_cgroup(&t, v->place.cgroup_path);
+	pthread_mutex_unlock(&v->vm->lock);
+	return (int)t.used;
 }

@@ -321,7 +321,7 @@ int vc_vcpu_make_thread(struct vcore_vcpu *v)
 	int r;
 
 	v->parked = false;
-	v->placing = vc_place_is_set(&v->place);
+	v->placing = true;
 	r = vc_thread_new(&v->thread, vcpu_thread, v);
 	v->has_thread = !r;
 	v->parked = r != 0;
@@ -342,7 +342,7 @@ static int make_threads(struct vcore_vm *vm)
 		if (atomic_load(&vm->vcpus[i].present))
 			r = vc_vcpu_make_thread(&vm->vcpus[i]);
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
-		while (vm->vcpus[i].placing)
+		while (vm->vcpus[i].placing && vc_place_is_set(&vm->vcpus[i].place))
 			pthread_cond_wait(&vm->changed, &vm->lock);
 	vm->starting = false;
 	pthread_cond_broadcast(&vm->changed);

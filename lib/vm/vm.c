@@ -291,6 +291,8 @@ int vcore_vm_new(const struct vcore_options *options, vcore_vm **out)
 		        : vc_fail(EINVAL, "options.machine is %u: expected 0 (none), 1 (microvm) or 2 (pc)", o.machine);
 	else
 		r = make_parts(vm, &o);
+	if (r >= 0)
+		r = vc_vm_place(vm, o.vcpu_places);
 	if (r < 0) {
 		destroy(vm);
 		return r;

@@ -215,8 +215,8 @@ bool vc_place_is_set(const struct vc_placement *place);
 /* The calling thread, a new one of that vcpu's, goes where it was placed; who started it waits for that. */
 void vc_vcpu_find_place(struct vcore_vcpu *vcpu);
 void vc_place_fini(struct vc_placement *place);
-/* "fifo" */
-const char *vc_sched_policy_name(uint32_t policy);
+/* options.vcpu_places */
+int vc_vm_place(struct vcore_vm *vm, const char *const *places);
 
 /* stats.c */
 /* Take down what the thread has used, on that thread, which ends. Caller holds vm->lock. */
