@@ -128,16 +128,48 @@ static void print_help(void)
 	    STATUS_RESET, STATUS_CRASH, STATUS_STOPPED, STATUS_HALT, STATUS_TIMEOUT, STATUS_USAGE, STATUS_ERROR);
 }
 
-static void list_cpus(enum vcore_backend backend)
+/* Words one after the other, in lines of a page's width. */
+static void print_wrapped(const char *const *names, size_t count)
 {
-	const char *name, *summary;
-	char missing[256];
+	size_t column = 0;
 
+	for (size_t i = 0; i < count; i++) {
+		if (!column || column + strlen(names[i]) > 76)
+			column = (size_t)printf("%s   ", column ? "\n" : "") - (column != 0);
+		column += (size_t)printf(" %s", names[i]);
+	}
+	printf("\n");
+}
+
+static void list_gaps(const char *model)
+{
+	char missing[2048];
+
+	for (const struct word *b = backends; b->name; b++) {
+		int count = b->value == VCORE_BACKEND_AUTO ? 0 : vcore_cpu_missing(model, b->value, missing, sizeof missing);
+
+		if (count)
+			printf("%-12s %s here: %s%s\n", "", b->name, count < 0 ? "" : "without ",
+			       count < 0 ? vcore_error_message() : missing);
+		else if (b->value != VCORE_BACKEND_AUTO)
+			printf("%-12s %s here: all of it\n", "", b->name);
+	}
+}
+
+static void list_cpus(void)
+{
+	const char *name, *summary, *features[256];
+	size_t count = 0;
+
+	printf("Models, and what each backend cannot give of them on this host:\n\n");
 	for (uint32_t i = 0; vcore_cpu_model(i, &name, &summary) == 0; i++) {
 		printf("%-12s %s\n", name, summary);
-		if (vcore_cpu_missing(name, backend, missing, sizeof missing) > 0)
-			printf("%-12s not here: %s\n", "", missing);
+		list_gaps(name);
 	}
+	while (count < sizeof features / sizeof features[0] && vcore_cpu_feature((uint32_t)count, &features[count]) == 0)
+		count++;
+	printf("\nFeatures to be added and removed, as in x86-64-v2,+aes,-rdrand:\n\n");
+	print_wrapped(features, count);
 }
 
 static void list_devices(void)
@@ -343,7 +375,7 @@ static int check(struct settings *s, int argc, char **argv)
 		return STATUS_USAGE;
 	}
 	if (s->vm.cpu && !strcmp(s->vm.cpu, "help"))
-		return list_cpus(s->vm.backend), 0;
+		return list_cpus(), 0;
 	if (s->config && s->shape_given) {
 		fprintf(stderr,
 		        "microvm: --config describes the whole machine: put memory, cpus, places, cpu, backend, engine, "
