@@ -25,6 +25,15 @@ static const struct word irqchips[] = {{"auto", VCORE_IRQCHIP_AUTO},
                                        {"split", VCORE_IRQCHIP_SPLIT},
                                        {"full", VCORE_IRQCHIP_FULL},
                                        {0}};
+static const struct word memory_kinds[] = {{"anon", VCORE_MEMORY_ANON}, {"memfd", VCORE_MEMORY_MEMFD}, {0}};
+static const struct word memory_flags[] = {{"huge-2m", VCORE_MEM_HUGE_2M},
+                                           {"huge-1g", VCORE_MEM_HUGE_1G},
+                                           {"thp", VCORE_MEM_THP},
+                                           {"prealloc", VCORE_MEM_PREALLOC},
+                                           {"mergeable", VCORE_MEM_MERGEABLE},
+                                           {"locked", VCORE_MEM_LOCKED},
+                                           {"log-dirty", VCORE_MEM_LOG_DIRTY},
+                                           {0}};
 static const struct word images[] = {{"auto", VCORE_IMAGE_AUTO},
                                      {"bzimage", VCORE_IMAGE_BZIMAGE},
                                      {"pvh", VCORE_IMAGE_PVH},
@@ -41,6 +50,10 @@ enum option_id {
 	OPT_IMAGE,
 	OPT_ADDRESS,
 	OPT_MEMORY,
+	OPT_MEMORY_FLAGS,
+	OPT_MEMORY_KIND,
+	OPT_MEMORY_NUMA,
+	OPT_MEMORY_THREADS,
 	OPT_CPUS,
 	OPT_MAX_CPUS,
 	OPT_VCPU_PLACE,
@@ -80,6 +93,13 @@ static const struct option_row rows[] = {
     {"image", "KIND", OPT_IMAGE, "what the kernel is: auto, bzimage, pvh, elf, multiboot, flat (default: auto)"},
     {"address", "ADDRESS", OPT_ADDRESS, "where a flat image is loaded and entered"},
     {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)"},
+    {"memory-flags", "WORD,...", OPT_MEMORY_FLAGS,
+     "huge-2m, huge-1g, thp, prealloc, mergeable (KSM), locked, log-dirty; several with commas"},
+    {"memory-kind", "KIND", OPT_MEMORY_KIND, "anon, or memfd, which other processes can map (default: anon)"},
+    {"memory-numa", "POLICY", OPT_MEMORY_NUMA,
+     "of the host: bind:NODES, interleave:NODES or preferred:NODE, as bind:0-1"},
+    {"memory-threads", "N", OPT_MEMORY_THREADS,
+     "how many threads touch memory with flag prealloc (default: one a CPU)"},
     {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
     {"max-cpus", "N", OPT_MAX_CPUS, "vcpus with those that can be plugged in later (default: as --cpus)"},
     {"vcpu-place", "N,K=V", OPT_VCPU_PLACE,
@@ -209,6 +229,26 @@ static int take_word(const char *option, const char *value, const struct word *w
 	return bad(option, value, expected);
 }
 
+/* Words with commas between them. */
+static int take_words(const char *option, const char *value, const struct word *words, uint32_t *out)
+{
+	char word[32];
+	int status = -1;
+
+	while (status < 0) {
+		size_t length = strcspn(value, ",");
+		uint32_t bit = 0;
+
+		snprintf(word, sizeof word, "%.*s", (int)length, value);
+		status = take_word(option, word, words, &bit);
+		*out |= bit;
+		if (!value[length])
+			break;
+		value += length + 1;
+	}
+	return status;
+}
+
 static int take_size(const char *option, const char *value, uint64_t *out)
 {
 	static const char suffixes[] = "KMGT";
@@ -286,6 +326,19 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_MEMORY:
 		s->shape_given = true;
 		return take_size("memory", value, &s->vm.memory);
+	case OPT_MEMORY_FLAGS:
+		s->shape_given = true;
+		return take_words("memory-flags", value, memory_flags, &s->vm.memory_flags);
+	case OPT_MEMORY_KIND:
+		s->shape_given = true;
+		return take_word("memory-kind", value, memory_kinds, &s->vm.memory_kind);
+	case OPT_MEMORY_NUMA:
+		s->shape_given = true;
+		s->vm.memory_numa = value;
+		return -1;
+	case OPT_MEMORY_THREADS:
+		s->shape_given = true;
+		return take_cpus("memory-threads", value, &s->vm.memory_threads);
 	case OPT_CPUS:
 		s->shape_given = true;
 		return take_cpus("cpus", value, &s->vm.vcpus);

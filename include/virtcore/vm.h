@@ -53,6 +53,11 @@ struct vcore_options {
 	uint32_t max_vcpus; /**< those beyond vcpus can be plugged in later, see vcore_vcpu_plug(); 0: as vcpus; at most
 	                       255. Machine `none` has no way to */
 	uint32_t pad;
+	const char *memory_numa; /**< for that RAM: struct vcore_memory_options' numa, */
+	int (*memory_progress)(void *ctx, uint64_t done, uint64_t total); /**< ... progress, once a slot, */
+	void *memory_progress_ctx;
+	uint32_t memory_threads; /**< ... and prealloc_threads */
+	uint32_t pad2;
 	const char *const *vcpu_places; /**< where the host runs vcpus: "N,properties" or "all,properties" each, with those
 	                                   of vcore_vcpu_place(); NULL-terminated; NULL: none */
 };
@@ -115,11 +120,10 @@ VCORE_API int vcore_vm_new(const struct vcore_options *options, vcore_vm **vm);
  * Make a vm from a JSON description, up to a loaded kernel. Needs json-c.
  *
  * Keys, all optional: "machine" ("microvm"), "backend", "engine", "irqchip", "cpus", "max_cpus", "cpu", "vcpu_places"
- * (array), "memory" (bytes, or like
- * "512M"), "memory_kind", "memory_flags" (array), "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options;
- * "switches": array of names, each a switch for NICs of this vm; "devices": array of objects with "type" and the
- * device's properties; "boot": object with "kernel", "initrd", "cmdline", "image", "modules" (array), "address" as in
- * struct vcore_boot_options.
+ * (array), "memory" (bytes, or like "512M"), "memory_kind", "memory_flags" (array), "memory_numa", "memory_threads",
+ * "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options; "switches": array of names, each a switch for
+ * NICs of this vm; "devices": array of objects with "type" and the device's properties; "boot": object with "kernel",
+ * "initrd", "cmdline", "image", "modules" (array), "address" as in struct vcore_boot_options.
  * @return as vcore_vm_new(); -EINVAL with the key's name for an unknown key or a wrong value; -ENOTSUP without json-c
  */
 VCORE_API int vcore_vm_new_from_json(const char *text, vcore_vm **vm);

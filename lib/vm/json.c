@@ -52,6 +52,8 @@ const struct vc_json_key vc_json_vm_keys[] = {
     {"memory", VC_JSON_SIZE, AT(memory), NULL, 0},
     {"memory_kind", VC_JSON_WORD, AT(memory_kind), kind_words, 0},
     {"memory_flags", VC_JSON_FLAGS, AT(memory_flags), flag_words, 0},
+    {"memory_numa", VC_JSON_STRING, AT(memory_numa), NULL, 0},
+    {"memory_threads", VC_JSON_U32, AT(memory_threads), NULL, 64},
     {"unhandled", VC_JSON_WORD, AT(unhandled), unhandled_words, 0},
     {"tsc_khz", VC_JSON_U64, AT(tsc_khz), NULL, 100000000},
     {"legacy", VC_JSON_BOOL_NOT, AT(no_legacy), NULL, 0},

@@ -19,7 +19,13 @@ static uint32_t ram_kind(const struct vcore_vm *vm, const struct vcore_options *
 
 static int add_ram(struct vcore_vm *vm, const struct vcore_options *o, uint64_t gpa, uint64_t length)
 {
-	struct vcore_memory_options m = {.size = sizeof m, .kind = ram_kind(vm, o), .fd = -1};
+	struct vcore_memory_options m = {.size = sizeof m,
+	                                 .kind = ram_kind(vm, o),
+	                                 .fd = -1,
+	                                 .numa = o->memory_numa,
+	                                 .progress = o->memory_progress,
+	                                 .progress_ctx = o->memory_progress_ctx,
+	                                 .prealloc_threads = o->memory_threads};
 
 	if (!length)
 		return 0;

@@ -96,39 +96,6 @@ int vcore_vcpu_set_affinity(vcore_vcpu *v, const void *mask, size_t bytes)
 	return r;
 }
 
-/* "first" or "first-last" at the beginning of text; its end, or NULL. */
-static const char *take_range(const char *text, unsigned long *first, unsigned long *last)
-{
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return NULL;
-	*first = *last = strtoul(text, &end, 10);
-	if (*end == '-') {
-		if (end[1] < '0' || end[1] > '9')
-			return NULL;
-		*last = strtoul(end + 1, &end, 10);
-	}
-	return *first <= *last && *last < MASK_MAX * 8 ? end : NULL;
-}
-
-static int parse_cpus(const char *list, uint8_t mask[MASK_MAX])
-{
-	const char *at = list;
-	unsigned long first, last;
-
-	memset(mask, 0, MASK_MAX);
-	do {
-		at = take_range(at, &first, &last);
-		if (!at || (*at && *at != ','))
-			return vc_fail(EINVAL, "CPUs '%s': expected numbers below %u and ranges, such as 0-3,8", list,
-			               MASK_MAX * 8);
-		for (; first <= last; first++)
-			mask[first / 8] |= (uint8_t)(1u << first % 8);
-	} while (*at++);
-	return 0;
-}
-
 int vcore_vcpu_set_cpus(vcore_vcpu *v, const char *list)
 {
 	uint8_t mask[MASK_MAX];
@@ -138,8 +105,10 @@ int vcore_vcpu_set_cpus(vcore_vcpu *v, const char *list)
 		return vc_fail(EINVAL, "vcore_vcpu_set_cpus: a vcpu and a list are needed");
 	if (!*list)
 		return vcore_vcpu_set_affinity(v, NULL, 0);
-	r = parse_cpus(list, mask);
-	return r < 0 ? r : vcore_vcpu_set_affinity(v, mask, sizeof mask);
+	r = vc_mask_parse(list, mask, MASK_MAX * 8);
+	if (r < 0)
+		return vc_fail(EINVAL, "CPUs '%s': expected numbers below %u and ranges, such as 0-3,8", list, MASK_MAX * 8);
+	return vcore_vcpu_set_affinity(v, mask, sizeof mask);
 }
 
 /* ---- scheduling ---- */

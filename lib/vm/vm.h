@@ -218,6 +218,9 @@ void vc_place_fini(struct vc_placement *place);
 /* options.vcpu_places */
 int vc_vm_place(struct vcore_vm *vm, const char *const *places);
 
+/* balloon.c: bytes that all its balloons hold. */
+uint64_t vc_vm_ballooned(struct vcore_vm *vm);
+
 /* stats.c */
 /* Take down what the thread has used, on that thread, which ends. Caller holds vm->lock. */
 void vc_vcpu_thread_used(struct vcore_vcpu *vcpu);

@@ -229,6 +229,8 @@ START_TEST(lists)
 	command(&first, "query-cpus", "[{\"index\":0,\"state\":\"idle\",\"place\":\"\",\"stats\":{\"run_ns\":0,");
 	command(&first, "query-memory", "{\"gpa\":0,\"size\":2097152,\"kind\":\"");
 	command(&first, "query-memory", "\"flags\":[\"read\",\"write\",\"execute\"");
+	command(&first, "query-memory", "\"resident\":");
+	command(&first, "query-memory-total", "{\"return\":{\"size\":2097152,\"resident\":");
 	command(&first, "query-stats", "\"vcpus\":2");
 	command(&first, "query-stats", api_backend_word(_i));
 	command(&first, "device-types", "{\"name\":\"debug-exit\",\"help\":\"");
