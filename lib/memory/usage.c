@@ -108,19 +108,21 @@ int vc_mem_usage(struct vc_slot *const *slots, uint32_t count, struct vcore_memo
 {
 	struct walk w = {.slots = slots, .count = count, .stats = stats};
 	FILE *smaps = fopen("/proc/self/smaps", "re");
-	char *line = NULL;
-	size_t room = 0;
+	bool begins = true; /* not the rest of a mapping with a long name */
+	char line[512];
 	int error;
 
 	if (!smaps)
 		return vc_fail_errno(errno, "/proc/self/smaps, which tells what memory is used");
 	for (uint32_t i = 0; i < count; i++)
 		stats[i].total = slots[i]->length;
-	while (getline(&line, &room, smaps) > 0)
-		take_line(&w, line);
+	while (fgets(line, sizeof line, smaps)) {
+		if (begins)
+			take_line(&w, line);
+		begins = strchr(line, '\n') != NULL;
+	}
 	error = ferror(smaps);
 	end_mapping(&w);
-	free(line);
 	fclose(smaps);
 	return error ? vc_fail(EIO, "/proc/self/smaps cannot be read") : 0;
 }
