@@ -223,7 +223,7 @@ VCORE_API int vcore_vcpu_plug(vcore_vcpu *vcpu);
 
 /**
  * Ask the guest to let a vcpu go (ACPI's eject request); any but the first. It is gone once the guest has ejected it,
- * which struct vcore_vcpu_stats' present tells, or never. Of a vm that was not started it goes at once. One that the
+ * which struct vcore_vcpu_stats' present tells, or never. Before a kernel is booted it goes at once. One that the
  * program runs itself leaves vcore_vcpu_run() with VCORE_EXIT_KICKED, which fails with -ENODEV from then on.
  * @return 0; -ENODEV it is not there; -EINVAL no vcpu, or the first; -ENOTSUP the vm has max_vcpus of vcpus; -EBUSY
  */

@@ -417,6 +417,7 @@ int vcore_boot(vcore_vm *vm, const struct vcore_boot_options *options)
 	r = boot(vm, &o);
 	if (r >= 0)
 		r = remember(vm, &o);
+	atomic_store(&vm->booted, r >= 0);
 	vc_vm_release(vm);
 	return r;
 }

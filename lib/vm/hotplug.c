@@ -51,7 +51,7 @@ static int await_out(struct vcore_vcpu *v)
 {
 	switch (atomic_load(&v->owner)) {
 	case VC_OWNER_THREAD:
-		while (!v->parked && !v->vm->ending)
+		while (!v->parked)
 			pthread_cond_wait(&v->vm->changed, &v->vm->lock);
 		return 0;
 	case VC_OWNER_PROGRAM:
@@ -78,23 +78,25 @@ static int power_on(struct vcore_vcpu *v)
 }
 
 /* Caller holds the lock. */
-static int plug(struct vcore_vcpu *v)
+static int check_pluggable(const struct vcore_vcpu *v)
 {
-	struct vcore_vm *vm = v->vm;
-	int r;
-
-	if (vm->claimed)
+	if (v->vm->claimed)
 		return vc_fail(EBUSY, "vcore_vcpu_plug: the vm is being started, booted or reset");
 	if (atomic_load(&v->present))
 		return vc_fail(EEXIST, "vcore_vcpu_plug: vcpu %u is plugged in already", v->b.index);
-	r = await_out(v);
+	return 0;
+}
+
+/* Caller holds the lock. What waits lets go of it, and somebody else may be quicker. */
+static int plug(struct vcore_vcpu *v)
+{
+	int r = check_pluggable(v);
+
+	if (r < 0 || (r = await_out(v)) < 0 || (r = need_thread(v)) < 0)
+		return r;
+	r = check_pluggable(v);
 	if (r >= 0)
 		r = power_on(v);
-	if (r >= 0)
-		r = need_thread(v);
-	/* the lock was let go of: somebody else may have been quicker */
-	if (r >= 0 && atomic_load(&v->present))
-		r = vc_fail(EEXIST, "vcore_vcpu_plug: vcpu %u is plugged in already", v->b.index);
 	if (r >= 0)
 		set_present(v, true);
 	return r;
@@ -129,7 +131,7 @@ int vcore_vcpu_unplug(vcore_vcpu *v)
 	if (!vm->cpu_hotplug)
 		return vc_fail(ENOTSUP, "vcore_vcpu_unplug: the vm was made without room for vcpus (options.max_vcpus)");
 	pthread_mutex_lock(&vm->lock);
-	now = vm->state == VCORE_VM_CREATED && atomic_load(&v->owner) == VC_OWNER_NONE && !vm->boot;
+	now = vm->state == VCORE_VM_CREATED && atomic_load(&v->owner) == VC_OWNER_NONE && !atomic_load(&vm->booted);
 	if (!atomic_load(&v->present))
 		r = vc_fail(ENODEV, "vcore_vcpu_unplug: vcpu %u is not plugged in", v->b.index);
 	else if (now)

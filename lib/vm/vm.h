@@ -139,6 +139,7 @@ struct vcore_vm {
 
 	/* paths of the last vcore_boot() from files, for reset; under lock */
 	struct vc_boot_record *boot;
+	_Atomic bool booted; /* a kernel's tables name the vcpus there were */
 
 	pthread_mutex_t doorbells; /* protects zones; serializes changes of ioeventfds. Before the gate */
 	struct vc_zone *zones;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cpu-hotplug VMLINUZ INITRD legacy|no-legacy [emu|kvm]: a Linux guest with one vcpu of three. At "cpus: ready" the
+ * cpu-hotplug VMLINUZ INITRD legacy|no-legacy [emu|kvm [CPU]]: a Linux guest with one vcpu of three. At "cpus: ready" the
  * second is plugged in, at "cpus: worked" it is asked for back, at "cpus: gone" it comes once more. 0 when the guest
  * powered off after that.
  */
@@ -91,6 +91,7 @@ int main(int argc, char **argv)
 	options.no_legacy = !strcmp(argv[3], "no-legacy");
 	if (argc > 4 && !strcmp(argv[4], "kvm"))
 		options.backend = VCORE_BACKEND_KVM;
+	options.cpu = argc > 5 ? argv[5] : NULL;
 	alarm(300); /* a guest that says nothing more */
 	if (vcore_vm_new(&options, &vm) < 0)
 		return fail("no vm");

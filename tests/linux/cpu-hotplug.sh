@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# cpu-hotplug.sh DIR PROGRAM legacy|no-legacy [emu|kvm]
+# cpu-hotplug.sh DIR PROGRAM legacy|no-legacy [emu|kvm [CPU]]
 # Debian's cloud kernel sees a processor come, go and come again. 77 where there is no kernel to be had.
 set -u
 tools=$(cd "$(dirname "$0")/../tools" && pwd)

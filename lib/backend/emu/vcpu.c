@@ -312,7 +312,6 @@ static void sleep_until_requested(struct emu_vcpu *c)
 	struct emu_sys *sys = c->sys;
 	uint64_t since = vc_host_ns();
 
-	vc_bvcpu_left(c->bvcpu, VC_LEFT_HALT);
 	vc_gate_leave(&c->bvcpu->pass);
 	atomic_store(&sys->waiting, 1);
 	while (!atomic_load(c->requests) && !atomic_load(&sys->kicked))
@@ -330,7 +329,6 @@ static enum go wait_for_event(struct emu_vcpu *c)
 	}
 	if (c->bvm->irqchip == VCORE_IRQCHIP_NONE) {
 		c->s.mp_state = VC_MP_RUNNABLE;
-		vc_bvcpu_left(c->bvcpu, VC_LEFT_HALT);
 		return end_run(c, VCORE_EXIT_HALT);
 	}
 	emu_pv_steal_update(c);
