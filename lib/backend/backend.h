@@ -165,6 +165,8 @@ struct vc_backend {
 	/* What is in no vcpu's state to power-on: in-kernel interrupt controllers, waiting interrupts, accesses not
 	 * answered. */
 	int (*reset)(struct vc_bvm *vm);
+	/* The part of that which is one vcpu's: it is plugged in again. NULL: nothing. */
+	int (*vcpu_reset)(struct vc_bvcpu *vcpu);
 };
 
 extern const struct vc_backend vc_backend_kvm; /* in builds with it */

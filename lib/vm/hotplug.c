@@ -73,6 +73,8 @@ static int power_on(struct vcore_vcpu *v)
 	if (v->b.lapic)
 		vc_lapic_reset(v->b.lapic, false);
 	r = v->vm->bvm.ops->set_state(&v->b, state);
+	if (r >= 0 && v->vm->bvm.ops->vcpu_reset)
+		r = v->vm->bvm.ops->vcpu_reset(&v->b);
 	free(state);
 	return r;
 }
