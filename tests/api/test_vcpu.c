@@ -417,6 +417,39 @@ START_TEST(while_running)
 }
 END_TEST
 
+/* Who is plugged in is part of the machine's state. */
+START_TEST(snapshots)
+{
+	vcore_vm *vm = pluggable(_i, 1, 4), *twin;
+	struct vcore_vm_info info = {.size = sizeof info};
+	vcore_snapshot *snapshot;
+
+	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE, SPIN);
+	OK(vcore_vcpu_plug(vcore_vm_vcpu(vm, 2)));
+	OK(vcore_vm_start(vm));
+	if (vcore_snapshot_take(vm, &snapshot) < 0) {
+		printf("%s\n", vcore_error_message());
+		vcore_vm_unref(vm);
+		return;
+	}
+	OK(vcore_snapshot_clone(snapshot, NULL, &twin));
+	OK(vcore_vm_get_info(twin, &info));
+	ck_assert(info.vcpus == 2 && info.max_vcpus == 4);
+	ck_assert(present(twin, 2) && !present(twin, 1) && !present(twin, 3));
+	OK(vcore_vm_start(twin));
+	OK(vcore_vcpu_plug(vcore_vm_vcpu(twin, 1)));
+	vcore_vm_unref(twin);
+	/* back in place: one goes, while its thread stays for later */
+	OK(vcore_vcpu_plug(vcore_vm_vcpu(vm, 3)));
+	OK(vcore_vm_reset_to(vm, snapshot));
+	ck_assert(present(vm, 2) && !present(vm, 3));
+	ck_assert_uint_eq(api_state(vm), VCORE_VM_RUNNING);
+	OK(vcore_vcpu_plug(vcore_vm_vcpu(vm, 3)));
+	vcore_snapshot_unref(snapshot);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 /* A place that the host refuses keeps the vcpu out. */
 START_TEST(misplaced)
 {
@@ -453,6 +486,7 @@ int main(void)
 	EACH(tc, before_the_start);
 	EACH(tc, while_running);
 	EACH(tc, misplaced);
+	EACH(tc, snapshots);
 	suite_add_tcase(suite, tc);
 	return api_main(suite);
 }
