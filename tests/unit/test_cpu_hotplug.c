@@ -166,6 +166,34 @@ START_TEST(state)
 }
 END_TEST
 
+/* Whatever the guest does, the first vcpu stays, and nobody comes whom the host has not plugged in. */
+START_TEST(hostile)
+{
+	uint32_t seed = 1;
+
+	start(NULL);
+	for (unsigned i = 0; i < 200000; i++) {
+		uint16_t port;
+		unsigned width;
+
+		seed = seed * 1664525 + 1013904223;
+		width = 1u << (seed >> 30) % 3;
+		port = (uint16_t)(BASE + (seed >> 20) % (VC_CPU_HOTPLUG_LENGTH + 1 - width));
+		if (seed & 0x1000)
+			out_wide(port, width, seed & 0x2000 ? seed >> 8 & 7 : seed);
+		else
+			in_wide(port, width);
+		if (changes && last_present)
+			break;
+	}
+	ck_assert(!last_present);
+	ck_assert_uint_eq(flags_of(0), 1);
+	for (uint32_t i = 2; i < 5; i++)
+		ck_assert_uint_eq(flags_of(i), 0);
+	fx_load_hostile("acpi-cpu-hotplug");
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
 	tcase_add_test(tc, registers);
@@ -173,6 +201,7 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, by_event);
 	tcase_add_test(tc, reset);
 	tcase_add_test(tc, state);
+	tcase_add_test(tc, hostile);
 }
 
 int main(void)
