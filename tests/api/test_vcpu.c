@@ -248,7 +248,7 @@ END_TEST
 
 START_TEST(places)
 {
-	static const char *const good[] = {"all,policy=batch,nice=3", "1,{\"cpus\":\"0,2\",\"policy\":\"other\"}", NULL};
+	static const char *const good[] = {"all,policy=batch,nice=3", "1,cpus=0,,2,policy=other", NULL};
 	static const char *const bad[][2] = {{"2,cpus=0"}, {"cpus=0"}, {"0"}, {"-1,cpus=0"}, {"all"}};
 	struct vcore_options o = {.size = sizeof o, .backend = api_backend(_i), .vcpus = 2, .vcpu_places = good};
 	vcore_vm *vm;
