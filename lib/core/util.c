@@ -2,6 +2,7 @@
 #include "core/util.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "core/error.h"
 
@@ -71,4 +72,28 @@ int vc_mask_parse(const char *list, uint8_t *mask, size_t bits)
 			mask[first / 8] |= (uint8_t)(1u << first % 8);
 	} while (*list++);
 	return 0;
+}
+
+/* There in programs under a leak checker, which does not look for pointers in mapped memory by itself. */
+void __lsan_register_root_region(const void *start, size_t size) __attribute__((weak));
+void __lsan_unregister_root_region(const void *start, size_t size) __attribute__((weak));
+
+void *vc_pages_new(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	if (__lsan_register_root_region)
+		__lsan_register_root_region(p, size);
+	return p;
+}
+
+void vc_pages_free(void *p, size_t size)
+{
+	if (!p)
+		return;
+	if (__lsan_unregister_root_region)
+		__lsan_unregister_root_region(p, size);
+	munmap(p, size);
 }
