@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * pair KERNEL INITRD MEMORY-MIB ADDRESS SERVER-COMMANDS [PROPERTIES]: two guests of this process on one switch, backend emu. The first has ADDRESS.1/24 and
- * runs the commands (run= on its kernel's command line); its console goes to standard error. The second has ADDRESS.2/24 and standard input and output.
- * Ends once that one has.
+ * pair KERNEL INITRD MEMORY-MIB ADDRESS SERVER-COMMANDS [PROPERTIES]: two guests of this process on one switch, backend
+ * emu. The first has ADDRESS.1/24 and runs the commands (run= on its kernel's command line); its console goes to
+ * standard error. The second has ADDRESS.2/24 and standard input and output. Ends once that one has.
  */
 #include <stdio.h>
 #include <stdlib.h>

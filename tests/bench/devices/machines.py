@@ -96,7 +96,9 @@ class Setting:
             nets = [f"server={'off' if n else 'on'},addr.type=unix,addr.path={ends[0]}" for n in range(2)]
         else:
             nets = [f"local.type=unix,local.path={ends[n]},remote.type=unix,remote.path={ends[1 - n]}" for n in range(2)]
-        guests = [self.qemu_guest(f"address={NETWORK}.{n + 1}/24" + ("" if n else f" run={SERVE}"),
-                                  ["-netdev", f"{kind},id=n,{nets[n]}", "-device", f"virtio-net-pci,netdev=n,mac=52:54:00:00:00:0{n + 1}"]) for n in range(2)]
-        first = Pair(guests[0])
-        return Pair(guests[1], [first])
+
+        def guest(n, run):
+            return self.qemu_guest(f"address={NETWORK}.{n + 1}/24{run}", ["-netdev", f"{kind},id=n,{nets[n]}", "-device", f"virtio-net-pci,netdev=n,mac=52:54:00:00:00:0{n + 1}"])
+        first = Pair(guest(0, f" run={SERVE}"))
+        # only then: one that boots without its peer may not hear it later
+        return Pair(guest(1, ""), [first])

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * rtt serve: sends every UDP datagram to port 7 back. rtt ADDRESS COUNT BYTES: sends as many, one after the other, each once the
- * one before has come back, and prints the median and the mean round trip in microseconds, and how many got lost.
+ * rtt serve: sends every UDP datagram to port 7 back. rtt ADDRESS COUNT BYTES: sends as many, one after the other, each
+ * once the one before has come back, and prints the median and the mean round trip in microseconds, and how many got
+ * lost.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
