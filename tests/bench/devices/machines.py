@@ -44,7 +44,7 @@ class Setting:
         self.args, self.work = args, work
         programs = os.path.join(args.build, "tests", "bench", "devices")
         kernels = os.path.join(args.build, "tests", "linux", "kernel")
-        self.pair = os.path.join(programs, "pair")
+        self.pair = os.path.join(args.build, "tests", "linux", "pair")
         self.microvm = os.path.join(args.build, "examples", "microvm")
         self.kernel = self.tool("sh", "get-kernel.sh", kernels)
         self.initrd = self.tool("bash", "make-tools.sh", os.path.join(args.build, "devices"), self.kernel, kernels, *PROGRAMS, os.path.join(programs, "rtt"),
