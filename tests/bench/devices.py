@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -54,7 +55,7 @@ class Bench:
     def __init__(self, args, setting):
         self.args, self.setting = args, setting
         self.samples = {r.name: {} for r in args.rows}
-        self.failures, self.notes = [], []
+        self.failures, self.notes, self.waits = [], [], []
         self.qemu = not args.no_peer and bool(shutil.which("qemu-system-x86_64"))
         if not args.no_peer and not self.qemu:
             say("SKIP: qemu-system-x86_64 is not installed (Debian: qemu-system-x86)")
@@ -81,13 +82,17 @@ class Bench:
                 for row in chosen:
                     for party in list(up):
                         try:
+                            start, waited = time.monotonic(), up[party].waited()
                             value = row.measure(up[party], self.args.seconds)
+                            # as part of the time: how busy the host was with other things
+                            waited = (up[party].waited() - waited) / (time.monotonic() - start)
                         except machines.Failed as e:
                             self.trouble(party, f"{row.name}: {party}: {e}")
                             up.pop(party).close()
                             continue
                         self.samples[row.name].setdefault(party, []).append(value)
-                        say(f"  {row.name:16} round {number} {party:14} {value:10.1f} {row.unit}")
+                        self.waits.append(waited)
+                        say(f"  {row.name:16} round {number} {party:14} {value:10.1f} {row.unit:6}  waited {waited * 100:.0f}%")
         finally:
             for machine in up.values():
                 machine.close()
@@ -114,6 +119,8 @@ def main():
         bench = Bench(args, setting)
         entries = bench.run()
     print(report.table(entries))
+    if bench.waits:
+        print(f"\nthe guests' threads waited for a CPU of the host {statistics.median(bench.waits) * 100:.0f}% of the time (median; at most {max(bench.waits) * 100:.0f}%)")
     if bench.qemu:
         print("\n" + report.verdicts(entries))
     for word, lines in (("NOTE", bench.notes), ("FAIL", bench.failures)):
@@ -121,7 +128,7 @@ def main():
             print(f"{word}: {line}")
     with open(os.path.join(args.build, "devices-smoke.json" if args.smoke else "devices.json"), "w") as f:
         json.dump({"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "load_before": load, "load_after": os.getloadavg()[0], "host_cpus": os.cpu_count(),
-                   "rounds": args.rounds, "seconds": args.seconds, "format": args.format, "properties": args.properties, "rows": entries,
+                   "rounds": args.rounds, "seconds": args.seconds, "format": args.format, "properties": args.properties, "waited": bench.waits, "rows": entries,
                    "failures": bench.failures, "notes": bench.notes}, f, indent=1)
     sys.exit(1 if bench.failures else 0)
 

@@ -3,7 +3,7 @@
 """load.py KERNEL-DIR PROGRAM disk|9p|switch|socket|user|tap|passt [PROPERTIES]
 A booted Linux puts a device under load. disk: fio with checksums of all it reads back, on a raw image and a qcow2 one at once, with discards between;
 qemu-img check after it. 9p: fio likewise and a tree of files, in a directory of this host. The others: iperf3 both ways over that backing of virtio-net, to
-another guest or to this host. PROGRAM is microvm; for switch the one of tests/tools/pair.c. 77, with the reason, where something is missing."""
+another guest or to this host. PROGRAM is microvm; for switch pair.c. 77, with the reason, where something is missing."""
 import os
 import re
 import shutil

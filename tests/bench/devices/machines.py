@@ -32,6 +32,19 @@ class Pair:
             self.close()
             raise
 
+    def waited(self):
+        """Seconds that the threads of all of it had something to do and no CPU of the host to do it on."""
+        total = 0
+        for one in (self, *self.others):
+            tasks = f"/proc/{one.console.process.pid}/task"
+            for task in os.listdir(tasks):
+                try:
+                    with open(os.path.join(tasks, task, "schedstat")) as f:
+                        total += int(f.read().split()[1]) / 1e9
+                except (FileNotFoundError, ProcessLookupError):
+                    pass  # it has ended
+        return total
+
     def close(self):
         for one in (self.console, *self.others):
             one.close()
