@@ -205,6 +205,18 @@ static void add_tsc(struct vc_cpuid *c, uint64_t tsc_khz)
 	add_leaf(c, 0x16, (uint32_t)(tsc_khz / 1000) & 0xffff, (uint32_t)(tsc_khz / 1000) & 0xffff, 100, 0);
 }
 
+/* Subleaf 0 names the last one: 2, where something is there to be told. */
+static void add_features_leaf(struct vc_cpuid *c)
+{
+	uint32_t last = vc_feature_has(&c->features, VC_F_BHI_CTRL) ? 2 : 0;
+
+	for (uint32_t subleaf = 0; subleaf <= last; subleaf++) {
+		add_leaf(c, 7, subleaf ? 0 : last, 0, 0, 0);
+		c->entries[c->count - 1].subleaf = subleaf;
+		c->entries[c->count - 1].has_subleaf = 1;
+	}
+}
+
 static void add_basic(struct vc_cpuid *c, const struct vc_cpu_identity *identity, uint32_t vcpus, uint64_t tsc_khz)
 {
 	uint32_t ids = 1u << id_bits(vcpus);
@@ -216,8 +228,7 @@ static void add_basic(struct vc_cpuid *c, const struct vc_cpu_identity *identity
 	if (vc_feature_has(&c->features, VC_F_MONITOR))
 		add_leaf(c, 5, LINE, LINE, 3 /* extensions; interrupts break */, 0);
 	add_leaf(c, 6, 0, 0, 0, 0);
-	add_leaf(c, 7, 0, 0, 0, 0);
-	c->entries[c->count - 1].has_subleaf = 1;
+	add_features_leaf(c);
 	add_topology(c, vcpus);
 	add_xsave(c);
 	add_tsc(c, tsc_khz);

@@ -9,123 +9,129 @@
 
 enum vc_cpuid_reg { VC_EAX, VC_EBX, VC_ECX, VC_EDX };
 
+/* clang-format off: it would nest the list */
 /* X(identifier, "name", leaf, subleaf, register, bit): every feature the library knows by name. */
-#define VC_FEATURES(X)                                                                                                 \
-	X(FPU, "fpu", 1, 0, VC_EDX, 0)                                                                                     \
-	X(VME, "vme", 1, 0, VC_EDX, 1) X(DE, "de", 1, 0, VC_EDX, 2) X(PSE, "pse", 1, 0, VC_EDX, 3) X(                      \
-	    TSC, "tsc", 1, 0, VC_EDX, 4) X(MSR, "msr", 1, 0, VC_EDX, 5) X(PAE, "pae", 1, 0, VC_EDX, 6)                     \
-	    X(MCE, "mce", 1, 0, VC_EDX, 7) X(CX8, "cx8", 1, 0, VC_EDX, 8) X(APIC, "apic", 1, 0, VC_EDX, 9) X(              \
-	        SEP, "sep", 1, 0, VC_EDX, 11) X(MTRR, "mtrr", 1, 0, VC_EDX, 12) X(PGE, "pge", 1, 0, VC_EDX, 13)            \
-	        X(MCA, "mca", 1, 0, VC_EDX, 14) X(CMOV, "cmov", 1, 0, VC_EDX, 15) X(PAT, "pat", 1, 0, VC_EDX, 16) X(       \
-	            PSE36, "pse36",                                                                                        \
-	            1,                                                                                                     \
-	            0, VC_EDX, 17)                                                                                         \
-	            X(CLFSH, "clflush", 1, 0, VC_EDX, 19) X(MMX, "mmx", 1, 0, VC_EDX, 23) X(                               \
-	                FXSR,                                                                                              \
-	                "fxsr",                                                                                            \
-	                1,                                                                                                 \
-	                0, VC_EDX, 24) X(SSE, "sse", 1, 0, VC_EDX, 25)                                                     \
-	                X(SSE2, "sse2", 1, 0, VC_EDX, 26) X(HTT, "ht", 1, 0, VC_EDX, 28) X(                                \
-	                    SSE3,                                                                                          \
-	                    "sse3",                                                                                        \
-	                    1, 0,                                                                                          \
-	                    VC_ECX,                                                                                        \
-	                    0) X(PCLMUL, "pclmulqdq", 1, 0, VC_ECX,                                                        \
-	                         1) X(MONITOR, "monitor", 1, 0, VC_ECX, 3)                                                 \
-	                    X(SSSE3, "ssse3", 1, 0, VC_ECX,                                                                \
-	                      9) X(FMA, "fma", 1, 0, VC_ECX,                                                               \
-	                           12) X(CX16, "cx16", 1, 0, VC_ECX,                                                       \
-	                                 13) X(PCID, "pcid", 1, 0, VC_ECX,                                                 \
-	                                       17) X(SSE41, "sse4.1", 1, 0, VC_ECX, 19)                                    \
-	                        X(SSE42, "sse4.2", 1, 0, VC_ECX, 20) X(X2APIC, "x2apic", 1, 0, VC_ECX, 21) X(              \
-	                            MOVBE, "movbe",                                                                        \
-	                            1,                                                                                     \
-	                            0, VC_ECX, 22) X(POPCNT, "popcnt", 1, 0, VC_ECX, 23)                                   \
-	                            X(TSC_DEADLINE, "tsc-deadline", 1, 0, VC_ECX, 24) X(AES, "aes", 1, 0, VC_ECX, 25) X(   \
-	                                XSAVE, "xsave",                                                                    \
-	                                1,                                                                                 \
-	                                0, VC_ECX, 26) X(AVX, "avx", 1, 0, VC_ECX, 28)                                     \
-	                                X(F16C, "f16c", 1, 0, VC_ECX, 29) X(RDRAND, "rdrand", 1, 0, VC_ECX, 30) X(         \
-	                                    HYPERVISOR,                                                                    \
-	                                    "hypervisor",                                                                  \
-	                                    1,                                                                             \
-	                                    0, VC_ECX, 31) X(ARAT, "arat", 6, 0, VC_EAX, 2)                                \
-	                                    X(FSGSBASE, "fsgsbase", 7, 0, VC_EBX,                                          \
-	                                      0) X(TSC_ADJUST, "tsc-adjust", 7, 0, VC_EBX,                                 \
-	                                           1) X(BMI1, "bmi1", 7, 0, VC_EBX,                                        \
-	                                                3) X(AVX2, "avx2", 7, 0, VC_EBX, 5)                                \
-	                                        X(SMEP, "smep", 7, 0, VC_EBX, 7) X(BMI2, "bmi2", 7, 0, VC_EBX, 8) X(       \
-	                                            ERMS,                                                                  \
-	                                            "erms",                                                                \
-	                                            7, 0,                                                                  \
-	                                            VC_EBX,                                                                \
-	                                            9) X(INVPCID, "invpcid", 7, 0, VC_EBX,                                 \
-	                                                 10) X(RDSEED, "rdseed", 7, 0, VC_EBX,                             \
-	                                                       18) X(ADX, "adx", 7, 0, VC_EBX, 19)                         \
-	                                            X(SMAP, "smap", 7, 0, VC_EBX,                                          \
-	                                              20) X(CLFLUSHOPT, "clflushopt", 7, 0, VC_EBX, 23)                    \
-	                                                X(CLWB, "clwb", 7, 0, VC_EBX,                                      \
-	                                                  24) X(SHA, "sha-ni", 7, 0, VC_EBX, 29)                           \
-	                                                    X(UMIP, "umip", 7, 0, VC_ECX,                                  \
-	                                                      2) X(PKU, "pku", 7, 0, VC_ECX,                               \
-	                                                           3) X(GFNI, "gfni", 7, 0, VC_ECX, 8)                     \
-	                                                        X(VAES, "vaes", 7, 0, VC_ECX,                              \
-	                                                          9) X(VPCLMUL, "vpclmulqdq", 7, 0, VC_ECX,                \
-	                                                               10) X(LA57, "la57", 7, 0, VC_ECX,                   \
-	                                                                     16) X(RDPID, "rdpid", 7, 0, VC_ECX,           \
-	                                                                           22) X(FSRM, "fsrm", 7, 0, VC_EDX, 4)    \
-	                                                            X(SPEC_CTRL, "spec-ctrl", 7, 0, VC_EDX,                \
-	                                                              26) X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0,  \
-	                                                                    VC_EDX,                                        \
-	                                                                    29) X(XSAVEOPT, "xsaveopt", 0xd, 1, VC_EAX, 0) \
-	                                                                X(XSAVEC, "xsavec", 0xd, 1, VC_EAX,                \
-	                                                                  1) X(XGETBV1, "xgetbv1", 0xd, 1, VC_EAX,         \
-	                                                                       2) X(XSAVES, "xsaves", 0xd, 1, VC_EAX, 3)   \
-	                                                                    X(LAHF, "lahf-lm", 0x80000001, 0, VC_ECX,      \
-	                                                                      0) X(LZCNT, "lzcnt", 0x80000001, 0, VC_ECX,  \
-	                                                                           5) X(SSE4A, "sse4a", 0x80000001, 0,     \
-	                                                                                VC_ECX,                            \
-	                                                                                6)                                 \
-	                                                                        X(PREFETCHW, "3dnowprefetch", 0x80000001,  \
-	                                                                          0, VC_ECX,                               \
-	                                                                          8) X(SYSCALL, "syscall", 0x80000001, 0,  \
-	                                                                               VC_EDX,                             \
-	                                                                               11) X(NX,                           \
-	                                                                                     "nx", 0x80000001, 0, VC_EDX,  \
-	                                                                                     20) X(PDPE1GB, "pdpe1gb",     \
-	                                                                                           0x80000001, 0, VC_EDX,  \
-	                                                                                           26)                     \
-	                                                                            X(RDTSCP, "rdtscp", 0x80000001,        \
-	                                                                              0, VC_EDX, 27)                       \
-	                                                                                X(LM, "lm", 0x80000001, 0, VC_EDX, \
-	                                                                                  29) X(INVTSC, "invtsc",          \
-	                                                                                        0x80000007, 0, VC_EDX,     \
-	                                                                                        8) X(KVM_CLOCKSOURCE2,     \
-	                                                                                             "kvmclock",           \
-	                                                                                             0x40000001,           \
-	                                                                                             0, VC_EAX, 3)         \
-	                                                                                    X(KVM_NOP_IO,                  \
-	                                                                                      "kvm-nopiodelay",            \
-	                                                                                      0x40000001, 0, VC_EAX,       \
-	                                                                                      1) X(KVM_STEAL_TIME,         \
-	                                                                                           "kvm-steal-time",       \
-	                                                                                           0x40000001, 0, VC_EAX,  \
-	                                                                                           5) X(KVM_PV_EOI,        \
-	                                                                                                "kvm-pv-eoi",      \
-	                                                                                                0x40000001, 0,     \
-	                                                                                                VC_EAX, 6)         \
-	                                                                                        X(KVM_PV_UNHALT,           \
-	                                                                                          "kvm-pv-unhalt",         \
-	                                                                                          0x40000001, 0, VC_EAX,   \
-	                                                                                          7) X(KVM_PV_SEND_IPI,    \
-	                                                                                               "kvm-pv-ipi",       \
-	                                                                                               0x40000001, 0,      \
-	                                                                                               VC_EAX, 11)         \
-	                                                                                            X(KVM_STABLE_CLOCK,    \
-	                                                                                              "kvmclock-stable-"   \
-	                                                                                              "bit",               \
-	                                                                                              0x40000001, 0,       \
-	                                                                                              VC_EAX, 24)
+#define VC_FEATURES(X)                                                                                                  \
+	X(FPU, "fpu", 1, 0, VC_EDX, 0)                                                                                      \
+	X(VME, "vme", 1, 0, VC_EDX, 1) X(DE, "de", 1, 0, VC_EDX, 2) X(PSE, "pse", 1, 0, VC_EDX, 3) X(                       \
+	    TSC, "tsc", 1, 0, VC_EDX, 4) X(MSR, "msr", 1, 0, VC_EDX, 5) X(PAE, "pae", 1, 0, VC_EDX, 6)                      \
+	    X(MCE, "mce", 1, 0, VC_EDX, 7) X(CX8, "cx8", 1, 0, VC_EDX, 8) X(APIC, "apic", 1, 0, VC_EDX, 9) X(               \
+	        SEP, "sep", 1, 0, VC_EDX, 11) X(MTRR, "mtrr", 1, 0, VC_EDX, 12) X(PGE, "pge", 1, 0, VC_EDX, 13)             \
+	        X(MCA, "mca", 1, 0, VC_EDX, 14) X(CMOV, "cmov", 1, 0, VC_EDX, 15) X(PAT, "pat", 1, 0, VC_EDX, 16) X(        \
+	            PSE36, "pse36",                                                                                         \
+	            1,                                                                                                      \
+	            0, VC_EDX, 17)                                                                                          \
+	            X(CLFSH, "clflush", 1, 0, VC_EDX, 19) X(MMX, "mmx", 1, 0, VC_EDX, 23) X(                                \
+	                FXSR,                                                                                               \
+	                "fxsr",                                                                                             \
+	                1,                                                                                                  \
+	                0, VC_EDX, 24) X(SSE, "sse", 1, 0, VC_EDX, 25)                                                      \
+	                X(SSE2, "sse2", 1, 0, VC_EDX, 26) X(HTT, "ht", 1, 0, VC_EDX, 28) X(                                 \
+	                    SSE3,                                                                                           \
+	                    "sse3",                                                                                         \
+	                    1, 0,                                                                                           \
+	                    VC_ECX,                                                                                         \
+	                    0) X(PCLMUL, "pclmulqdq", 1, 0, VC_ECX,                                                         \
+	                         1) X(MONITOR, "monitor", 1, 0, VC_ECX, 3)                                                  \
+	                    X(SSSE3, "ssse3", 1, 0, VC_ECX,                                                                 \
+	                      9) X(FMA, "fma", 1, 0, VC_ECX,                                                                \
+	                           12) X(CX16, "cx16", 1, 0, VC_ECX,                                                        \
+	                                 13) X(PCID, "pcid", 1, 0, VC_ECX,                                                  \
+	                                       17) X(SSE41, "sse4.1", 1, 0, VC_ECX, 19)                                     \
+	                        X(SSE42, "sse4.2", 1, 0, VC_ECX, 20) X(X2APIC, "x2apic", 1, 0, VC_ECX, 21) X(               \
+	                            MOVBE, "movbe",                                                                         \
+	                            1,                                                                                      \
+	                            0, VC_ECX, 22) X(POPCNT, "popcnt", 1, 0, VC_ECX, 23)                                    \
+	                            X(TSC_DEADLINE, "tsc-deadline", 1, 0, VC_ECX, 24) X(AES, "aes", 1, 0, VC_ECX, 25) X(    \
+	                                XSAVE, "xsave",                                                                     \
+	                                1,                                                                                  \
+	                                0, VC_ECX, 26) X(AVX, "avx", 1, 0, VC_ECX, 28)                                      \
+	                                X(F16C, "f16c", 1, 0, VC_ECX, 29) X(RDRAND, "rdrand", 1, 0, VC_ECX, 30) X(          \
+	                                    HYPERVISOR,                                                                     \
+	                                    "hypervisor",                                                                   \
+	                                    1,                                                                              \
+	                                    0, VC_ECX, 31) X(ARAT, "arat", 6, 0, VC_EAX, 2)                                 \
+	                                    X(FSGSBASE, "fsgsbase", 7, 0, VC_EBX,                                           \
+	                                      0) X(TSC_ADJUST, "tsc-adjust", 7, 0, VC_EBX,                                  \
+	                                           1) X(BMI1, "bmi1", 7, 0, VC_EBX,                                         \
+	                                                3) X(AVX2, "avx2", 7, 0, VC_EBX, 5)                                 \
+	                                        X(SMEP, "smep", 7, 0, VC_EBX, 7) X(BMI2, "bmi2", 7, 0, VC_EBX, 8) X(        \
+	                                            ERMS,                                                                   \
+	                                            "erms",                                                                 \
+	                                            7, 0,                                                                   \
+	                                            VC_EBX,                                                                 \
+	                                            9) X(INVPCID, "invpcid", 7, 0, VC_EBX,                                  \
+	                                                 10) X(RDSEED, "rdseed", 7, 0, VC_EBX,                              \
+	                                                       18) X(ADX, "adx", 7, 0, VC_EBX, 19)                          \
+	                                            X(SMAP, "smap", 7, 0, VC_EBX,                                           \
+	                                              20) X(CLFLUSHOPT, "clflushopt", 7, 0, VC_EBX, 23)                     \
+	                                                X(CLWB, "clwb", 7, 0, VC_EBX,                                       \
+	                                                  24) X(SHA, "sha-ni", 7, 0, VC_EBX, 29)                            \
+	                                                    X(UMIP, "umip", 7, 0, VC_ECX,                                   \
+	                                                      2) X(PKU, "pku", 7, 0, VC_ECX,                                \
+	                                                           3) X(GFNI, "gfni", 7, 0, VC_ECX, 8)                      \
+	                                                        X(VAES, "vaes", 7, 0, VC_ECX,                               \
+	                                                          9) X(VPCLMUL, "vpclmulqdq", 7, 0, VC_ECX,                 \
+	                                                               10) X(LA57, "la57", 7, 0, VC_ECX,                    \
+	                                                                     16) X(RDPID, "rdpid", 7, 0, VC_ECX,            \
+	                                                                           22) X(FSRM, "fsrm", 7, 0, VC_EDX, 4)     \
+	                                                            X(SPEC_CTRL, "spec-ctrl", 7, 0, VC_EDX,                 \
+	                                                              26) X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0,   \
+	                                                                    VC_EDX,                                         \
+	                                                                    29) X(BHI_CTRL, "bhi-ctrl", 7, 2, VC_EDX, 4)    \
+	                                                                X(XSAVEOPT, "xsaveopt", 0xd, 1, VC_EAX,             \
+	                                                                  0) X(XSAVEC, "xsavec", 0xd, 1, VC_EAX,            \
+	                                                                       1) X(XGETBV1, "xgetbv1", 0xd, 1, VC_EAX, 2)  \
+	                                                                    X(XSAVES, "xsaves", 0xd, 1, VC_EAX,             \
+	                                                                      3) X(LAHF, "lahf-lm", 0x80000001, 0, VC_ECX,  \
+	                                                                           0) X(LZCNT,                              \
+	                                                                                "lzcnt", 0x80000001, 0, VC_ECX, 5)  \
+	                                                                        X(SSE4A, "sse4a", 0x80000001, 0,            \
+	                                                                          VC_ECX, 6) X(PREFETCHW, "3dnowprefetch",  \
+	                                                                                       0x80000001, 0, VC_ECX, 8)    \
+	                                                                            X(SYSCALL, "syscall", 0x80000001, 0,    \
+	                                                                              VC_EDX,                               \
+	                                                                              11) X(NX, "nx", 0x80000001, 0,        \
+	                                                                                    VC_EDX,                         \
+	                                                                                    20) X(PDPE1GB, "pdpe1gb",       \
+	                                                                                          0x80000001,               \
+	                                                                                          0, VC_EDX, 26)            \
+	                                                                                X(RDTSCP, "rdtscp", 0x80000001, 0,  \
+	                                                                                  VC_EDX,                           \
+	                                                                                  27) X(LM, "lm", 0x80000001, 0,    \
+	                                                                                        VC_EDX, 29)                 \
+	                                                                                    X(INVTSC, "invtsc",             \
+	                                                                                      0x80000007,                   \
+	                                                                                      0, VC_EDX,                    \
+	                                                                                      8) X(KVM_CLOCKSOURCE2,        \
+	                                                                                           "kvmclock", 0x40000001,  \
+	                                                                                           0, VC_EAX,               \
+	                                                                                           3) X(KVM_NOP_IO,         \
+	                                                                                                "kvm-nopiodelay",   \
+	                                                                                                0x40000001, 0,      \
+	                                                                                                VC_EAX, 1)          \
+	                                                                                        X(KVM_STEAL_TIME,           \
+	                                                                                          "kvm-steal-time",         \
+	                                                                                          0x40000001, 0, VC_EAX,    \
+	                                                                                          5) X(KVM_PV_EOI,          \
+	                                                                                               "kvm-pv-eoi",        \
+	                                                                                               0x40000001, 0,       \
+	                                                                                               VC_EAX,              \
+	                                                                                               6) X(KVM_PV_UNHALT,  \
+	                                                                                                    "kvm-pv-"       \
+	                                                                                                    "unhalt",       \
+	                                                                                                    0x40000001, 0,  \
+	                                                                                                    VC_EAX, 7)      \
+	                                                                                            X(KVM_PV_SEND_IPI,      \
+	                                                                                              "kvm-pv-ipi",         \
+	                                                                                              0x40000001, 0,        \
+	                                                                                              VC_EAX, 11)           \
+	                                                                                                X(KVM_STABLE_CLOCK, \
+	                                                                                                  "kvmclock-"       \
+	                                                                                                  "stable-bit",     \
+	                                                                                                  0x40000001, 0,    \
+	                                                                                                  VC_EAX, 24)
+/* clang-format on */
 
 enum vc_feature {
 	VC_F_NONE, /* needs no feature */

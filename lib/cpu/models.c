@@ -39,7 +39,7 @@ static const uint8_t v2_adds[] = {
     VC_F_CLFLUSHOPT, VC_F_PREFETCHW, VC_F_XSAVE,
     VC_F_XSAVEOPT,   VC_F_XSAVEC,    VC_F_XGETBV1,
     VC_F_XSAVES,     VC_F_SPEC_CTRL, VC_F_ARCH_CAPABILITIES,
-    VC_F_NONE,
+    VC_F_BHI_CTRL,   VC_F_NONE,
 };
 
 /* psABI level 3, and what every CPU of that level brought along. */

@@ -26,7 +26,7 @@ enum {
  * under its own rights, so its kernel need not defend itself.
  */
 #define ARCH_CAPABILITIES_VALUE 0x400000000d10e17bull
-#define SPEC_CTRL_BITS          7u /* IBRS, STIBP, SSBD: there is nothing to restrain */
+#define SPEC_CTRL_BITS          0x407u /* IBRS, STIBP, SSBD, BHI_DIS_S: there is nothing to restrain */
 #define PRED_CMD_IBPB           1u
 #define MTRR_CAP_VALUE          0x508u /* 8 variable ranges, fixed ranges, write combining */
 #define MTRR_TYPES              0x73u  /* UC, WC, WT, WP, WB: bit n: type n is one */

@@ -500,9 +500,11 @@ static enum emu_stop run(struct emu_vcpu *c)
 	struct jit_block *b;
 
 	for (;;) {
-		atomic_store(&c->jit_poll, 0);
+		/* who asks for something sets the request first: where this is 0 already, nothing needs a fence here */
+		if (atomic_load_explicit(&c->jit_poll, memory_order_relaxed))
+			atomic_store(&c->jit_poll, 0);
 		if (wanted(c)) {
-			if (c->promote)
+			if (c->promote && c->cpl == 3)
 				promote_tick(c);
 			return EMU_STOP_EVENTS;
 		}

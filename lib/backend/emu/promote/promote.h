@@ -138,8 +138,9 @@ struct promoted {
 
 	int cpu;                         /* that the process is kept on; -1: none */
 	uint64_t slice_ns;               /* how long it ran last */
-	uint64_t executed_ns, served_ns; /* over the last so many stops */
-	unsigned stops;
+	uint64_t executed_ns, served_ns; /* of CPU time, and on the clock, since it was woken; what lies back weighs less */
+	unsigned stops, past_stops;
+	uint64_t cpu_ns; /* the process's, when last looked at */
 };
 
 /* memory.c */

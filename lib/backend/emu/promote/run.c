@@ -18,9 +18,9 @@
 #define CHILDREN    4u
 #define TICK_NS     1000000u /* interruptions closer to each other count as one */
 #define HOT_TICKS   3u       /* interruptions in ring 3 that make a space worth it */
-#define WINDOW      256u     /* stops after which it is asked whether it still is */
+#define WINDOW      256u     /* stops, but for translation, after which it is asked whether it still is */
 #define STOP_NS     8000u    /* what a stop costs besides being served */
-#define SLEEP_TICKS 64u      /* how long it is left alone, if not; doubled each time */
+#define SLEEP_TICKS 8u       /* how long it is left alone, if not; doubled each time */
 #define SHORT_NS    300000u  /* so often stopped, it stays on the vcpu's CPU */
 #define FLUSHES     4u       /* of code since it was last woken: it writes its own */
 #define ROOT_MASK   0x000ffffffffff000ull
@@ -28,6 +28,7 @@
 
 struct candidate {
 	uint64_t root;
+	uint64_t identity; /* see identity_of() */
 	unsigned ticks;
 	unsigned asleep; /* ticks */
 	unsigned failures;
@@ -105,6 +106,24 @@ static uint64_t root_of(const struct emu_vcpu *c)
 static enum emu_promote policy(const struct emu_vcpu *c)
 {
 	return ((const struct emu_vm *)c->bvm->priv)->promote;
+}
+
+/*
+ * What the root maps of the lower half, in one number. Guests use the page of a process that has ended as the root of
+ * the next one, for which nothing holds that was found out about the last.
+ */
+static uint64_t identity_of(struct emu_vcpu *c, uint64_t root)
+{
+	const struct vc_slot *slot = emu_find_slot(c, root);
+	uint64_t sum = 0, entry;
+
+	if (!slot)
+		return 0;
+	for (unsigned i = 0; i < 256; i++) {
+		memcpy(&entry, slot->hva + (root - slot->gpa) + i * sizeof entry, sizeof entry);
+		sum = (sum ^ (entry & ROOT_MASK)) * 0x9e3779b97f4a7c15u;
+	}
+	return sum;
 }
 
 static struct candidate *find_candidate(struct promote *m, uint64_t root)
@@ -199,18 +218,32 @@ static void promote(struct emu_vcpu *c, uint64_t root)
 	m->next_child = (m->next_child + 1) % CHILDREN;
 }
 
+/* What its process executed for since it was last asked. Time on the clock would count waiting for a CPU. */
+static uint64_t cpu_time(struct promoted *p)
+{
+	uint64_t before = p->cpu_ns;
+	struct timespec t;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(p->child.pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
+		return 0;
+	p->cpu_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return p->cpu_ns - before;
+}
+
 static void wake(struct promote *m, struct promoted *p)
 {
 	m->count++;
 	p->dormant = false;
-	p->flushes = p->stops = 0;
+	p->flushes = p->stops = p->past_stops = 0;
 	p->executed_ns = p->served_ns = p->slice_ns = 0;
+	cpu_time(p);
 }
 
 void promote_tick(struct emu_vcpu *c)
 {
 	struct promote *m = c->promote;
-	uint64_t now = now_ns(), root = root_of(c);
+	uint64_t now = now_ns(), root = root_of(c), identity;
 	struct candidate *k;
 	unsigned i;
 
@@ -222,6 +255,9 @@ void promote_tick(struct emu_vcpu *c)
 		return;
 	unpin(m);
 	k = find_candidate(m, root);
+	identity = identity_of(c, root);
+	if (k->identity != identity)
+		*k = (struct candidate){.root = root, .identity = identity};
 	if (k->asleep)
 		k->asleep--;
 	else if (++k->ticks >= HOT_TICKS && i < CHILDREN)
@@ -345,15 +381,21 @@ static bool resume(struct promoted *p)
 
 /* More is spent on stops than on executing, where the translator would take two or three times as long for that; or its
  * code does not last. */
-static bool not_worth_it(struct promoted *p)
+static bool not_worth_it(struct promote *m, struct promoted *p)
 {
 	bool not_worth;
 
 	if (p->stops < WINDOW)
 		return p->flushes > FLUSHES;
-	not_worth = p->executed_ns < p->served_ns + 2 * p->stops * STOP_NS;
+	p->executed_ns += cpu_time(p);
+	not_worth = p->executed_ns < p->served_ns + 2 * (p->stops + p->past_stops) * STOP_NS;
+	/* what was weighs half: a program that reads its next block is as hot as before */
+	p->past_stops = (p->past_stops + p->stops) / 2;
 	p->stops = 0;
-	p->executed_ns = p->served_ns = 0;
+	p->executed_ns /= 2;
+	p->served_ns /= 2;
+	if (!not_worth)
+		find_candidate(m, p->root)->failures = 0;
 	return not_worth;
 }
 
@@ -373,8 +415,9 @@ static enum promote_next leave(struct emu_vcpu *c, struct promoted *p, const str
                                enum promote_next next)
 {
 	atomic_store(&c->promote->running, 0);
+	p->stops++;
 	promoted_state_out(c, p, m);
-	if (policy(c) == EMU_PROMOTE_HOT && not_worth_it(p))
+	if (policy(c) == EMU_PROMOTE_HOT && not_worth_it(c->promote, p))
 		rest(c->promote, p);
 	return next;
 }
@@ -417,8 +460,6 @@ static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 			return died(c, p);
 		stopped = now_ns();
 		p->slice_ns = stopped - started;
-		p->executed_ns += p->slice_ns;
-		p->stops++;
 		c->promote->stops++;
 		g = promoted_gregs(p);
 		m = promoted_mark_at(p, (uint64_t)g[REG_RIP] - (child->stopped_by == SIGTRAP));
@@ -429,15 +470,19 @@ static enum promote_next serve(struct emu_vcpu *c, struct promoted *p)
 		case SIGTRAP:
 			if (at.kind == PROMOTED_INSN)
 				return leave(c, p, &at, PROMOTE_INTERPRET);
-			if (go_on_at(c, p, &at))
+			if (go_on_at(c, p, &at)) {
+				stopped = 0; /* the translation stays: it says nothing about what is to come */
 				continue;
+			}
 			return child->alive ? leave(c, p, &at, PROMOTE_INTERPRET) : died(c, p);
 		case SIGSEGV:
 			if (g[REG_TRAPNO] != TRAP_PF)
 				return leave(c, p, &at, PROMOTE_INTERPRET);
 			mapped = promoted_map(c, p, (uint64_t)g[REG_CR2], g[REG_ERR] & VC_PF_W);
-			if (mapped == PROMOTED_MAPPED)
+			if (mapped == PROMOTED_MAPPED) {
+				p->stops++;
 				continue;
+			}
 			return mapped == PROMOTED_DIED ? died(c, p) : leave(c, p, &at, PROMOTE_INTERPRET);
 		case SIGALRM:
 		case CHILD_SIGNAL_KICK:
