@@ -24,17 +24,16 @@ configure() {
 	echo "127.0.0.1 localhost debian" >"$1/etc/hosts"
 	echo "/dev/vda / ext4 errors=remount-ro 0 1" >"$1/etc/fstab"
 	printf '[Match]\nName=e*\n\n[Network]\nDHCP=yes\n' >"$1/etc/systemd/network/80-dhcp.network"
-	systemctl --quiet --root "$1" enable systemd-networkd
+	chroot "$1" systemctl --quiet enable systemd-networkd
 	# what would use the network unasked
-	systemctl --quiet --root "$1" mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service
+	chroot "$1" systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service
 	echo root:virtcore | chroot "$1" chpasswd
 }
 
 make_root() {
-	export -f configure
 	# shellcheck disable=SC2016 # $1 is the hook's
 	mmdebstrap --quiet --variant=minbase --include="$packages" --format=tar --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
-		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook="$(declare -f configure); configure \"\$1\"" \
+		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook="$(declare -f configure); set -e; configure \"\$1\"" \
 		"$suite" "$dir/root.tar.new" || exit 77
 	mv "$dir/root.tar.new" "$dir/root.tar"
 }
