@@ -19,6 +19,7 @@
 #include <virtcore/monitor.h>
 #include <virtcore/net.h>
 #include <virtcore/pci.h>
+#include <virtcore/snapshot.h>
 #include <virtcore/switch.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>

@@ -125,6 +125,10 @@ struct vc_backend {
 	/* SPLIT: the IOAPIC's pin changed its redirection entry. */
 	void (*ioapic_changed)(void *bvm, unsigned pin);
 
+	/* The local APIC in the kernel, of a vcpu that does not run; NULL: the library has them. */
+	int (*get_lapic)(struct vc_bvcpu *vcpu, struct vc_lapic_state *state);
+	int (*set_lapic)(struct vc_bvcpu *vcpu, const struct vc_lapic_state *state);
+
 	/* Descriptors; NULL: lib/vm serves them by vc_ioeventfd in the bus and by watches in the loop. */
 	int (*ioeventfd)(struct vc_bvm *vm, const struct vc_ioeventfd *e, bool add);
 	int (*irqfd)(struct vc_bvm *vm, int fd, int gsi, uint64_t msi_address, uint32_t msi_data,

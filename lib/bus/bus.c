@@ -280,6 +280,7 @@ static void take_away(struct vc_buses *buses, struct vc_dev *dev)
 	atomic_fetch_sub(&buses->waiting, 1);
 	if (dev->ops.destroy)
 		dev->ops.destroy(dev->ctx);
+	free(dev->properties);
 	free(dev);
 }
 

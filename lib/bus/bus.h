@@ -24,7 +24,14 @@ struct vc_dev {
 	struct vcore_device_ops ops; /* full-size copy */
 	void *ctx;
 	char type[32];
-	void *owner;     /* for lib/vm: the vcore_vm */
+	void *owner;      /* for lib/vm: the vcore_vm */
+	char *properties; /* for lib/vm: with which it was added by its type; NULL: it was not. Freed with it */
+	/*
+	 * on: neither touch memory nor interrupt but by a vcpu's access or the loop, until told otherwise; a state loaded
+	 * meanwhile takes effect then. NULL: it never does.
+	 */
+	void (*hold)(void *ctx, bool on);
+	void *hold_ctx;
 	void *frontend;  /* for lib/vm: what calls at run time that are only for its type work on; NULL */
 	bool fixed;      /* part of the machine type: not removable */
 	uint32_t id;     /* unique in the vm, from 1, never used again */

@@ -204,7 +204,7 @@ void pci_forget(struct vc_pci *pci, struct vc_pci_function *f)
 
 static struct vc_pci_function *new_function(struct vc_pci *pci, const struct vcore_pci_ops *ops, void *ctx)
 {
-	struct vc_pci_function *f = calloc(1, sizeof *f);
+	struct vc_pci_function *f = vc_pages_new(sizeof *f);
 
 	if (!f) {
 		if (ops->destroy)

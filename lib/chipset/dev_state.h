@@ -17,6 +17,16 @@ static inline int64_t vc_dev_state_out(void *buffer, size_t length, const void *
 	return (int64_t)size;
 }
 
+/* Of a device that has none. */
+static inline int64_t vc_dev_stateless_save(void *ctx, void *buffer, size_t length)
+{
+	return 0;
+}
+static inline int vc_dev_stateless_load(void *ctx, const void *buffer, size_t length)
+{
+	return length ? vc_fail(EINVAL, "the saved state of a device that has none has %zu bytes", length) : 0;
+}
+
 /* For vcore_device_ops.load: copies the struct in when size and version are right. */
 static inline int vc_dev_state_in(const char *type, uint32_t version, void *state, size_t size, const void *buffer,
                                   size_t length)

@@ -55,6 +55,30 @@ static void callback_end(struct vc_loop *loop)
 	pthread_cond_broadcast(&loop->done);
 }
 
+void vc_loop_hold(struct vc_loop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	loop->holds++;
+	while (loop->running && !vc_loop_is_self(loop))
+		pthread_cond_wait(&loop->done, &loop->lock);
+	pthread_mutex_unlock(&loop->lock);
+}
+
+void vc_loop_release(struct vc_loop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	loop->holds--;
+	pthread_cond_broadcast(&loop->done);
+	pthread_mutex_unlock(&loop->lock);
+}
+
+/* Before it is decided what to call next. */
+static void wait_released(struct vc_loop *loop)
+{
+	while (loop->holds)
+		pthread_cond_wait(&loop->done, &loop->lock);
+}
+
 /* ---- a turn ---- */
 
 /* Every timer that is due now, once. */
@@ -64,7 +88,7 @@ static int serve_timers(struct vc_loop *loop, uint64_t limit)
 	int served = 0;
 
 	loop->turn_now = vc_clock_now(loop->clock);
-	while ((t = vc_loop_take_due(loop, limit))) {
+	while (wait_released(loop), (t = vc_loop_take_due(loop, limit))) {
 		vc_loop_fn fn = t->fn;
 		void *ctx = t->ctx;
 
@@ -106,6 +130,7 @@ static int serve_events(struct vc_loop *loop, const struct epoll_event *events, 
 	int served = 0;
 
 	for (int i = 0; i < count; i++) {
+		wait_released(loop);
 		struct vc_watch *w = find_watch(loop, events[i].data.u64);
 		/* an earlier callback may have changed its mind about this one; errors and hang-ups are always told */
 		uint32_t wanted = w && w->events ? events[i].events & (w->events | EPOLLERR | EPOLLHUP) : 0;
@@ -122,6 +147,7 @@ static int serve_always_ready(struct vc_loop *loop)
 
 	for (uint64_t key = KEY_WATCH; loop->always_ready && key < limit; key++) {
 		/* callbacks may remove any watch: look up the next key that is still there */
+		wait_released(loop);
 		uint32_t i = 0;
 		while (i < loop->watch_count && loop->watches[i]->key < key)
 			i++;
@@ -140,7 +166,7 @@ static int serve_posts(struct vc_loop *loop, uint64_t limit)
 {
 	int served = 0;
 
-	while (loop->posts && loop->posts->sequence <= limit) {
+	while (wait_released(loop), loop->posts && loop->posts->sequence <= limit) {
 		struct vc_post *p = loop->posts;
 
 		loop->posts = p->next;

@@ -31,6 +31,12 @@ int vc_loop_fd(struct vc_loop *loop);
 int vc_loop_run(struct vc_loop *loop, int64_t timeout_ns); /* as vcore_vm_loop_run(); a signal ends the wait too */
 /* True on the thread that is now inside the loop. */
 bool vc_loop_is_self(const struct vc_loop *loop);
+/*
+ * Nothing is called from when hold returns until release; what became due meanwhile is called then. Waits for a
+ * callback that runs, but for the caller's own. Holds of several threads add up.
+ */
+void vc_loop_hold(struct vc_loop *loop);
+void vc_loop_release(struct vc_loop *loop);
 /* The clock was stopped, started or set: recompute deadlines. */
 void vc_loop_clock_changed(struct vc_loop *loop);
 

@@ -51,6 +51,7 @@ struct vc_loop {
 	pthread_t thread;
 	bool serving;        /* in a turn: the timerfd will be programmed at its end */
 	const void *running; /* timer, watch or post whose callback runs */
+	uint32_t holds;      /* vc_loop_hold() without vc_loop_release(): nothing is called */
 	const struct vc_post *running_post;
 
 	struct vc_timer **heap; /* binary heap by deadline, then sequence */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A port that ends the vm with the value written: how test kernels report. */
 #include "core/error.h"
+#include "chipset/dev_state.h"
 #include "device/device.h"
 
 enum { PORTS = 4 }; /* so that OUT of 1, 2 and 4 bytes each is one access */
@@ -14,6 +15,8 @@ static void debug_exit_write(void *ctx, struct vcore_io *io)
 
 static const struct vcore_device_ops debug_exit_ops = {
     .size = sizeof debug_exit_ops,
+    .save = vc_dev_stateless_save,
+    .load = vc_dev_stateless_load,
     .write = debug_exit_write,
 };
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/error.h"
+#include "chipset/dev_state.h"
 #include "device/device.h"
 #include "device/stream.h"
 
@@ -36,6 +37,8 @@ static void debugcon_destroy(void *ctx)
 
 static const struct vcore_device_ops debugcon_ops = {
     .size = sizeof debugcon_ops,
+    .save = vc_dev_stateless_save,
+    .load = vc_dev_stateless_load,
     .read = debugcon_read,
     .write = debugcon_write,
     .destroy = debugcon_destroy,

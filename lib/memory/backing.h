@@ -9,8 +9,9 @@
  * -errno with a sentence; on failure nothing is left. */
 int vc_backing_map(struct vc_slot *slot, const struct vcore_memory_options *options);
 /*
- * Give [at, at+length) of a slot's memory back to the host; it reads as zeroes then. What is no whole page of the
- * backing, and memory that is not the library's own to empty (the caller's, private mappings of files), stays as it is.
+ * Give [at, at+length) of a slot's memory back to the host; it reads as zeroes then, or as in the image it derives
+ * from. What is no whole page of the backing, and memory that is not the library's own to empty (the caller's, private
+ * mappings of files), stays as it is.
  */
 void vc_backing_discard(struct vc_slot *slot, uint64_t at, uint64_t length);
 /* NULL pointers and descriptors of -1 are fine. */

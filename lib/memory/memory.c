@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/util.h"
 #include "memory/backing.h"
+#include "memory/image.h"
 
 #define GPA_MAX (1ull << 52)
 #define FLAGS_ALL                                                                                 \
@@ -33,7 +34,11 @@ static void slot_free(struct vc_slot *slot)
 	if (slot->pages)
 		munmap(slot->pages, slot->length / VC_PAGE_SIZE * sizeof *slot->pages);
 	free((void *)atomic_load(&slot->dirty));
+	for (unsigned i = 0; i < VC_LOG_READERS; i++)
+		free(slot->unread[i]);
 	vc_backing_unmap(slot);
+	vc_image_unref(slot->image);
+	free(slot->changed);
 	free(slot);
 }
 
@@ -114,9 +119,9 @@ static int check_room(const struct vc_mem *mem, uint64_t gpa, uint64_t length)
 	return 0;
 }
 
-static _Atomic uint64_t *new_dirty_log(const struct vc_slot *slot)
+static void *new_dirty_log(const struct vc_slot *slot)
 {
-	_Atomic uint64_t *bits = calloc(dirty_words(slot), sizeof *bits);
+	void *bits = calloc(dirty_words(slot), sizeof(uint64_t));
 
 	if (!bits)
 		vc_fail(ENOMEM, "memory: no memory for the dirty log of slot %#llx", (unsigned long long)slot->gpa);
@@ -137,10 +142,9 @@ static int fill_slot(struct vc_slot *slot, const struct vcore_memory_options *o)
 			slot->pages = p;
 	}
 	if (r >= 0 && (slot->flags & VCORE_MEM_LOG_DIRTY)) {
-		_Atomic uint64_t *bits = new_dirty_log(slot);
-
-		atomic_init(&slot->dirty, bits);
-		r = bits ? 0 : -ENOMEM;
+		atomic_init(&slot->dirty, (_Atomic uint64_t *)new_dirty_log(slot));
+		slot->unread[VC_LOG_PROGRAM] = new_dirty_log(slot);
+		r = atomic_load(&slot->dirty) && slot->unread[VC_LOG_PROGRAM] ? 0 : -ENOMEM;
 	}
 	return r;
 }
@@ -419,7 +423,7 @@ void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length)
 		uint64_t end = page / 64 == last / 64 ? last % 64 : 63; /* last bit in this word */
 		uint64_t mask = (~0ull >> (63 - end)) & (~0ull << (page % 64));
 
-		/* bits that are set already stay so until we are done: fetch_dirty() keeps out whoever may come here */
+		/* bits that are set already stay so until we are done: spread_dirty() keeps out whoever may come here */
 		if ((atomic_load_explicit(&bits[page / 64], memory_order_relaxed) & mask) != mask)
 			atomic_fetch_or_explicit(&bits[page / 64], mask, memory_order_relaxed);
 		page += end - page % 64 + 1;
@@ -447,48 +451,105 @@ static int switch_log(struct vc_mem *mem, struct vc_slot *slot, _Atomic uint64_t
 	return r;
 }
 
-int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, bool enable)
+static bool is_read(const struct vc_slot *slot)
 {
-	_Atomic uint64_t *bits = NULL; /* before: the log to be put in place; after: what to free */
-	int r;
-
-	if (enable && !(bits = new_dirty_log(slot)))
-		return -ENOMEM;
-	vc_gate_begin(mem->gate, self);
-	r = switch_log(mem, slot, &bits);
-	vc_gate_end(mem->gate, self);
-	free((void *)bits);
-	return r < 0 ? r : 0;
+	for (unsigned i = 0; i < VC_LOG_READERS; i++)
+		if (slot->unread[i])
+			return true;
+	return false;
 }
 
 /*
- * Inside the exclusive section, and with the lock for writing: a page whose write has begun is either fetched here with
- * its new contents visible, or marked afterwards.
+ * Move what was written into the readers' own bits. Inside the exclusive section, and with the lock for writing: a page
+ * whose write has begun is either moved here with its new contents visible, or marked afterwards.
  */
-static int64_t fetch_dirty(struct vc_mem *mem, struct vc_slot *slot, uint8_t *bitmap)
+static int spread_dirty(struct vc_mem *mem, struct vc_slot *slot)
 {
 	_Atomic uint64_t *bits = atomic_load(&slot->dirty);
-	int64_t dirty = 0;
 	int r = 0;
 
-	if (!bits)
-		return vc_fail(EINVAL, "memory: the dirty log of slot %#llx is off", (unsigned long long)slot->gpa);
 	if (mem->listener && mem->listener->sync_dirty)
 		r = mem->listener->sync_dirty(mem->listener_ctx, slot);
 	if (r < 0)
 		return r;
 	pthread_rwlock_wrlock(&mem->lock);
 	for (uint64_t i = 0; i < dirty_words(slot); i++) {
-		uint64_t word = atomic_exchange_explicit(&bits[i], 0, memory_order_relaxed);
+		uint64_t word = atomic_load_explicit(&bits[i], memory_order_relaxed);
 
-		vc_st64(bitmap + i * 8, word);
-		dirty += __builtin_popcountll(word);
+		if (!word)
+			continue;
+		atomic_store_explicit(&bits[i], 0, memory_order_relaxed);
+		for (unsigned reader = 0; reader < VC_LOG_READERS; reader++)
+			if (slot->unread[reader])
+				slot->unread[reader][i] |= word;
 	}
 	pthread_rwlock_unlock(&mem->lock);
+	return 0;
+}
+
+/* A reader that comes or goes; *bits and *unread: before, what it needs; after, what is to be freed. */
+static int change_readers(struct vc_mem *mem, struct vc_slot *slot, enum vc_log_reader reader, uint64_t **unread,
+                          _Atomic uint64_t **bits)
+{
+	uint64_t *mine = slot->unread[reader];
+	int r = 0;
+
+	if (!*unread == !mine)
+		return 0;
+	/* those who read already keep what they have not seen */
+	if (is_read(slot))
+		r = spread_dirty(mem, slot);
+	if (r < 0)
+		return r;
+	slot->unread[reader] = *unread;
+	*unread = mine;
+	if (is_read(slot) == (atomic_load(&slot->dirty) != NULL))
+		return 0;
+	r = switch_log(mem, slot, bits);
+	if (r < 0 && !mine) {
+		*unread = slot->unread[reader];
+		slot->unread[reader] = NULL;
+	}
+	return r;
+}
+
+int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, enum vc_log_reader reader,
+                     bool enable)
+{
+	_Atomic uint64_t *bits = enable ? (_Atomic uint64_t *)new_dirty_log(slot) : NULL;
+	uint64_t *unread = enable ? new_dirty_log(slot) : NULL;
+	int r = enable && (!bits || !unread) ? -ENOMEM : 0;
+
+	if (r >= 0) {
+		vc_gate_begin(mem->gate, self);
+		r = change_readers(mem, slot, reader, &unread, &bits);
+		vc_gate_end(mem->gate, self);
+	}
+	free((void *)bits);
+	free(unread);
+	return r < 0 ? r : 0;
+}
+
+static int64_t fetch_dirty(struct vc_mem *mem, struct vc_slot *slot, uint64_t *unread, uint8_t *bitmap)
+{
+	int64_t dirty = 0;
+	int r;
+
+	if (!unread)
+		return vc_fail(EINVAL, "memory: the dirty log of slot %#llx is off", (unsigned long long)slot->gpa);
+	r = spread_dirty(mem, slot);
+	if (r < 0)
+		return r;
+	for (uint64_t i = 0; i < dirty_words(slot); i++) {
+		vc_st64(bitmap + i * 8, unread[i]);
+		dirty += __builtin_popcountll(unread[i]);
+		unread[i] = 0;
+	}
 	return dirty;
 }
 
-int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, void *bitmap, size_t bytes)
+int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, enum vc_log_reader reader,
+                         void *bitmap, size_t bytes)
 {
 	int64_t dirty;
 
@@ -496,7 +557,7 @@ int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slo
 		return vc_fail(EINVAL, "memory: a dirty bitmap of %zu bytes: expected %llu", bitmap ? bytes : 0,
 		               (unsigned long long)dirty_words(slot) * 8);
 	vc_gate_begin(mem->gate, self);
-	dirty = fetch_dirty(mem, slot, bitmap);
+	dirty = fetch_dirty(mem, slot, slot->unread[reader], bitmap);
 	vc_gate_end(mem->gate, self);
 	return dirty;
 }

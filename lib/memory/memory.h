@@ -27,6 +27,11 @@ struct vc_page_info {
 	_Atomic uint32_t flags;      /* for the backend */
 };
 
+struct vc_image;
+
+/* Who reads the dirty log: each finds what was written since it looked last. */
+enum vc_log_reader { VC_LOG_PROGRAM, VC_LOG_IMAGE, VC_LOG_MIGRATION, VC_LOG_READERS };
+
 struct vc_slot {
 	uint64_t gpa, length;
 	uint8_t *hva;
@@ -41,7 +46,13 @@ struct vc_slot {
 	_Atomic uint32_t
 	    pins; /* the table's, while it is there, and those of vc_mem_pin(): the last to go frees the slot */
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
-	struct vc_page_info *pages;        /* length / 4096 entries; NULL unless vc_mem.want_pages */
+	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive
+	 * section. */
+	uint64_t *unread[VC_LOG_READERS];
+	/* The memory is a private mapping of this, with what was written since; NULL: it is not. While nobody executes. */
+	struct vc_image *image;
+	uint64_t *changed;          /* pages that differ from it, see vc_image_track(); NULL: not known. Likewise */
+	struct vc_page_info *pages; /* length / 4096 entries; NULL unless vc_mem.want_pages */
 };
 
 /*
@@ -126,7 +137,12 @@ int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length);
 /* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is
  * off. */
 void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length);
-int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, bool enable);
-int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, void *bitmap, size_t bytes);
+/* The log is on while anybody reads it. enable: from now on; bits start clear. 0, -ENOMEM, errno of the backend. */
+int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, enum vc_log_reader reader,
+                     bool enable);
+/* Fetch and clear what is new to the reader, words of 64 pages: how many pages; -EINVAL: it does not read, or no room.
+ */
+int64_t vc_mem_get_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot, enum vc_log_reader reader,
+                         void *bitmap, size_t bytes);
 
 #endif

@@ -78,7 +78,10 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
 		return r;
 	}
 	r = transport->add(env, props, &copy, features, out, dev);
-	if (r >= 0)
-		(*dev)->frontend = config->ctx;
+	if (r < 0)
+		return r;
+	(*dev)->frontend = config->ctx;
+	(*dev)->hold = vc_virtio_hold;
+	(*dev)->hold_ctx = *out;
 	return r;
 }

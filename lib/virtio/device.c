@@ -165,9 +165,25 @@ bool vc_virtio_pause(struct vc_virtio *v)
 	return true;
 }
 
+void vc_virtio_hold(void *virtio, bool on)
+{
+	struct vc_virtio *v = virtio;
+
+	vc_virtio_take_turn(v);
+	if (on) {
+		v->start_later = vc_virtio_pause(v);
+	} else if (v->start_later) {
+		v->start_later = false;
+		vc_virtio_start(v);
+	}
+	v->held = on;
+	vc_virtio_give_turn(v);
+}
+
 void vc_virtio_clear(struct vc_virtio *v)
 {
 	vc_virtio_stop(v);
+	v->start_later = false;
 	atomic_store(&v->status, 0);
 	atomic_store(&v->features, 0);
 	atomic_store(&v->driver_features, 0);

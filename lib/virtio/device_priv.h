@@ -40,8 +40,9 @@ struct vc_virtio {
 	_Atomic uint64_t features;        /* negotiated; 0 before FEATURES_OK */
 	_Atomic uint32_t generation;
 	_Atomic bool broken;
-	_Atomic bool started; /* between ops->start and ops->stop */
-	_Atomic bool pausing; /* ops->stop runs, but the driver does not know: chains are kept */
+	_Atomic bool started;   /* between ops->start and ops->stop */
+	bool held, start_later; /* vc_virtio_hold(), and whether its end starts the device; with the turn */
+	_Atomic bool pausing;   /* ops->stop runs, but the driver does not know: chains are kept */
 
 	pthread_mutex_t lock; /* protects turn */
 	pthread_cond_t changed;

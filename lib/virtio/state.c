@@ -252,8 +252,11 @@ static int load(struct vc_virtio *v, struct in *in)
 		return r;
 	atomic_store(&v->status, s.status);
 	atomic_store(&v->broken, s.broken);
-	if ((s.status & VC_VIRTIO_S_DRIVER_OK) && !s.broken)
+	v->start_later = (s.status & VC_VIRTIO_S_DRIVER_OK) && !s.broken;
+	if (v->start_later && !v->held) {
+		v->start_later = false;
 		vc_virtio_start(v);
+	}
 	return 0;
 }
 

@@ -206,6 +206,8 @@ void vc_virtio_kick(struct vc_virtio *v, unsigned n);
 /* State of the common half and the frontend's behind it; for save and load of the transport's device. */
 int64_t vc_virtio_save(struct vc_virtio *v, void *buffer, size_t length);
 int vc_virtio_load(struct vc_virtio *v, const void *buffer, size_t length);
+/* vc_dev.hold, with the vc_virtio: stopped as for a save, its chains kept. */
+void vc_virtio_hold(void *virtio, bool on);
 
 /* The transports. ring_features: as vc_virtio_new(). */
 int vc_virtio_mmio_add(struct vc_env *env, struct vc_props *props, const struct vc_virtio_config *config,

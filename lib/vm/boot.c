@@ -180,7 +180,7 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 	    .vcpus = vm->bvm.vcpus,
 	    .reduced = vm->no_legacy,
 	    .has_8259 = !vm->no_legacy,
-	    .has_hpet = !vm->no_legacy && vm->bvm.irqchip != VCORE_IRQCHIP_FULL,
+	    .has_hpet = vm->has_hpet,
 	    .has_i8042 = !vm->no_legacy,
 	    .has_rtc = !vm->no_legacy,
 	    .has_uart = has_device(vm, "uart"),

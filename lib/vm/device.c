@@ -201,7 +201,8 @@ int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properti
 	r = type->create(&vm->bvm.env, props, &dev);
 	if (r >= 0) {
 		dev->owner = vm;
-		r = vc_props_finish(props, name);
+		dev->properties = strdup(properties ? properties : "");
+		r = dev->properties ? vc_props_finish(props, name) : vc_fail(ENOMEM, "no memory for a device's properties");
 		if (r < 0)
 			vc_dev_remove(&vm->buses, NULL, dev);
 	}

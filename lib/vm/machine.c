@@ -12,7 +12,8 @@ static uint32_t ram_kind(const struct vcore_vm *vm, const struct vcore_options *
 {
 	const uint32_t anonymous = VCORE_MEM_MERGEABLE | VCORE_MEM_THP;
 
-	return o->memory_kind == VCORE_MEMORY_ANON && vm->bvm.ops->id == VCORE_BACKEND_EMU && !(o->memory_flags & anonymous)
+	return o->memory_kind == VCORE_MEMORY_ANON && !vm->birth && vm->bvm.ops->id == VCORE_BACKEND_EMU &&
+	               !(o->memory_flags & anonymous)
 	           ? VCORE_MEMORY_MEMFD
 	           : o->memory_kind;
 }
@@ -169,7 +170,8 @@ static int build_legacy(struct vcore_vm *vm)
 	/* the PIT in the kernel cannot be silenced by the HPET's legacy replacement, so there is one or the other */
 	if (r >= 0 && !kernel_pit)
 		r = vc_pit_new(env);
-	if (r >= 0 && !kernel_pit)
+	vm->has_hpet = vm->birth ? vm->birth->has_hpet : !kernel_pit;
+	if (r >= 0 && vm->has_hpet)
 		r = vc_hpet_new(env);
 	if (r >= 0)
 		r = vc_acpi_pm_new(env, VC_PM_BASE, &vm->pm);

@@ -103,12 +103,12 @@ int vcore_memory_log_dirty(vcore_slot *slot, bool enable)
 {
 	if (!slot)
 		return vc_fail(EINVAL, "vcore_memory_log_dirty: no slot given");
-	return vc_mem_log_dirty(slot_of(slot)->mem, NULL, slot_of(slot), enable);
+	return vc_mem_log_dirty(slot_of(slot)->mem, NULL, slot_of(slot), VC_LOG_PROGRAM, enable);
 }
 
 int64_t vcore_memory_get_dirty(vcore_slot *slot, void *bitmap, size_t bytes)
 {
 	if (!slot || !bitmap)
 		return vc_fail(EINVAL, "vcore_memory_get_dirty: a slot and a bitmap are needed");
-	return vc_mem_get_dirty(slot_of(slot)->mem, NULL, slot_of(slot), bitmap, bytes);
+	return vc_mem_get_dirty(slot_of(slot)->mem, NULL, slot_of(slot), VC_LOG_PROGRAM, bitmap, bytes);
 }

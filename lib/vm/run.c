@@ -60,6 +60,15 @@ void vc_vm_start_time(struct vcore_vm *vm)
 	clock_changed(vm);
 }
 
+/* A clone's time goes on with its first instruction. Caller holds the lock. */
+static void is_born(struct vcore_vm *vm)
+{
+	if (!vm->newborn)
+		return;
+	vm->newborn = false;
+	vc_vm_start_time(vm);
+}
+
 /* ---- how a vm ends ---- */
 
 void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
@@ -278,7 +287,7 @@ void vc_vm_release(struct vcore_vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
 	vm->claimed = false;
-	if (vm->state != VCORE_VM_PAUSED)
+	if (vm->state != VCORE_VM_PAUSED && !vm->newborn)
 		vc_vm_start_time(vm);
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
 		if (atomic_load(&vm->vcpus[i].owner) == VC_OWNER_CLAIM)
@@ -350,6 +359,7 @@ int vcore_vm_start(vcore_vm *vm)
 	r = check_startable(vm);
 	if (r >= 0) {
 		vm->state = VCORE_VM_RUNNING;
+		is_born(vm);
 		vm->threads_in = 0;
 		/* the lock is held: no thread gets past may_run() before all exist */
 		error = make_threads(vm);
@@ -485,26 +495,34 @@ static int reset_parts(struct vcore_vm *vm)
 	return r < 0 ? r : vc_boot_again(vm);
 }
 
-int vc_vm_reset(struct vcore_vm *vm, bool ended_too)
+int vc_vm_claim_ended(struct vcore_vm *vm, const char *who, bool ended_too)
 {
-	bool paused;
-	int r = vc_vm_claim(vm, "vcore_vm_reset");
+	bool ended, paused;
+	int r = vc_vm_claim(vm, who);
 
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vm->lock);
 	paused = vm->state == VCORE_VM_PAUSED;
-	if (!ended_too && vm->state == VCORE_VM_EXITED)
-		r = vc_fail(EBUSY, "the vm has ended: it is the program's to reset and start anew");
+	ended = !paused && (vm->ending || vm->state == VCORE_VM_EXITED);
 	pthread_mutex_unlock(&vm->lock);
-	if (r < 0) {
+	if (ended && !ended_too) {
 		vc_vm_release(vm);
-		return r;
+		return vc_fail(EBUSY, "%s: the vm has ended: it is the program's to reset and start anew", who);
 	}
-	if (!paused) {
+	if (ended) {
 		join_threads(vm);
 		forget_exit(vm);
 	}
+	return 0;
+}
+
+int vc_vm_reset(struct vcore_vm *vm, bool ended_too)
+{
+	int r = vc_vm_claim_ended(vm, "vcore_vm_reset", ended_too);
+
+	if (r < 0)
+		return r;
 	r = reset_parts(vm);
 	if (r >= 0)
 		vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_RESET});
@@ -598,6 +616,8 @@ static bool take_for_program(struct vcore_vcpu *v, uint32_t *found)
 	while (v->debug_hold && !vm->ending && atomic_load(&v->owner) == VC_OWNER_NONE)
 		pthread_cond_wait(&vm->changed, &vm->lock);
 	taken = take_over(v, VC_OWNER_PROGRAM, found);
+	if (taken)
+		is_born(vm);
 	pthread_mutex_unlock(&vm->lock);
 	return taken;
 }

@@ -64,6 +64,22 @@ static int resolve_irqchip(struct vcore_vm *vm, const struct vcore_options *o, c
 	return 0;
 }
 
+/* The guest has seen its CPU already: it is what it was, or cannot be here. */
+static int inherit_cpuid(struct vcore_vm *vm, const struct vc_backend *backend, const struct vc_feature_set *offered,
+                         struct vc_cpuid *cpuid)
+{
+	char missing[256] = "";
+	size_t used = 0;
+
+	*cpuid = *vm->birth->cpuid;
+	for (unsigned f = VC_F_NONE + 1; f < VC_F_COUNT && used < sizeof missing; f++)
+		if (vc_feature_has(&cpuid->features, f) && !vc_feature_has(offered, f))
+			used +=
+			    (size_t)snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "", vc_feature_name(f));
+	return used ? vc_fail(ENOTSUP, "the guest's CPU has %s, which backend %s cannot give here", missing, backend->name)
+	            : 0;
+}
+
 static int make_cpuid(struct vcore_vm *vm, const struct vcore_options *o, const struct vc_backend *backend,
                       struct vc_cpuid *cpuid)
 {
@@ -78,7 +94,9 @@ static int make_cpuid(struct vcore_vm *vm, const struct vcore_options *o, const 
 	char missing[256];
 	int r = backend->cpu_features(&offered, &request.phys_bits);
 
-	if (r < 0)
+	if (r >= 0 && vm->birth)
+		r = inherit_cpuid(vm, backend, &offered, cpuid);
+	if (r < 0 || vm->birth)
 		return r;
 	r = vc_cpuid_build(&request, cpuid, missing, sizeof missing);
 	if (r >= 0 && missing[0])
@@ -238,7 +256,7 @@ static void destroy(struct vcore_vm *vm)
 	free(vm);
 }
 
-int vcore_vm_new(const struct vcore_options *options, vcore_vm **out)
+int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth, struct vcore_vm **out)
 {
 	struct vcore_options o = {.size = sizeof o};
 	struct vcore_vm *vm;
@@ -259,6 +277,7 @@ int vcore_vm_new(const struct vcore_options *options, vcore_vm **out)
 	vm->log = (struct vc_log){o.log, o.log_ctx, o.log_level ? o.log_level : VCORE_LOG_INFO};
 	vm->machine = find_machine(o.machine);
 	vm->no_legacy = o.no_legacy;
+	vm->birth = birth;
 	vm->loop_mode = o.loop;
 	vm->bvm.vcpus = o.vcpus ? o.vcpus : 1;
 	vc_switch_names_init(&vm->switches);
@@ -278,8 +297,14 @@ int vcore_vm_new(const struct vcore_options *options, vcore_vm **out)
 		destroy(vm);
 		return r;
 	}
+	vm->birth = NULL;
 	*out = vm;
 	return 0;
+}
+
+int vcore_vm_new(const struct vcore_options *options, vcore_vm **out)
+{
+	return vc_vm_new(options, NULL, out);
 }
 
 int vcore_vm_set_log(vcore_vm *vm, vcore_log_fn fn, void *ctx, enum vcore_log_level level)

@@ -95,6 +95,14 @@ extern const struct vc_machine *const vc_machines[]; /* NULL-terminated */
 /* Where 64-bit BARs go: the upper half of what the CPU addresses, if RAM ends below it. */
 void vc_machine_place_pci(struct vcore_vm *vm, uint32_t phys_bits);
 
+/* What a clone takes over from a snapshot when it is built, in place of what options would give. */
+struct vc_birth {
+	const struct vc_cpuid *cpuid; /* of vcpu 0 */
+	bool has_hpet;
+};
+/* vcore_vm_new(); birth: NULL, or valid during the call. */
+int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth, struct vcore_vm **vm);
+
 struct vcore_vm {
 	_Atomic uint32_t refs;
 	struct vc_log log;
@@ -107,7 +115,8 @@ struct vcore_vm {
 	struct vc_irqs irqs;
 	struct vc_switch_names switches;
 	const struct vc_machine *machine;
-	bool no_legacy;
+	bool no_legacy, has_hpet;
+	const struct vc_birth *birth; /* while it is built; NULL: by options alone */
 	struct vc_bvm bvm;
 	struct vcore_vcpu *vcpus;
 
@@ -135,6 +144,7 @@ struct vcore_vm {
 	enum vcore_vm_state state;
 	bool claimed;        /* vc_vm_claim(): nothing may start or change its vcpus */
 	bool hold;           /* vcpu threads must park */
+	bool newborn;        /* a clone that was not run yet: its time stands */
 	bool time_stands;    /* vcore_vm_pause() or the debugger stopped the guest's clock */
 	bool debug_stands;   /* the debugger holds all vcpus: the clock must not start */
 	bool ending;         /* a final exit is recorded in `final` */
@@ -172,6 +182,8 @@ extern const struct vc_machine_ops vc_vm_machine_ops;
  */
 int vc_vm_claim(struct vcore_vm *vm, const char *who);
 void vc_vm_release(struct vcore_vm *vm);
+/* As vc_vm_claim(); one that has ended is -EBUSY, or with ended_too CREATED again. */
+int vc_vm_claim_ended(struct vcore_vm *vm, const char *who, bool ended_too);
 /* True on one of the vm's vcpu threads or inside vcore_vcpu_run(). */
 bool vc_vm_is_own_thread(struct vcore_vm *vm);
 

@@ -273,7 +273,7 @@ START_TEST(ending)
 	OK(vcore_vm_wait(vm, LONG, NULL));
 	command(&first, "query-status", "\"exited\",\"running\":false,\"exit\":\"stopped\"");
 	command(&first, "query-cpus", "\"ended\"");
-	command(&first, "reset", "\"Busy\",\"desc\":\"the vm has ended");
+	command(&first, "reset", "\"Busy\",\"desc\":\"vcore_vm_reset: the vm has ended");
 	/* the end is still there for the program */
 	OK(vcore_vm_wait(vm, LONG, NULL));
 	end();

@@ -554,7 +554,7 @@ static unsigned dirty_pages(struct world *w, uint64_t gpa)
 	int64_t n;
 
 	leave(w);
-	n = vc_mem_get_dirty(&w->mem, NULL, w->ram, bitmap, sizeof bitmap);
+	n = vc_mem_get_dirty(&w->mem, NULL, w->ram, VC_LOG_PROGRAM, bitmap, sizeof bitmap);
 	enter(w);
 	ck_assert_int_ge(n, 0);
 	if (n)
@@ -572,7 +572,7 @@ START_TEST(dirty_log)
 	enter(w);
 	emu_st32(c, 0x5000, 1);
 	leave(w);
-	ck_assert_int_eq(vc_mem_log_dirty(&w->mem, NULL, w->ram, true), 0);
+	ck_assert_int_eq(vc_mem_log_dirty(&w->mem, NULL, w->ram, VC_LOG_PROGRAM, true), 0);
 	enter(w);
 	for (unsigned rounds = 0; rounds < 3; rounds++) {
 		ck_assert_uint_eq(dirty_pages(w, 0), 0);
@@ -589,7 +589,7 @@ START_TEST(dirty_log)
 		ck_assert_uint_eq(dirty_pages(w, 0xa000), 2);
 	}
 	leave(w);
-	ck_assert_int_eq(vc_mem_log_dirty(&w->mem, NULL, w->ram, false), 0);
+	ck_assert_int_eq(vc_mem_log_dirty(&w->mem, NULL, w->ram, VC_LOG_PROGRAM, false), 0);
 	enter(w);
 	emu_st32(c, 0x5000, 2);
 	leave(w);
@@ -604,7 +604,7 @@ START_TEST(dirty_tables)
 	struct emu_vcpu *c = world_cpu(w, 0);
 
 	paged32(w);
-	ck_assert_int_eq(vc_mem_log_dirty(&w->mem, NULL, w->ram, true), 0);
+	ck_assert_int_eq(vc_mem_log_dirty(&w->mem, NULL, w->ram, VC_LOG_PROGRAM, true), 0);
 	enter(w);
 	emu_ld32(c, 0x5000);
 	ck_assert_uint_eq(dirty_pages(w, VC_MIB(1) + 0x1000), 2);

@@ -485,7 +485,7 @@ START_TEST(test_listener)
 	ck_assert_int_eq(add(0x10000, 0x1000, VCORE_MEM_RWX | VCORE_MEM_LOG_DIRTY, NULL), -ENOTSUP);
 	ck_assert_uint_eq(mem.count, 1);
 	ck_assert_int_eq(e.removes, 1);
-	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, true), -ENOTSUP);
+	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, true), -ENOTSUP);
 	ck_assert_ptr_null((void *)slot->dirty);
 	e.refuse_log = 0;
 	ck_assert_int_eq(vc_mem_write(&mem, 0x123, "abc", 3), 0);
@@ -509,34 +509,34 @@ START_TEST(test_dirty_log)
 	mem.listener_ctx = &e;
 	ck_assert_int_eq(add(0x100000, 150 * 4096, VCORE_MEM_RWX, &slot), 0);
 	vc_mem_mark_dirty(slot, 0x100000, 4096); /* off: no effect */
-	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, bits, sizeof bits), -EINVAL);
-	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, true), 0);
-	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, true), 0);
+	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, bits, sizeof bits), -EINVAL);
+	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, true), 0);
+	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, true), 0);
 	ck_assert_int_eq(e.logs_on, 1);
-	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, bits, 16), -EINVAL);
-	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, NULL, 100), -EINVAL);
+	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, bits, 16), -EINVAL);
+	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, NULL, 100), -EINVAL);
 	ck_assert_int_eq(e.syncs, 0);
 	vc_mem_mark_dirty(slot, 0x100000, 0);
 	ck_assert_int_eq(vc_mem_write(&mem, 0x100fff, "ab", 2), 0);                 /* pages 0, 1 */
 	ck_assert_int_eq(vc_mem_fill(&mem, 0x100000 + 62 * 4096, 1, 70 * 4096), 0); /* 62-131 */
 	vc_mem_mark_dirty(slot, 0x100000 + 149 * 4096 + 4095, 1);                   /* the last */
-	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, bits, sizeof bits), 2 + 1 + 70 + 1);
+	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, bits, sizeof bits), 2 + 1 + 70 + 1);
 	ck_assert_uint_eq(bits[0], 3ull << 62 | 1 << 5 | 3);
 	ck_assert_uint_eq(bits[1], UINT64_MAX);
 	ck_assert_uint_eq(bits[2], 0xf | 1ull << (149 - 128));
 	ck_assert_int_eq(e.syncs, 1);
 	/* cleared but for what the backend tells anew; the place need not be aligned */
-	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, unaligned + 1, sizeof bits), 1);
+	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, unaligned + 1, sizeof bits), 1);
 	ck_assert_uint_eq(vc_ld64(unaligned + 1), 1 << 5);
-	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, false), 0);
-	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, false), 0);
+	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, false), 0);
+	ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, false), 0);
 	ck_assert_int_eq(e.logs_off, 1);
-	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, bits, sizeof bits), -EINVAL);
+	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, bits, sizeof bits), -EINVAL);
 	ck_assert_int_eq(add(0, 0x1000, VCORE_MEM_RWX | VCORE_MEM_LOG_DIRTY, &slot), 0);
 	ck_assert_int_eq(e.logs_on, 2);
 	ck_assert_int_eq(vc_mem_write(&mem, 0, "x", 1), 0);
 	mem.listener = NULL;
-	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, bits, sizeof bits), 1);
+	ck_assert_int_eq(vc_mem_get_dirty(&mem, NULL, slot, VC_LOG_PROGRAM, bits, sizeof bits), 1);
 	ck_assert(!e.outside_section);
 }
 END_TEST
@@ -594,9 +594,9 @@ START_TEST(test_threads)
 	ck_assert_int_eq(pthread_create(&vcpu, NULL, look_inside, &pass), 0);
 	for (int i = 0; i < 300; i++) {
 		ck_assert_int_eq(add(0x800000, 0x2000, VCORE_MEM_RWX, &slot), 0);
-		ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, fixed, true), 0);
-		ck_assert_int_ge(vc_mem_get_dirty(&mem, NULL, fixed, bits, sizeof bits), 0);
-		ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, fixed, false), 0);
+		ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, fixed, VC_LOG_PROGRAM, true), 0);
+		ck_assert_int_ge(vc_mem_get_dirty(&mem, NULL, fixed, VC_LOG_PROGRAM, bits, sizeof bits), 0);
+		ck_assert_int_eq(vc_mem_log_dirty(&mem, NULL, fixed, VC_LOG_PROGRAM, false), 0);
 		remove_slot(slot);
 	}
 	atomic_store(&stop, 1);

@@ -304,13 +304,13 @@ START_TEST(dirty_log)
 	begin("", ~0ull, 1);
 	slot = vc_mem_find(&p.mem, 0);
 	buffer = vdrv_alloc(&d, 0x3000, 4096);
-	ck_assert_int_eq(vc_mem_log_dirty(&p.mem, NULL, slot, true), 0);
+	ck_assert_int_eq(vc_mem_log_dirty(&p.mem, NULL, slot, VC_LOG_PROGRAM, true), 0);
 	ck_assert(vdrv_add(&q, &(struct vdrv_buf){buffer + 0xff0, 0x1000, true}, 1, &q));
 	vdrv_kick(&q);
 	vdrv_settle(&d);
 	echo_done(&echo, 0, 0x20);
 	vc_virtq_flush(vc_virtio_queue(echo.v, 0));
-	ck_assert_int_ge(vc_mem_get_dirty(&p.mem, NULL, slot, bitmap, sizeof bitmap), 3);
+	ck_assert_int_ge(vc_mem_get_dirty(&p.mem, NULL, slot, VC_LOG_PROGRAM, bitmap, sizeof bitmap), 3);
 	pages[0] = buffer / 4096;
 	pages[1] = pages[0] + 1;
 	pages[2] = q.device_gpa / 4096;

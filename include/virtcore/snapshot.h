@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/** @file Snapshots: a machine as a value, to be cloned, gone back to, and kept. */
+#ifndef VIRTCORE_SNAPSHOT_H
+#define VIRTCORE_SNAPSHOT_H
+
+#include <virtcore/types.h>
+#include <virtcore/vm.h>
+
+VCORE_BEGIN_DECLS
+
+/**
+ * What a vm was at one moment: vcpus, devices, memory and guest time. Immutable and reference-counted; independent of
+ * the vm it was taken of. Any number of threads may use one.
+ */
+typedef struct vcore_snapshot vcore_snapshot;
+
+/**
+ * Take a snapshot of a vm that runs, is paused, or was never started. One that runs is held meanwhile and goes on.
+ *
+ * Memory in a memfd or anonymous memory, without huge or locked pages, is not copied but shared with the snapshot from
+ * then on, copy on write; anonymous memory is copied once, at the first snapshot. Later snapshots copy what was written
+ * since the one before. A descriptor that vcore_memory_get_info() gave for such a slot before belongs to the snapshot
+ * then. Other memory is copied whole each time: huge or locked pages, files, the program's own, and what other
+ * processes have mapped.
+ *
+ * Requests that devices are at work on are finished or will be done again by whoever continues from the snapshot. What
+ * is outside the machine is not in it: the contents of disk images, peers on the network, hooks, the debugger. Host
+ * processes of promoted address spaces (VCORE_ENGINE_AUTO) need memory in a memfd: a vm has none after its first
+ * snapshot.
+ *
+ * @param snapshot out: a new reference, to be given back with vcore_snapshot_unref()
+ * @return 0; -ENOTSUP a device cannot be saved (named), or this backend cannot save its interrupt controllers; nothing
+ *         has changed then; -EBUSY the vm has exited, a vcpu is inside vcore_vcpu_run(), or another thread boots or
+ *         resets it; -EDEADLK from a vcpu's own callback; -ENOMEM; errno of what the host refuses
+ */
+VCORE_API int vcore_snapshot_take(vcore_vm *vm, vcore_snapshot **snapshot);
+
+/** Take one more reference. @return snapshot */
+VCORE_API vcore_snapshot *vcore_snapshot_ref(vcore_snapshot *snapshot);
+
+/** Give a reference back; NULL is allowed. Clones do not depend on it. */
+VCORE_API void vcore_snapshot_unref(vcore_snapshot *snapshot);
+
+struct vcore_snapshot_info {
+	uint32_t size;
+	uint32_t machine; /**< enum vcore_machine */
+	uint32_t backend; /**< on which it was taken */
+	uint32_t vcpus;
+	uint32_t devices; /**< with a state in it, those of the machine type included */
+	uint32_t slots;
+	uint64_t memory;        /**< bytes in all slots */
+	uint64_t memory_copied; /**< of these, bytes that were copied when it was taken */
+	uint64_t time_ns;       /**< guest time */
+};
+
+/** @return 0; -EINVAL */
+VCORE_API int vcore_snapshot_get_info(const vcore_snapshot *snapshot, struct vcore_snapshot_info *info);
+
+enum vcore_clone_flags {
+	/** The clone keeps what tells machines apart. Without it, its VM generation ID (device vmgenid) is a new one, so
+	 *  that the guest's random numbers are its own. */
+	VCORE_CLONE_SAME_IDENTITY = 1u << 0,
+};
+
+struct vcore_clone_options {
+	uint32_t size;
+	uint32_t backend; /**< AUTO: that of the snapshot */
+	uint32_t engine;  /**< AUTO: that of the snapshot, where its backend is the same */
+	uint32_t loop;    /**< enum vcore_loop_mode */
+	uint32_t flags;   /**< enum vcore_clone_flags */
+	uint32_t log_level;
+	vcore_log_fn log; /**< NULL: no log */
+	void *log_ctx;
+	void *ctx; /**< for the following */
+	/**
+	 * With which properties a device is added to the clone. What the original has open, such as a disk image, a port
+	 * or a file for the console's output, mostly cannot be its clone's too. NULL: all as the original.
+	 * @param index of the device among those of the snapshot that were added by type, in order, from 0
+	 * @return properties as for vcore_device_add(), copied; NULL: those that were given
+	 */
+	const char *(*properties)(void *ctx, uint32_t index, const char *type, const char *properties);
+	/**
+	 * Add to the clone what the program itself added to the original: devices by vcore_io_add() in the same order,
+	 * slots of its own memory. Called before any state is loaded. @return 0, or negative errno, which ends the clone
+	 */
+	int (*prepare)(void *ctx, vcore_vm *vm);
+};
+
+/**
+ * A new vm that is what the snapshot says: memory shared with it until written, devices of the same types, vcpus about
+ * to go on. It is VCORE_VM_CREATED, and its guest time stands until it is started or a vcpu is run.
+ *
+ * @param options NULL: as the original
+ * @param vm      out: a new reference
+ * @return 0; -ENOTSUP the backend lacks CPU features of the snapshot (named); -EINVAL devices or slots differ from the
+ *         snapshot's (named); otherwise as vcore_vm_new(), vcore_device_add() and prepare
+ */
+VCORE_API int vcore_snapshot_clone(vcore_snapshot *snapshot, const struct vcore_clone_options *options, vcore_vm **vm);
+
+/**
+ * Make a vm what the snapshot says, in place: the vm that it was taken of, a clone of it, or one with the same devices
+ * and memory. Takes as long as there are pages written since the vm was last the same as the snapshot. A vm that runs
+ * is held meanwhile and goes on; one that has exited is VCORE_VM_CREATED then. Devices and slots that came since must
+ * be removed before.
+ *
+ * @return 0; -EINVAL devices or slots differ (named); -ENOTSUP as vcore_snapshot_clone(), nothing has changed then;
+ *         -EBUSY, -EDEADLK as vcore_snapshot_take(); other errors, of a device's load, leave the vm in a state in
+ *         between, from which vcore_vm_reset() or another vcore_vm_reset_to() leads out
+ */
+VCORE_API int vcore_vm_reset_to(vcore_vm *vm, vcore_snapshot *snapshot);
+
+VCORE_END_DECLS
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a snapshot holds. */
+#ifndef VC_VM_SNAPSHOT_H
+#define VC_VM_SNAPSHOT_H
+
+#include "memory/image.h"
+#include "vm/vm.h"
+
+struct vc_snapshot_vcpu {
+	struct vc_cpu_state state;
+	struct vc_lapic_state lapic; /* unless the machine has no interrupt controllers */
+};
+
+struct vc_snapshot_device {
+	char type[32];
+	char *properties; /* as it was added; NULL: a part of the machine type, or the program's own */
+	bool fixed;
+	uint32_t gsi;
+	uint64_t base;
+	size_t length;
+	uint8_t *state;
+};
+
+struct vc_snapshot_slot {
+	uint64_t gpa, length;
+	uint32_t flags, kind;
+	struct vc_image *image;
+};
+
+struct vcore_snapshot {
+	_Atomic uint32_t refs;
+	/* the machine */
+	enum vcore_machine machine;
+	enum vcore_backend backend;
+	enum vcore_engine engine;
+	enum vcore_irqchip irqchip;
+	enum vcore_unhandled unhandled;
+	bool no_legacy, has_hpet;
+	uint64_t ram_low, ram_high, tsc_khz;
+	struct vc_cpuid cpuid; /* of vcpu 0 */
+	/* its state */
+	uint64_t time_ns, memory_copied;
+	uint32_t vcpus, devices, slots;
+	struct vc_snapshot_vcpu *vcpu;
+	struct vc_snapshot_device *device; /* in order of adding */
+	struct vc_snapshot_slot *slot;     /* by address */
+};
+
+/*
+ * A vm that is kept as it is: its vcpus do not execute, its devices and its loop do nothing, its time stands. Who runs
+ * it is held, and goes on at the end.
+ */
+struct vc_still {
+	struct vcore_vm *vm;
+	bool resume; /* it ran */
+};
+/* -EBUSY, -EDEADLK; exited: one that has exited may be had too, and is CREATED then. */
+int vc_still_begin(struct vcore_vm *vm, const char *who, bool exited, struct vc_still *still);
+void vc_still_end(struct vc_still *still);
+
+#endif
