@@ -18,8 +18,9 @@ enum { RANGE_UNMAP = 1 };
 enum { BATCH = 64, TURNS = 32 };
 enum {
 	LINGER_NS = 30000, /* for the next request */
-	GO_NS = 500000,    /* in all: others want the worker, too */
-	HELD_MAX = 16,     /* answers that wait for an interrupt */
+	TOO_LONG_NS = 4 * LINGER_NS,
+	GO_NS = 500000, /* in all: others want the worker, too */
+	HELD_MAX = 16,  /* answers that wait for an interrupt */
 	LUCK_MAX = 32,
 	LUCK_LOST = 4, /* by waiting in vain; finding a request is worth 1 */
 	/* batches until it is tried again: more each time that it is in vain */
@@ -365,22 +366,22 @@ static bool lingers(struct blk_queue *queue)
 /* Caller holds the lock; nobody else is about to take it, as nothing is in flight. True: there is another request. */
 static bool linger(struct blk_queue *queue, struct vc_virtq *q, uint64_t end)
 {
-	uint64_t start = vc_host_ns();
-	bool late;
+	uint64_t start = vc_host_ns(), now = start;
+	bool found = vc_virtq_waiting(q);
 
-	do {
-		uint64_t now = vc_host_ns();
-
-		late = now - start >= LINGER_NS || now >= end;
-		if (vc_virtq_waiting(q)) {
-			queue->luck += queue->luck < LUCK_MAX;
-			queue->rest = REST_MIN;
-			return true;
-		}
+	while (!found && now - start < LINGER_NS && now < end) {
 		sched_yield(); /* the driver's vcpu may want this very CPU */
-	} while (!late);
-	queue->luck -= queue->luck < LUCK_LOST ? queue->luck : LUCK_LOST;
-	return false;
+		now = vc_host_ns();
+		found = vc_virtq_waiting(q);
+	}
+	/* others had the CPU for long: on a host as busy as that nobody waits for the sake of speed */
+	if (found && now - start < TOO_LONG_NS) {
+		queue->luck += queue->luck < LUCK_MAX;
+		queue->rest = REST_MIN;
+	} else {
+		queue->luck -= queue->luck < LUCK_LOST ? queue->luck : LUCK_LOST;
+	}
+	return found;
 }
 
 /* Caller holds the lock, which is given up meanwhile. False: there is more than one go's worth. */
