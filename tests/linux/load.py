@@ -145,14 +145,14 @@ class Test:
     def switch(self):
         guest = self.start([self.program, self.kernel, self.initrd, "768", "10.6.0", "iperf3,-s,-D", *([self.more[1:]] if self.more else [])],
                            stderr=subprocess.DEVNULL)  # what the first guest says
-        must(guest, "until ping -c 1 -W 1 10.6.0.1; do :; done")
+        must(guest, "until iperf3 -c 10.6.0.1 -n 1K >/dev/null 2>&1; do usleep 200000; done")
         return self.iperf(guest, "10.6.0.1")
 
     def socket(self):
         address = f"unix:{self.work}/net"
         first = self.microvm("address=10.6.0.1/24 run=iperf3,-s,-D", f"virtio-net,net=socket,listen=on,socket={address}")
         guest = self.microvm("address=10.6.0.2/24", f"virtio-net,net=socket,socket={address}")
-        must(guest, "until ping -c 1 -W 1 10.6.0.1; do :; done")
+        must(guest, "until iperf3 -c 10.6.0.1 -n 1K >/dev/null 2>&1; do usleep 200000; done")
         rates = self.iperf(guest, "10.6.0.1")
         self.end(first)
         return rates

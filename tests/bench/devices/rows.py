@@ -35,6 +35,8 @@ def mbytes(kib):
 
 def iperf(options):
     def measure(machine, seconds):
+        # the other guest may not have got that far
+        must(machine, f"until iperf3 -c {SERVER} -n 1K >/dev/null 2>&1; do usleep 200000; done", 60)
         out = must(machine, f"iperf3 -c {SERVER} -t {seconds} -f m {options}", seconds + 60)
         rate = re.search(r"([\d.]+) Mbits/sec\s.*receiver", out)
         if not rate:
