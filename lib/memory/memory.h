@@ -45,6 +45,8 @@ struct vc_slot {
 	struct vc_mem *mem;
 	_Atomic uint32_t
 	    pins; /* the table's, while it is there, and those of vc_mem_pin(): the last to go frees the slot */
+	/* How many devices have given its memory to another process: it must stay the very same shared memory meanwhile. */
+	_Atomic uint32_t sharers;
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive
 	 * section. */
@@ -117,6 +119,11 @@ static inline void vc_mem_unlock(struct vc_mem *mem)
  */
 struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa);
 void vc_mem_unpin(struct vc_slot *slot);
+/* Whether other processes can map it and see the same bytes: a memfd or file that is mapped shared. */
+static inline bool vc_slot_is_shareable(const struct vc_slot *slot)
+{
+	return slot->fd >= 0 && (slot->kind == VCORE_MEMORY_MEMFD || slot->kind == VCORE_MEMORY_FILE);
+}
 /* Host code wrote into a pinned slot through its address: the dirty log and the backend are told. After the write. */
 void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length);
 
