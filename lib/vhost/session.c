@@ -125,6 +125,9 @@ int vc_vhost_session_start(struct vc_vhost *h)
 	if (r >= 0)
 		r = vc_vhost_user_set_status(&h->user, VC_VIRTIO_S_ACKNOWLEDGE | VC_VIRTIO_S_DRIVER | VC_VIRTIO_S_FEATURES_OK |
 		                                           VC_VIRTIO_S_DRIVER_OK);
+	/* a kick that comes before the queue is enabled may be lost */
+	if (r >= 0)
+		r = vc_vhost_user_settle(&h->user);
 	for (uint32_t i = 0; r >= 0 && i < h->queue_count; i++)
 		if (is_set_up(&h->queues[i]))
 			go_live(&h->queues[i]);

@@ -158,8 +158,7 @@ static int tell_u64(struct vc_vhost_user *u, uint32_t request, uint64_t value)
 	return tell(u, &m);
 }
 
-/* After this all that was told before is done. */
-static int settle(struct vc_vhost_user *u)
+int vc_vhost_user_settle(struct vc_vhost_user *u)
 {
 	uint64_t ignored;
 
@@ -297,7 +296,7 @@ int vc_vhost_user_set_memory(struct vc_vhost_user *u, const struct vc_vhost_regi
 	}
 	m.size = at;
 	r = tell(u, &m);
-	return r < 0 ? r : settle(u);
+	return r < 0 ? r : vc_vhost_user_settle(u);
 }
 
 static int tell_region(struct vc_vhost_user *u, uint32_t request, const struct vc_vhost_region *region, int fd)
@@ -311,7 +310,7 @@ static int tell_region(struct vc_vhost_user *u, uint32_t request, const struct v
 	if (fd >= 0)
 		m.fds[m.fd_count++] = fd;
 	r = tell(u, &m);
-	return r < 0 ? r : settle(u);
+	return r < 0 ? r : vc_vhost_user_settle(u);
 }
 
 int vc_vhost_user_add_region(struct vc_vhost_user *u, const struct vc_vhost_region *region)

@@ -54,6 +54,8 @@ void vc_vhost_user_close(struct vc_vhost_user *u);
 /* Whoever waits for the connection sees it end; it is to be closed still. */
 void vc_vhost_user_hang_up(struct vc_vhost_user *u);
 
+/* After this all that was told before is done. */
+int vc_vhost_user_settle(struct vc_vhost_user *u);
 int vc_vhost_user_set_features(struct vc_vhost_user *u, uint64_t features);
 /* All regions in place of the ones before; at most VC_VHOST_REGIONS_MAX. */
 int vc_vhost_user_set_memory(struct vc_vhost_user *u, const struct vc_vhost_region *regions, unsigned count);
