@@ -68,7 +68,7 @@ static int blk_create(struct vc_env *env, struct vc_props *props, struct vc_dev 
 
 	if (r >= 0)
 		r = vc_vhost_new(env, props, &blk_kind, (uint32_t)queues, &h);
-	return r < 0 ? r : vc_vhost_add(h, props, dev);
+	return r < 0 ? r : vc_vhost_add(h, 0, props, dev);
 }
 
 const struct vc_device_type vc_vhost_user_blk_type = {

@@ -51,7 +51,7 @@ static int fs_create(struct vc_env *env, struct vc_props *props, struct vc_dev *
 	if (r < 0)
 		return r;
 	memcpy(h->tag, tag, strlen(tag));
-	return vc_vhost_add(h, props, dev);
+	return vc_vhost_add(h, 0, props, dev);
 }
 
 const struct vc_device_type vc_vhost_user_fs_type = {

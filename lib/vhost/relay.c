@@ -145,6 +145,7 @@ int vc_vhost_queue_init(struct vc_vhost_queue *queue, struct vc_vhost *h, uint32
 
 	queue->h = h;
 	queue->index = index;
+	queue->enabled = true;
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -97,7 +97,7 @@ static int start_queue(struct vc_vhost *h, struct vc_vhost_queue *queue)
 	vc_vhost_ring_show(ring);
 	pthread_mutex_unlock(&queue->lock);
 	r = vc_vhost_user_start_vring(&h->user, &vring);
-	return r < 0 ? r : vc_vhost_user_enable_vring(&h->user, queue->index, true);
+	return r < 0 ? r : vc_vhost_user_enable_vring(&h->user, queue->index, vc_vhost_is_enabled(queue));
 }
 
 /* It is kicked, whatever waits for it on the ring. */
@@ -247,14 +247,15 @@ static void on_hang_up(void *ctx, uint32_t events)
 
 static int check_session(const struct vc_vhost *h)
 {
+	uint32_t wanted = h->queue_count / (h->kind->queues_counted_as ? h->kind->queues_counted_as : 1);
 	uint64_t missing = (h->offered | VC_VIRTIO_F_VERSION_1) & ~h->user.features;
 
 	if (missing)
 		return vc_fail(ENOTSUP, "vhost-user %s: the back-end has not the features %#llx", h->path,
 		               (unsigned long long)missing);
-	if ((h->user.protocol & VC_VHOST_P_MQ) && h->user.queues < h->queue_count)
+	if (h->user.queues < wanted)
 		return vc_fail(ENOTSUP, "vhost-user %s: the back-end serves %llu queues: expected %u", h->path,
-		               (unsigned long long)h->user.queues, h->queue_count);
+		               (unsigned long long)h->user.queues, wanted);
 	return 0;
 }
 

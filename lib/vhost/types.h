@@ -7,5 +7,6 @@
 
 extern const struct vc_device_type vc_vhost_user_blk_type;
 extern const struct vc_device_type vc_vhost_user_fs_type;
+extern const struct vc_device_type vc_vhost_user_net_type;
 
 #endif

@@ -44,7 +44,7 @@ enum {
 	(VC_VHOST_P_MQ | VC_VHOST_P_REPLY_ACK | VC_VHOST_P_BACKEND_REQ | VC_VHOST_P_CONFIG | VC_VHOST_P_MEM_SLOTS | \
 	 VC_VHOST_P_STATUS)
 
-enum { VRING_NO_FD = 1 << 8, DEFAULT_QUEUES = 1, CONFIG_HEADER = 12 };
+enum { VRING_NO_FD = 1 << 8, DEFAULT_QUEUES = 2, CONFIG_HEADER = 12 };
 
 struct region {
 	uint64_t gpa, length, address, offset;

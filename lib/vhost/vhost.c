@@ -125,6 +125,33 @@ void vc_vhost_notify(void *ctx, struct vc_virtq *q)
 	pthread_mutex_unlock(&h->lock);
 }
 
+/* ---- which queues ---- */
+
+void vc_vhost_enable(struct vc_vhost_queue *queue, bool on)
+{
+	struct vc_vhost *h = queue->h;
+	bool tell;
+
+	pthread_mutex_lock(&h->lock);
+	pthread_mutex_lock(&queue->lock);
+	tell = queue->live && queue->enabled != on;
+	queue->enabled = on;
+	pthread_mutex_unlock(&queue->lock);
+	if (tell && vc_vhost_user_enable_vring(&h->user, queue->index, on) < 0)
+		vc_vhost_session_fail(h);
+	pthread_mutex_unlock(&h->lock);
+}
+
+bool vc_vhost_is_enabled(struct vc_vhost_queue *queue)
+{
+	bool is;
+
+	pthread_mutex_lock(&queue->lock);
+	is = queue->enabled;
+	pthread_mutex_unlock(&queue->lock);
+	return is;
+}
+
 /* ---- configuration ---- */
 
 void vc_vhost_get_config(struct vc_vhost *h, void *config, uint32_t length)
@@ -306,14 +333,14 @@ void vc_vhost_free(void *ctx)
 	free(h);
 }
 
-int vc_vhost_add(struct vc_vhost *h, struct vc_props *props, struct vc_dev **dev)
+int vc_vhost_add(struct vc_vhost *h, uint32_t own_queues, struct vc_props *props, struct vc_dev **dev)
 {
-	uint16_t sizes[VC_VHOST_QUEUES_MAX];
+	uint16_t sizes[VC_VHOST_QUEUES_MAX + VC_VHOST_OWN_QUEUES_MAX];
 
-	for (uint32_t i = 0; i < h->queue_count; i++)
+	for (uint32_t i = 0; i < h->queue_count + own_queues; i++)
 		sizes[i] = (uint16_t)h->queue_size;
-	return vc_virtio_add(
-	    h->env, props,
-	    &(struct vc_virtio_config){.ops = h->kind->ops, .ctx = h, .queues = h->queue_count, .sizes = sizes}, &h->v,
-	    dev);
+	return vc_virtio_add(h->env, props,
+	                     &(struct vc_virtio_config){
+	                         .ops = h->kind->ops, .ctx = h, .queues = h->queue_count + own_queues, .sizes = sizes},
+	                     &h->v, dev);
 }

@@ -22,14 +22,15 @@
 #include "core/util.h"
 #include "vhost/ring.h"
 
-enum { VC_VHOST_QUEUES_MAX = 64 };
+enum { VC_VHOST_QUEUES_MAX = 64, VC_VHOST_OWN_QUEUES_MAX = 1 };
 
 /* What a device type is besides. */
 struct vc_vhost_kind {
 	const struct vc_virtio_ops *ops;
-	uint64_t features;    /* of the device type, that may be offered where the back-end has them */
-	uint32_t config_size; /* of the configuration that the back-end has; 0: it is ours */
-	bool waits;           /* a stop waits for what is in flight: every chain comes back soon */
+	uint64_t features;          /* of the device type, that may be offered where the back-end has them */
+	uint32_t config_size;       /* of the configuration that the back-end has; 0: it is ours */
+	uint32_t queues_counted_as; /* in the back-end's GET_QUEUE_NUM: so many of ours are one; 0: 1 */
+	bool waits;                 /* a stop waits for what is in flight: every chain comes back soon */
 };
 
 struct vc_vhost_queue {
@@ -40,6 +41,7 @@ struct vc_vhost_queue {
 	pthread_mutex_t lock;   /* protects the virtqueue and all below; after vc_vhost.lock */
 	pthread_cond_t idle;    /* nothing is in flight, or nothing will come back */
 	struct vc_virtq *q;     /* NULL: the driver has not set it up, or the device is stopped */
+	bool enabled;           /* the driver uses it */
 	bool live;              /* a back-end serves the ring */
 	bool stopping;          /* nothing more is put on the ring */
 	struct vc_vhost_ring ring;
@@ -50,6 +52,7 @@ struct vc_vhost {
 	const struct vc_vhost_kind *kind;
 	struct vc_virtio *v; /* the loop may use it once the driver has started the device */
 	char tag[36];        /* vhost-user-fs: constant */
+	uint8_t mac[6];      /* vhost-user-net: constant */
 	char *path;
 	uint64_t reconnect_ns; /* 0: never */
 	uint32_t queue_count, queue_size, ring_size;
@@ -88,14 +91,17 @@ int vc_vhost_new(struct vc_env *env, struct vc_props *props, const struct vc_vho
                  struct vc_vhost **out);
 void vc_vhost_free(void *ctx); /* of a vc_vhost, for kind->ops; NULL is allowed */
 /* The last that create() of a type calls: as vc_virtio_add(), with h as the ctx of kind->ops. On failure
- * kind->ops->destroy has been called. */
-int vc_vhost_add(struct vc_vhost *h, struct vc_props *props, struct vc_dev **dev);
+ * kind->ops->destroy has been called. own_queues: behind those that the back-end serves. */
+int vc_vhost_add(struct vc_vhost *h, uint32_t own_queues, struct vc_props *props, struct vc_dev **dev);
 
 /* For kind->ops, with the vc_vhost as ctx. */
 uint64_t vc_vhost_features(void *ctx);
 void vc_vhost_start(void *ctx);
 void vc_vhost_stop(void *ctx);
 void vc_vhost_notify(void *ctx, struct vc_virtq *q);
+/* Whether the back-end shall serve a queue at all: at first it shall. */
+void vc_vhost_enable(struct vc_vhost_queue *queue, bool on);
+bool vc_vhost_is_enabled(struct vc_vhost_queue *queue);
 /* What the back-end has said of itself, out of a buffer of its own. */
 void vc_vhost_get_config(struct vc_vhost *h, void *config, uint32_t length);
 /* Write through to the back-end. */

@@ -25,6 +25,7 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_virtio_vsock_type,
     &vc_vhost_user_blk_type,
     &vc_vhost_user_fs_type,
+    &vc_vhost_user_net_type,
     NULL,
 };
 
