@@ -20,6 +20,7 @@ static const struct word engines[] = {{"auto", VCORE_ENGINE_AUTO},       {"inter
                                       {"promote", VCORE_ENGINE_PROMOTE}, {0}};
 static const struct word machines[] = {
     {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {"none", VCORE_MACHINE_NONE}, {0}};
+static const struct word memory_kinds[] = {{"anon", VCORE_MEMORY_ANON}, {"memfd", VCORE_MEMORY_MEMFD}, {0}};
 static const struct word irqchips[] = {{"auto", VCORE_IRQCHIP_AUTO},
                                        {"user", VCORE_IRQCHIP_USER},
                                        {"split", VCORE_IRQCHIP_SPLIT},
@@ -41,6 +42,7 @@ enum option_id {
 	OPT_IMAGE,
 	OPT_ADDRESS,
 	OPT_MEMORY,
+	OPT_MEMORY_KIND,
 	OPT_CPUS,
 	OPT_CPU,
 	OPT_BACKEND,
@@ -78,6 +80,8 @@ static const struct option_row rows[] = {
     {"image", "KIND", OPT_IMAGE, "what the kernel is: auto, bzimage, pvh, elf, multiboot, flat (default: auto)"},
     {"address", "ADDRESS", OPT_ADDRESS, "where a flat image is loaded and entered"},
     {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)"},
+    {"memory-kind", "KIND", OPT_MEMORY_KIND,
+     "anon, or memfd, which vhost-user devices need (default: anon; with emu a memfd)"},
     {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
     {"cpu", "MODEL", OPT_CPU, "CPU model with +feature,-feature; `help` lists them"},
     {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
@@ -246,6 +250,9 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		return take_word("image", value, images, &s->boot.image);
 	case OPT_ADDRESS:
 		return take_size("address", value, &s->boot.address);
+	case OPT_MEMORY_KIND:
+		s->shape_given = true;
+		return take_word("memory-kind", value, memory_kinds, &s->vm.memory_kind);
 	case OPT_MEMORY:
 		s->shape_given = true;
 		return take_size("memory", value, &s->vm.memory);
