@@ -52,12 +52,13 @@ static struct vc_vhost_entry entry_of(struct vc_slot *slot)
 /* RAM that nobody else can map; ROM and the like the guest will not name as buffers. */
 static int check_slot(const struct vc_slot *slot)
 {
-	if (!(slot->flags & VCORE_MEM_W) || (slot->kind != VCORE_MEMORY_ANON && slot->kind != VCORE_MEMORY_POINTER))
+	if (!(slot->flags & VCORE_MEM_W) || slot->kind == VCORE_MEMORY_PRIVATE_FILE || vc_slot_is_shareable(slot))
 		return 0;
-	return vc_fail(EINVAL,
-	               "vhost-user: the memory at %#llx is private (memory_kind %u), so that no other process can map it: "
-	               "expected memory_kind %u (memfd)",
-	               (unsigned long long)slot->gpa, slot->kind, VCORE_MEMORY_MEMFD);
+	return vc_fail(
+	    EINVAL,
+	    "vhost-user: the memory at %#llx is private (memory_kind %u, or from a snapshot), so that no other process can "
+	    "map it: expected memory_kind %u (memfd)",
+	    (unsigned long long)slot->gpa, slot->kind, VCORE_MEMORY_MEMFD);
 }
 
 /* Caller holds mem's lock for reading. */
