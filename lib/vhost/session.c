@@ -168,31 +168,37 @@ int vc_vhost_session_read_config(struct vc_vhost *h)
 	if (r < 0)
 		return r;
 	pthread_rwlock_wrlock(&h->config_lock);
+	h->config_changed |= memcmp(h->config, config, h->kind->config_size) != 0;
 	memcpy(h->config, config, h->kind->config_size);
 	pthread_rwlock_unlock(&h->config_lock);
 	return 0;
 }
 
+void vc_vhost_session_tell_config(struct vc_vhost *h)
+{
+	if (h->started && h->config_changed) {
+		h->config_changed = false;
+		vc_virtio_config_changed(h->v);
+	}
+}
+
 static void on_backend(void *ctx, uint32_t events)
 {
 	struct vc_vhost *h = ctx;
-	struct vc_virtio *v;
-	int changed = 0, r = 0;
+	int r;
 
 	pthread_mutex_lock(&h->lock);
-	v = h->started ? h->v : NULL;
 	if (!h->closing && h->user.backend_fd >= 0) {
-		changed = r = vc_vhost_user_serve_backend(&h->user);
+		r = vc_vhost_user_serve_backend(&h->user);
 		if (r > 0)
 			r = vc_vhost_session_read_config(h);
 		if (r < 0) {
 			vc_watch_set_events(h->backend_watch, 0);
 			vc_vhost_session_fail(h);
 		}
+		vc_vhost_session_tell_config(h);
 	}
 	pthread_mutex_unlock(&h->lock);
-	if (changed > 0 && r >= 0 && v)
-		vc_virtio_config_changed(v);
 }
 
 /* ---- connections ---- */
@@ -294,6 +300,7 @@ static void come_back(struct vc_vhost *h)
 	vc_log(h->env->log, VCORE_LOG_INFO, "%s: the back-end of %s is there again", h->kind->ops->type, h->path);
 	if (h->started && vc_vhost_session_start(h) < 0)
 		vc_vhost_session_fail(h);
+	vc_vhost_session_tell_config(h);
 }
 
 void vc_vhost_session_again(void *ctx)

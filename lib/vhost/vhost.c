@@ -36,6 +36,7 @@ void vc_vhost_start(void *ctx)
 	h->started = true;
 	if (h->user.fd >= 0 && vc_vhost_session_start(h) < 0)
 		vc_vhost_session_fail(h);
+	vc_vhost_session_tell_config(h);
 	pthread_mutex_unlock(&h->lock);
 }
 
@@ -170,6 +171,7 @@ void vc_vhost_set_config(struct vc_vhost *h, uint32_t offset, const void *data, 
 		r = vc_vhost_user_set_config(&h->user, offset, data, length);
 		if (r >= 0)
 			r = vc_vhost_session_read_config(h);
+		vc_vhost_session_tell_config(h);
 	}
 	if (r == -EREMOTEIO)
 		vc_log(h->env->log, VCORE_LOG_INFO, "%s", vcore_error_message());
@@ -270,6 +272,7 @@ static int make(struct vc_vhost *h, uint32_t queues)
 	pthread_mutex_lock(&h->lock);
 	r = vc_vhost_session_open(h);
 	h->offered = h->kind->features & h->user.features;
+	h->config_changed = false;
 	pthread_mutex_unlock(&h->lock);
 	return r;
 }

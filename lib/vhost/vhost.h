@@ -74,9 +74,10 @@ struct vc_vhost {
 	struct vc_watch *watch, *backend_watch; /* changed on the loop only */
 	/* Read under a queue's lock as well: changed with all of those. */
 	struct vc_vhost_table table;
-	bool started; /* the driver is there */
-	bool absent;  /* it has been said that no back-end is there */
-	bool closing; /* callbacks do nothing any more */
+	bool started;        /* the driver is there */
+	bool config_changed; /* and it does not know yet */
+	bool absent;         /* it has been said that no back-end is there */
+	bool closing;        /* callbacks do nothing any more */
 };
 
 /* What every type reads: socket, reconnect_ms, timeout_ms, queue_size. */
@@ -130,6 +131,8 @@ int vc_vhost_session_stop(struct vc_vhost *h);
 /* The memory map has changed. */
 int vc_vhost_session_update_memory(struct vc_vhost *h);
 int vc_vhost_session_read_config(struct vc_vhost *h);
+/* The driver is told of a change, as soon as it is there. */
+void vc_vhost_session_tell_config(struct vc_vhost *h);
 /* The connection is of no use: log the calling thread's error message, and see it closed on the loop. */
 void vc_vhost_session_fail(struct vc_vhost *h);
 /* Connect again, if there is no connection; takes the lock itself. */

@@ -203,10 +203,19 @@ START_TEST(doorbells)
 }
 END_TEST
 
+static void wait_for_config(void)
+{
+	uint64_t until = vc_host_ns() + 10000000000ull;
+
+	while (!(vdrv_take_isr(&d) & 2)) {
+		ck_assert_uint_lt(vc_host_ns(), until);
+		vc_loop_run(p.env.loop, 1000000);
+	}
+}
+
 START_TEST(configuration)
 {
 	unsigned before;
-	uint64_t until;
 
 	begin("queues=3");
 	ck_assert_uint_eq(vdrv_config(&d, 0, 8), 0x5a5a5a5a5a5a5a5a);
@@ -214,10 +223,14 @@ START_TEST(configuration)
 	ck_assert_uint_eq(vdrv_config(&d, CONFIG_BYTES, 4), 0);
 	vdrv_take_isr(&d);
 	fake_change_config(&f, 0x11);
-	until = vc_host_ns() + 10000000000ull;
-	while (!(vdrv_take_isr(&d) & 2) && vc_host_ns() < until)
-		vc_loop_run(p.env.loop, 1000000);
+	wait_for_config();
 	ck_assert_uint_eq(vdrv_config(&d, 0, 8), 0x1111111111111111);
+	/* the next back-end has a disk of another size */
+	fake_stop(&f);
+	memset(f.config, 0x22, sizeof f.config);
+	fake_start(&f);
+	wait_for_config();
+	ck_assert_uint_eq(vdrv_config(&d, 0, 8), 0x2222222222222222);
 	before = f.requests[25];
 	vdrv_set_config(&d, 32, 1, 1);
 	ck_assert_uint_eq(f.requests[25], before + 1);
@@ -257,6 +270,7 @@ END_TEST
 START_TEST(private_memory)
 {
 	struct request r;
+	uint64_t until;
 
 	begin_fake();
 	add_ram(64 << 20, 1 << 20, VCORE_MEMORY_ANON, NULL);
@@ -271,8 +285,11 @@ START_TEST(private_memory)
 	r = new_request(1);
 	r.in = 64 << 20;
 	send(&r);
-	vdrv_settle(&d);
-	ck_assert(vdrv_status(&d) & VC_VIRTIO_S_NEEDS_RESET);
+	until = vc_host_ns() + 10000000000ull;
+	while (!(vdrv_status(&d) & VC_VIRTIO_S_NEEDS_RESET)) {
+		ck_assert_uint_lt(vc_host_ns(), until);
+		vc_loop_run(p.env.loop, 1000000);
+	}
 	start_driver(~0ull);
 	exchange(4);
 	end();
