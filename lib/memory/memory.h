@@ -119,11 +119,11 @@ static inline void vc_mem_unlock(struct vc_mem *mem)
  */
 struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa);
 void vc_mem_unpin(struct vc_slot *slot);
-/* Whether other processes can map it and see the same bytes: a memfd or file that is mapped shared. */
-static inline bool vc_slot_is_shareable(const struct vc_slot *slot)
-{
-	return slot->fd >= 0 && (slot->kind == VCORE_MEMORY_MEMFD || slot->kind == VCORE_MEMORY_FILE);
-}
+/*
+ * Whether another process can be given its memory: the same bytes for both, in a memfd that it cannot shrink, for an
+ * access behind the end would be our SIGBUS. backing.c
+ */
+bool vc_slot_is_shareable(const struct vc_slot *slot);
 /* Host code wrote into a pinned slot through its address: the dirty log and the backend are told. After the write. */
 void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length);
 

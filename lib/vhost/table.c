@@ -49,10 +49,12 @@ static struct vc_vhost_entry entry_of(struct vc_slot *slot)
 	};
 }
 
-/* RAM that nobody else can map; ROM and the like the guest will not name as buffers. */
+/* RAM that nobody else can map. ROM, files and the like the guest will not name as buffers, or has them refused. */
 static int check_slot(const struct vc_slot *slot)
 {
-	if (!(slot->flags & VCORE_MEM_W) || slot->kind == VCORE_MEMORY_PRIVATE_FILE || vc_slot_is_shareable(slot))
+	bool file = slot->kind == VCORE_MEMORY_FILE || slot->kind == VCORE_MEMORY_PRIVATE_FILE;
+
+	if (!(slot->flags & VCORE_MEM_W) || file || vc_slot_is_shareable(slot))
 		return 0;
 	return vc_fail(
 	    EINVAL,

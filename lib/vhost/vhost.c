@@ -205,13 +205,13 @@ static int read_settings(struct vc_props *props, const char *type, struct settin
 }
 
 /* Every ring has room for some more descriptors than a queue has entries: those may have indirect tables. */
-static int make_rings(struct vc_vhost *h)
+static int make_rings(struct vc_vhost *h, uint32_t queues)
 {
 	h->ring_size = h->queue_size * 4 < VC_VHOST_RING_MAX ? h->queue_size * 4 : VC_VHOST_RING_MAX;
-	h->rings_length = h->queue_count * vc_vhost_ring_bytes(h->ring_size);
+	h->rings_length = queues * vc_vhost_ring_bytes(h->ring_size);
 	h->rings_fd = memfd_create("virtcore-vhost", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (h->rings_fd < 0 || ftruncate(h->rings_fd, (off_t)h->rings_length) < 0 ||
-	    fcntl(h->rings_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+	    fcntl(h->rings_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return vc_fail_errno(errno, "vhost-user %s: a memfd for the rings", h->path);
 	h->rings = mmap(NULL, h->rings_length, PROT_READ | PROT_WRITE, MAP_SHARED, h->rings_fd, 0);
 	if (h->rings == MAP_FAILED) {
@@ -256,11 +256,8 @@ static int make_loop(struct vc_vhost *h)
 
 static int make(struct vc_vhost *h, uint32_t queues)
 {
-	int r;
+	int r = make_rings(h, queues);
 
-	h->queue_count = queues;
-	r = make_rings(h);
-	h->queue_count = 0;
 	if (r >= 0)
 		r = make_loop(h);
 	if (r >= 0)

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# blk.sh DIR MICROVM PROPERTIES KILLS [OPTION...]
+# blk.sh DIR MICROVM PROPERTIES KILLS|prepare [OPTION...]
 # Debian's cloud kernel on a disk that qemu-storage-daemon serves, which is killed KILLS times while the guest writes, and started again. It passes
 # when the guest reads what it wrote, sees no error, and the disk holds on the host what the guest says. 77 where a component is missing.
+# prepare: only the kernel and the initramfs are made.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$here/../../tools
@@ -21,6 +22,7 @@ if [ ! -f "$initrd" ]; then
 	# shellcheck disable=SC2086 # one word a file
 	sh "$tools/mkinitramfs.sh" "$initrd.$$" "$here/blk-init.sh" $files && mv "$initrd.$$" "$initrd" || exit 70
 fi
+[ "$kills" != prepare ] || exit 0
 
 work=$(mktemp -d)
 daemon= guest=
