@@ -176,33 +176,6 @@ START_TEST(old_backend)
 }
 END_TEST
 
-/* The driver's notifications are eventfds, wherever the BAR lies; where it does not answer there are none. */
-START_TEST(doorbells)
-{
-	begin_fake();
-	fake_start(&f);
-	if (_i)
-		ck_assert_int_eq(vc_pci_host_new(&p.env), 0);
-	ck_assert_int_eq(create(&vc_vhost_user_blk_type, ""), 0);
-	ck_assert_uint_eq(p.buses.ioeventfd_count, 0);
-	start_driver(~0ull);
-	ck_assert_uint_eq(p.buses.ioeventfd_count, 1);
-	exchange(4);
-	if (_i) {
-		vc_pci_config_write(p.env.pci, 0, d.devfn, 4, 2, 4);
-		ck_assert_uint_eq(p.buses.ioeventfd_count, 0);
-		vc_pci_config_write(p.env.pci, 0, d.devfn, 4, 2, 6);
-		ck_assert_uint_eq(p.buses.ioeventfd_count, 1);
-		exchange(4);
-	}
-	vdrv_reset(&d);
-	ck_assert_uint_eq(p.buses.ioeventfd_count, 0);
-	start_driver(~0ull);
-	exchange(4);
-	end();
-}
-END_TEST
-
 static void wait_for_config(void)
 {
 	uint64_t until = vc_host_ns() + 10000000000ull;
@@ -537,7 +510,6 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, relays, 0, 6);
 	tcase_add_loop_test(tc, old_backend, 0, 3);
-	tcase_add_loop_test(tc, doorbells, 0, 2);
 	tcase_add_test(tc, configuration);
 	tcase_add_test(tc, reset_and_start);
 	tcase_add_test(tc, shared_memory);
