@@ -50,6 +50,7 @@ static const struct vc_virtio_ops blk_ops = {
     .start = vc_vhost_start,
     .stop = vc_vhost_stop,
     .notify = vc_vhost_notify,
+    .statistics = vc_vhost_statistics,
     .destroy = vc_vhost_free,
 };
 

@@ -149,6 +149,7 @@ static const struct vc_virtio_ops net_ops = {
     .notify = net_notify,
     .save = net_save,
     .load = net_load,
+    .statistics = vc_vhost_statistics,
     .destroy = vc_vhost_free,
 };
 

@@ -271,6 +271,7 @@ int vc_vhost_session_open(struct vc_vhost *h)
 
 	if (r < 0)
 		return r;
+	atomic_fetch_add(&h->connections, 1);
 	r = check_session(h);
 	if (r >= 0)
 		r = vc_vhost_session_read_config(h);

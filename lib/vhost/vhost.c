@@ -180,6 +180,25 @@ void vc_vhost_set_config(struct vc_vhost *h, uint32_t offset, const void *data, 
 	pthread_mutex_unlock(&h->lock);
 }
 
+unsigned vc_vhost_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
+{
+	struct vc_vhost *h = ctx;
+	uint64_t requests = 0, in_flight = 0;
+
+	for (uint32_t i = 0; i < h->queue_count; i++) {
+		struct vc_vhost_queue *queue = &h->queues[i];
+
+		pthread_mutex_lock(&queue->lock);
+		requests += queue->ring.sequence;
+		in_flight += queue->ring.in_flight;
+		pthread_mutex_unlock(&queue->lock);
+	}
+	stats[0] = (struct vc_stat){"requests", requests};
+	stats[1] = (struct vc_stat){"in_flight", in_flight};
+	stats[2] = (struct vc_stat){"connections", atomic_load(&h->connections)};
+	return 3;
+}
+
 /* ---- making ---- */
 
 struct settings {

@@ -65,6 +65,7 @@ struct vc_vhost {
 	struct vc_loop *loop;
 	struct vc_timer *again;
 	_Atomic uint64_t version; /* of the table */
+	_Atomic uint64_t connections;
 
 	pthread_rwlock_t config_lock; /* protects config */
 	uint8_t config[VC_VHOST_CONFIG_MAX];
@@ -100,6 +101,7 @@ uint64_t vc_vhost_features(void *ctx);
 void vc_vhost_start(void *ctx);
 void vc_vhost_stop(void *ctx);
 void vc_vhost_notify(void *ctx, struct vc_virtq *q);
+unsigned vc_vhost_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX]);
 /* Whether the back-end shall serve a queue at all: at first it shall. */
 void vc_vhost_enable(struct vc_vhost_queue *queue, bool on);
 bool vc_vhost_is_enabled(struct vc_vhost_queue *queue);
