@@ -76,6 +76,14 @@ struct vc_mem_listener {
 	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
 };
 
+/* Somebody outside of the backend who follows the memory map, such as a device that has given it to another process. */
+struct vc_mem_watcher {
+	/* It has changed. On the thread that did it, perhaps inside the gate, with the watchers' lock held: only posts. */
+	void (*changed)(void *ctx);
+	void *ctx;
+	struct vc_mem_watcher *next;
+};
+
 struct vc_mem {
 	struct vc_gate *gate;
 	pthread_rwlock_t lock;  /* protects slots/count for threads that are not inside the gate */
@@ -86,7 +94,9 @@ struct vc_mem {
 	bool want_pages;    /* backend emu */
 	const struct vc_mem_listener *listener;
 	void *listener_ctx;
-	_Atomic uint64_t version; /* grows with every change of the map */
+	_Atomic uint64_t version;      /* grows with every change of the map */
+	pthread_mutex_t watchers_lock; /* protects watchers; innermost but for loops' */
+	struct vc_mem_watcher *watchers;
 };
 
 int vc_mem_init(struct vc_mem *mem, struct vc_gate *gate);
@@ -97,6 +107,10 @@ void vc_mem_fini(struct vc_mem *mem);
 int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t length, uint32_t flags,
                const struct vcore_memory_options *options, struct vc_slot **slot);
 void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot);
+
+void vc_mem_watch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
+/* Nothing is told any more when this returns. One that does not watch is left alone. */
+void vc_mem_unwatch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
 
 /* The slot that holds gpa, or NULL. Caller inside the gate or holding the read lock. */
 struct vc_slot *vc_mem_find(const struct vc_mem *mem, uint64_t gpa);

@@ -40,6 +40,12 @@ static void refuse(struct vc_vhost_queue *queue, struct vc_virtq_chain *chain, i
 	vc_virtq_drop(chain);
 }
 
+/* The back-end knows the memory map as it is. */
+static bool is_current(const struct vc_vhost *h)
+{
+	return atomic_load(&h->env->mem->version) == atomic_load(&h->version);
+}
+
 /* Puts what the driver has made available on the ring, as far as there is room. */
 static int hand_over(struct vc_vhost_queue *queue)
 {
@@ -47,9 +53,7 @@ static int hand_over(struct vc_vhost_queue *queue)
 	struct vc_virtq_chain *chain;
 
 	while (vc_virtq_pop(queue->q, &chain) > 0) {
-		int r = atomic_load(&h->env->mem->version) == atomic_load(&h->version)
-		            ? vc_vhost_ring_put(&queue->ring, &h->table, chain)
-		            : -ESTALE;
+		int r = is_current(h) ? vc_vhost_ring_put(&queue->ring, &h->table, chain) : -ESTALE;
 
 		if (r > 0)
 			continue;
@@ -67,7 +71,7 @@ static int relay(struct vc_vhost_queue *queue)
 	int r = take_back(queue);
 
 	if (r >= 0 && !queue->stopping)
-		r = hand_over(queue);
+		r = is_current(queue->h) ? hand_over(queue) : -ESTALE;
 	if (vc_vhost_ring_show(&queue->ring))
 		kick(queue);
 	vc_virtq_flush(queue->q);

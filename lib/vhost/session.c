@@ -39,23 +39,55 @@ static bool is_live(struct vc_vhost_queue *queue)
 
 /* ---- memory ---- */
 
-/* A map with memory that cannot be shared is followed no further: the guest's buffers there are refused. */
-static int give_memory(struct vc_vhost *h)
+/* With all queues' locks. A map with memory that cannot be shared is not followed: the guest's buffers are refused. */
+static int refresh_table(struct vc_vhost *h)
 {
 	uint64_t version = atomic_load(&h->env->mem->version);
-	int r;
+	int r = vc_vhost_table_refresh(&h->table, h->env->mem, &h->user);
 
-	lock_queues(h);
-	r = vc_vhost_table_refresh(&h->table, h->env->mem, &h->user);
 	if (r == -EINVAL) {
 		vc_log(h->env->log, VCORE_LOG_WARN, "%s", vcore_error_message());
 		r = 0;
 	}
+	atomic_store(&h->version, version);
+	return r;
+}
+
+static int give_memory(struct vc_vhost *h)
+{
+	int r;
+
+	lock_queues(h);
+	r = refresh_table(h);
 	if (r >= 0)
 		r = vc_vhost_table_give(&h->table, &h->user);
-	atomic_store(&h->version, version);
 	unlock_queues(h);
 	return r;
+}
+
+/* What has gone is let go of now; what has come is given when the driver starts the device. */
+static void follow_idle(struct vc_vhost *h)
+{
+	int r;
+
+	lock_queues(h);
+	r = refresh_table(h);
+	unlock_queues(h);
+	if (r < 0)
+		vc_vhost_session_fail(h);
+}
+
+void vc_vhost_session_follow_memory(void *ctx)
+{
+	struct vc_vhost *h = ctx;
+
+	pthread_mutex_lock(&h->lock);
+	if (!h->closing && h->started && h->user.fd >= 0)
+		for (uint32_t i = 0; i < h->queue_count; i++)
+			vc_virtio_wake(h->v, i);
+	else if (!h->closing)
+		follow_idle(h);
+	pthread_mutex_unlock(&h->lock);
 }
 
 int vc_vhost_session_update_memory(struct vc_vhost *h)

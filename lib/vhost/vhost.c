@@ -273,6 +273,14 @@ static int make_loop(struct vc_vhost *h)
 	return r < 0 ? r : vc_timer_new(h->loop, vc_vhost_session_again, h, &h->again);
 }
 
+static void on_memory(void *ctx)
+{
+	struct vc_vhost *h = ctx;
+
+	/* without memory for the post the next request finds the change */
+	vc_loop_post(h->loop, vc_vhost_session_follow_memory, h);
+}
+
 static int make(struct vc_vhost *h, uint32_t queues)
 {
 	int r = make_rings(h, queues);
@@ -289,6 +297,10 @@ static int make(struct vc_vhost *h, uint32_t queues)
 	r = vc_vhost_session_open(h);
 	h->offered = h->kind->features & h->user.features;
 	h->config_changed = false;
+	if (r >= 0) {
+		h->watcher = (struct vc_mem_watcher){.changed = on_memory, .ctx = h};
+		vc_mem_watch(h->env->mem, &h->watcher);
+	}
 	pthread_mutex_unlock(&h->lock);
 	return r;
 }
@@ -331,7 +343,10 @@ void vc_vhost_free(void *ctx)
 	pthread_mutex_lock(&h->lock);
 	h->closing = true;
 	pthread_mutex_unlock(&h->lock);
+	vc_mem_unwatch(h->env->mem, &h->watcher);
 	/* callbacks that wait for the lock leave all this alone now */
+	if (h->loop)
+		vc_loop_cancel_post(h->loop, vc_vhost_session_follow_memory, h);
 	vc_watch_free(h->watch);
 	vc_watch_free(h->backend_watch);
 	for (uint32_t i = 0; i < h->queue_count; i++)

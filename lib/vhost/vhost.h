@@ -64,7 +64,8 @@ struct vc_vhost {
 	struct vc_clock clock;
 	struct vc_loop *loop;
 	struct vc_timer *again;
-	_Atomic uint64_t version; /* of the table */
+	struct vc_mem_watcher watcher;
+	_Atomic uint64_t version; /* of the memory map that the back-end knows */
 	_Atomic uint64_t connections;
 
 	pthread_rwlock_t config_lock; /* protects config */
@@ -132,6 +133,8 @@ int vc_vhost_session_start(struct vc_vhost *h);
 int vc_vhost_session_stop(struct vc_vhost *h);
 /* The memory map has changed. */
 int vc_vhost_session_update_memory(struct vc_vhost *h);
+/* On the loop, soon after: the worker does it, or this where no driver is there. Takes the lock itself. */
+void vc_vhost_session_follow_memory(void *ctx);
 int vc_vhost_session_read_config(struct vc_vhost *h);
 /* The driver is told of a change, as soon as it is there. */
 void vc_vhost_session_tell_config(struct vc_vhost *h);

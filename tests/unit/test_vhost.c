@@ -4,6 +4,7 @@
 #include "platform_env.h"
 #include <virtcore/error.h>
 
+#include "memory/image.h"
 #include "vhost/types.h"
 #include "vhost/user.h"
 #include "vhost_backend.h"
@@ -236,6 +237,39 @@ START_TEST(shared_memory)
 	vc_dev_remove(&p.buses, NULL, d.dev);
 	ck_assert_uint_eq(slot->sharers, 0);
 	vc_mem_unpin(slot);
+	end();
+}
+END_TEST
+
+static void wait_for_regions(unsigned count)
+{
+	uint64_t until = vc_host_ns() + 10000000000ull;
+
+	while (f.region_count != count) {
+		ck_assert_uint_lt(vc_host_ns(), until);
+		vc_loop_run(p.env.loop, 1000000);
+	}
+}
+
+/* Memory that comes and goes while nothing is asked for. */
+START_TEST(idle_memory)
+{
+	struct vc_slot *slot;
+
+	begin("");
+	add_ram(64 << 20, 1 << 20, VCORE_MEMORY_MEMFD, &slot);
+	wait_for_regions(3);
+	ck_assert(!vc_image_may_map(slot));
+	vc_mem_remove(&p.mem, NULL, slot);
+	wait_for_regions(2);
+	vdrv_reset(&d);
+	add_ram(64 << 20, 1 << 20, VCORE_MEMORY_MEMFD, &slot);
+	start_driver(~0ull);
+	exchange(4);
+	ck_assert_uint_eq(f.region_count, 3);
+	vdrv_reset(&d);
+	vc_mem_remove(&p.mem, NULL, slot);
+	wait_for_regions(2);
 	end();
 }
 END_TEST
@@ -513,6 +547,7 @@ int main(void)
 	tcase_add_test(tc, configuration);
 	tcase_add_test(tc, reset_and_start);
 	tcase_add_test(tc, shared_memory);
+	tcase_add_test(tc, idle_memory);
 	tcase_add_test(tc, private_memory);
 	tcase_add_test(tc, save_and_load);
 	tcase_add_loop_test(tc, comes_back, 0, 2);
