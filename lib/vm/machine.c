@@ -20,7 +20,13 @@ static uint32_t ram_kind(const struct vcore_vm *vm, const struct vcore_options *
 
 static int add_ram(struct vcore_vm *vm, const struct vcore_options *o, uint64_t gpa, uint64_t length)
 {
-	struct vcore_memory_options m = {.size = sizeof m, .kind = ram_kind(vm, o), .fd = -1};
+	struct vcore_memory_options m = {.size = sizeof m,
+	                                 .kind = vm->bvm.env.ram.kind,
+	                                 .fd = -1,
+	                                 .numa = o->memory_numa,
+	                                 .progress = o->memory_progress,
+	                                 .progress_ctx = o->memory_progress_ctx,
+	                                 .prealloc_threads = o->memory_threads};
 
 	if (!length)
 		return 0;
@@ -34,6 +40,8 @@ static int build_ram(struct vcore_vm *vm, const struct vcore_options *o)
 	uint64_t memory = o->memory ? o->memory : vm->machine->default_memory;
 	int r;
 
+	vm->bvm.env.ram.kind = ram_kind(vm, o);
+	vm->bvm.env.ram.flags = o->memory_flags;
 	vm->ram_low = memory < LOW_RAM_END ? memory : LOW_RAM_END;
 	vm->ram_high = memory - vm->ram_low;
 	r = add_ram(vm, o, 0, vm->ram_low);
@@ -51,6 +59,9 @@ static void lapic_event(void *ctx, unsigned index, enum vc_lapic_event event, ui
 	struct vcore_vm *vm = ctx;
 	struct vc_bvcpu *v = &vm->vcpus[index].b;
 
+	/* nobody is there to hear an INIT or SIPI */
+	if (!atomic_load(&vm->vcpus[index].present))
+		return;
 	if (event == VC_LAPIC_SIPI)
 		atomic_store(&v->sipi_vector, arg);
 	vc_bvcpu_request(v, requests[event]);
@@ -178,6 +189,14 @@ static int build_legacy(struct vcore_vm *vm)
 	return r < 0 ? r : add_i8042(env);
 }
 
+static int build_cpu_hotplug(struct vcore_vm *vm)
+{
+	struct vc_cpu_hotplug_config config = {
+	    .present = vc_vm_present(vm), .max = vm->bvm.vcpus, .pm = vm->pm, .changed = vc_vcpu_changed, .ctx = vm};
+
+	return config.present < config.max ? vc_cpu_hotplug_new(&vm->bvm.env, &config, &vm->cpu_hotplug) : 0;
+}
+
 static int build_microvm(struct vcore_vm *vm, const struct vcore_options *o)
 {
 	struct vc_env *env = &vm->bvm.env;
@@ -188,9 +207,13 @@ static int build_microvm(struct vcore_vm *vm, const struct vcore_options *o)
 	if (r >= 0)
 		r = vm->no_legacy ? vc_acpi_reduced_new(env, VC_GED_BASE) : build_legacy(vm);
 	if (r >= 0)
+		r = build_cpu_hotplug(vm);
+	if (r >= 0)
 		r = vc_pci_host_new(env); /* has the reset register at 0xcf9 too */
 	if (r >= 0)
 		r = vc_fw_cfg_new(env, &vm->fw_cfg);
+	if (r >= 0)
+		r = vc_vmgenid_new(env, &vm->vmgenid);
 	for (struct vc_dev *d = vm->buses.devices; d; d = d->next) {
 		d->fixed = true;
 		d->owner = vm;
@@ -206,6 +229,7 @@ void vc_machine_place_pci(struct vcore_vm *vm, uint32_t phys_bits)
 	if (!vm->bvm.env.pci || start < VC_GIB(8) || VC_GIB(4) + vm->ram_high > start)
 		return;
 	vc_pci_set_window64(vm->bvm.env.pci, (struct vc_pci_window){start, end - start});
+	vm->mem.place_end = start;
 }
 
 static const struct vc_machine machine_none = {

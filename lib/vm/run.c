@@ -72,6 +72,16 @@ static int give_birth(struct vcore_vm *vm)
 	return 0;
 }
 
+/* A vm that is held is paused once its last thread has parked. Caller holds the lock. */
+static void settle_pause(struct vcore_vm *vm)
+{
+	if (!vm->hold || vm->threads_in || vm->state != VCORE_VM_RUNNING || vm->ending)
+		return;
+	vm->state = VCORE_VM_PAUSED;
+	vc_vm_stop_time(vm);
+	vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_PAUSED});
+}
+
 /* ---- how a vm ends ---- */
 
 void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
@@ -115,6 +125,20 @@ static void machine_debug_exit(void *ctx, uint32_t code)
 	end_with(ctx, VCORE_EXIT_DEBUG_EXIT, code);
 }
 
+static void machine_pause(void *ctx)
+{
+	struct vcore_vm *vm = ctx;
+	bool running;
+
+	pthread_mutex_lock(&vm->lock);
+	running = vm->state == VCORE_VM_RUNNING && !vm->ending;
+	vm->hold |= running;
+	settle_pause(vm);
+	pthread_mutex_unlock(&vm->lock);
+	if (running)
+		request_all(vm, VC_REQ_PAUSE);
+}
+
 static void machine_panic(void *ctx, const char *message)
 {
 	struct vcore_exit exit = {.size = sizeof exit, .reason = VCORE_EXIT_CRASH, .crash = VCORE_CRASH_PANIC};
@@ -130,6 +154,8 @@ const struct vc_machine_ops vc_vm_machine_ops = {
     .panic = machine_panic,
     .slot_off = vc_vm_slot_off,
     .block_error = vc_vm_block_error,
+    .pause = machine_pause,
+    .tell = vc_vm_tell_of_device,
 };
 
 /* ---- one stay in the backend ---- */
@@ -159,7 +185,7 @@ static void execute(struct vcore_vcpu *v, struct vcore_exit *exit)
 
 static bool is_held(const struct vcore_vcpu *v)
 {
-	return v->vm->hold || v->debug_hold;
+	return v->vm->hold || v->vm->starting || v->debug_hold || !atomic_load(&v->present);
 }
 
 /* Park while the vm or the vcpu is held. False: the vm ends. */
@@ -172,6 +198,7 @@ static bool may_run(struct vcore_vcpu *v)
 	if (is_held(v) && !vm->ending) {
 		v->parked = true;
 		vm->threads_in--;
+		settle_pause(vm);
 		pthread_cond_broadcast(&vm->changed);
 		while (is_held(v) && !vm->ending)
 			pthread_cond_wait(&vm->changed, &vm->lock);
@@ -191,6 +218,7 @@ static void thread_ends(struct vcore_vcpu *v)
 
 	pthread_mutex_lock(&vm->lock);
 	v->parked = true;
+	vc_vcpu_thread_used(v);
 	atomic_store(&v->thread_id, 0);
 	if (--vm->threads_in == 0 && vm->ending) {
 		vm->state = VCORE_VM_EXITED;
@@ -210,6 +238,7 @@ static void *vcpu_thread(void *arg)
 	snprintf(name, sizeof name, "vcpu%u", v->b.index);
 	pthread_setname_np(pthread_self(), name);
 	atomic_store(&v->thread_id, (uint32_t)gettid());
+	vc_vcpu_find_place(v);
 	while (may_run(v)) {
 		struct vcore_exit exit = {.size = sizeof exit};
 
@@ -327,19 +356,37 @@ static void forget_exit(struct vcore_vm *vm)
 
 /* ---- starting ---- */
 
-/* A thread for each vcpu. Caller holds the lock. 0 or a positive errno. */
+int vc_vcpu_make_thread(struct vcore_vcpu *v)
+{
+	struct vcore_vm *vm = v->vm;
+	int r;
+
+	v->parked = false;
+	v->placing = true;
+	r = vc_thread_new(&v->thread, vcpu_thread, v);
+	v->has_thread = !r;
+	v->parked = r != 0;
+	vm->threads_in += !r;
+	if (r)
+		v->placing = false;
+	return r;
+}
+
+/* A thread for each vcpu that is there. Caller holds the lock. 0 or a positive errno. */
 static int make_threads(struct vcore_vm *vm)
 {
 	int r = 0;
 
-	for (uint32_t i = 0; !r && i < vm->bvm.vcpus; i++) {
-		struct vcore_vcpu *v = &vm->vcpus[i];
-
-		v->parked = false;
-		r = vc_thread_new(&v->thread, vcpu_thread, v);
-		v->has_thread = !r;
-		vm->threads_in += !r;
-	}
+	vm->place_error = 0;
+	vm->starting = true;
+	for (uint32_t i = 0; !r && i < vm->bvm.vcpus; i++)
+		if (atomic_load(&vm->vcpus[i].present))
+			r = vc_vcpu_make_thread(&vm->vcpus[i]);
+	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+		while (vm->vcpus[i].placing && vc_place_is_set(&vm->vcpus[i].place))
+			pthread_cond_wait(&vm->changed, &vm->lock);
+	vm->starting = false;
+	pthread_cond_broadcast(&vm->changed);
 	return r;
 }
 
@@ -363,6 +410,7 @@ static void give_up(struct vcore_vm *vm)
 
 int vcore_vm_start(vcore_vm *vm)
 {
+	bool misplaced = false;
 	int r, error = 0;
 
 	if (!vm)
@@ -376,6 +424,8 @@ int vcore_vm_start(vcore_vm *vm)
 		vm->threads_in = 0;
 		/* the lock is held: no thread gets past may_run() before all exist */
 		error = make_threads(vm);
+		misplaced = !error && vm->place_error;
+		error = misplaced ? -vm->place_error : error;
 		/* those that exist end without having executed anything */
 		if (error && !vm->ending)
 			vm->final = (struct vcore_exit){.size = sizeof vm->final, .reason = VCORE_EXIT_STOPPED};
@@ -388,6 +438,8 @@ int vcore_vm_start(vcore_vm *vm)
 	join_threads(vm);
 	forget_exit(vm);
 	vc_vm_release(vm);
+	if (misplaced)
+		return vc_fail(error, "vcore_vm_start: %s", vm->place_message);
 	return vc_fail_errno(EAGAIN, "vcore_vm_start: no thread for a vcpu (error %d)", error);
 }
 
@@ -451,11 +503,7 @@ int vcore_vm_pause(vcore_vm *vm)
 	pthread_mutex_lock(&vm->lock);
 	while (vm->hold && vm->threads_in > 0)
 		pthread_cond_wait(&vm->changed, &vm->lock);
-	if (vm->hold && vm->state == VCORE_VM_RUNNING && !vm->ending) {
-		vm->state = VCORE_VM_PAUSED;
-		vc_vm_stop_time(vm);
-		vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_PAUSED});
-	}
+	settle_pause(vm);
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
 }
@@ -635,6 +683,11 @@ static bool take_for_program(struct vcore_vcpu *v, uint32_t *found, int *error)
 	return taken;
 }
 
+static int absent(const struct vcore_vcpu *v)
+{
+	return vc_fail(ENODEV, "vcore_vcpu_run: vcpu %u is not plugged in (vcore_vcpu_plug())", v->b.index);
+}
+
 static int busy_running(const struct vcore_vcpu *v, uint32_t owner)
 {
 	return vc_fail(EBUSY, "vcore_vcpu_run: vcpu %u is %s", v->b.index,
@@ -652,6 +705,8 @@ int vcore_vcpu_run(vcore_vcpu *v, int64_t timeout_ns, struct vcore_exit *out)
 
 	if (!v || vc_struct_in(&exit, sizeof exit, out) < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_run: a vcpu and an exit with its size set are needed");
+	if (!atomic_load(&v->present))
+		return absent(v);
 	if (!take_for_program(v, &owner, &r))
 		return busy_running(v, owner);
 	if (r >= 0)
