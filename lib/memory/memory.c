@@ -92,26 +92,6 @@ void *vc_mem_ptr(const struct vc_mem *mem, uint64_t gpa, uint64_t length)
 
 /* ---- watchers ---- */
 
-void vc_mem_watch(struct vc_mem *mem, struct vc_mem_watcher *watcher)
-{
-	pthread_mutex_lock(&mem->watchers_lock);
-	watcher->next = mem->watchers;
-	mem->watchers = watcher;
-	pthread_mutex_unlock(&mem->watchers_lock);
-}
-
-void vc_mem_unwatch(struct vc_mem *mem, struct vc_mem_watcher *watcher)
-{
-	pthread_mutex_lock(&mem->watchers_lock);
-	for (struct vc_mem_watcher **at = &mem->watchers; *at; at = &(*at)->next) {
-		if (*at != watcher)
-			continue;
-		*at = watcher->next;
-		break;
-	}
-	pthread_mutex_unlock(&mem->watchers_lock);
-}
-
 static void tell_watchers(struct vc_mem *mem)
 {
 	pthread_mutex_lock(&mem->watchers_lock);
