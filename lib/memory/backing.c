@@ -235,6 +235,16 @@ int vc_backing_map(struct vc_slot *slot, const struct vcore_memory_options *o)
 	return r;
 }
 
+bool vc_slot_is_shareable(const struct vc_slot *slot)
+{
+	int seals;
+
+	if (slot->fd < 0 || (slot->kind != VCORE_MEMORY_MEMFD && slot->kind != VCORE_MEMORY_FILE))
+		return false;
+	seals = fcntl(slot->fd, F_GET_SEALS);
+	return seals >= 0 && seals & F_SEAL_SHRINK;
+}
+
 void vc_backing_discard(struct vc_slot *slot, uint64_t at, uint64_t length)
 {
 	uint64_t start = VC_ALIGN_UP(at, page_size(slot->flags)), end = VC_ALIGN_DOWN(at + length, page_size(slot->flags));
