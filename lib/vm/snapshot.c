@@ -3,6 +3,7 @@
 #include "vm/snapshot.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 
 /* ---- the object ---- */
 
@@ -262,6 +263,11 @@ int vcore_snapshot_take(vcore_vm *vm, vcore_snapshot **out)
 	if (!s)
 		return vc_fail(ENOMEM, "no memory for a snapshot");
 	s->refs = 1;
+	if (getrandom(s->id, sizeof s->id, 0) != sizeof s->id) {
+		r = vc_fail_errno(errno, "vcore_snapshot_take: random bytes for the snapshot's identity");
+		vcore_snapshot_unref(s);
+		return r;
+	}
 	r = vc_still_begin(vm, "vcore_snapshot_take", false, &still);
 	if (r >= 0) {
 		r = check_devices(vm);
