@@ -45,6 +45,7 @@ int vcore_snapshot_get_info(const vcore_snapshot *s, struct vcore_snapshot_info 
 		info.memory += s->slot[i].length;
 	info.memory_copied = s->memory_copied;
 	info.time_ns = s->time_ns;
+	memcpy(info.id, s->id, sizeof info.id);
 	vc_struct_out(out, &info, sizeof info);
 	return 0;
 }

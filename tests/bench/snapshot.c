@@ -13,7 +13,12 @@
  *   private        KiB that a clone has for itself at that moment, page tables included
  *   rewind         vcore_vm_reset_to() after 100 pages were written
  *   take           vcore_snapshot_take() after 100 pages were written
+ *   save           vcore_snapshot_save() to a file, not synced
+ *   load           vcore_snapshot_load() of it, in page cache, without looking at the checksums of memory
+ *   load-run       that, a clone, and the first instruction of the guest
+ *   load-verified  vcore_snapshot_load() with checksums
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -365,6 +370,72 @@ static void measure_take(const struct bench *b, vcore_snapshot *s)
 	report(&us);
 }
 
+static vcore_snapshot *load(const char *path, uint32_t flags)
+{
+	struct vcore_snapshot_load_options o = {.size = sizeof o, .flags = flags};
+	vcore_snapshot *s;
+
+	check(vcore_snapshot_load(path, &o, &s), "loading");
+	return s;
+}
+
+static void measure_load(const struct bench *b, const char *path)
+{
+	struct samples loaded = samples_new("load", "us", b->rounds), ran = samples_new("load-run", "us", b->rounds),
+	               verified = samples_new("load-verified", "us", b->rounds);
+
+	for (int i = -2; i < b->rounds; i++) {
+		double from = now_us(), read, run;
+		vcore_snapshot *s = load(path, VCORE_SNAPSHOT_NO_VERIFY);
+		vcore_vm *vm;
+
+		read = now_us();
+		vm = clone(s);
+		first_instruction(b, vm);
+		run = now_us();
+		vcore_vm_unref(vm);
+		vcore_snapshot_unref(s);
+		if (i < 0)
+			continue;
+		loaded.v[loaded.count++] = read - from;
+		ran.v[ran.count++] = run - from;
+		from = now_us();
+		s = load(path, 0);
+		verified.v[verified.count++] = now_us() - from;
+		vcore_snapshot_unref(s);
+	}
+	report(&loaded);
+	report(&ran);
+	report(&verified);
+}
+
+static void measure_files(const struct bench *b, vcore_snapshot *s)
+{
+	char directory[] = "/tmp/snapshot-bench.XXXXXX", path[64];
+	int rounds = b->rounds < 5 ? b->rounds : 5;
+	struct samples us = samples_new("save", "us", rounds);
+	int r = 0;
+
+	if (!mkdtemp(directory))
+		fail("a directory for files");
+	snprintf(path, sizeof path, "%s/vm", directory);
+	for (int i = 0; r >= 0 && i < rounds; i++) {
+		double from = now_us();
+
+		r = vcore_snapshot_save(s, path, NULL);
+		us.v[us.count++] = now_us() - from;
+	}
+	if (r >= 0) {
+		report(&us);
+		measure_load(b, path);
+	}
+	unlink(path);
+	rmdir(directory);
+	/* a build without JSON has no files */
+	if (r != -ENOTSUP)
+		check(r, "saving");
+}
+
 static void take_options(struct bench *b, int argc, char **argv)
 {
 	int c;
@@ -402,6 +473,7 @@ int main(int argc, char **argv)
 	measure_private(&b, s);
 	measure_rewind(&b, s);
 	measure_take(&b, s);
+	measure_files(&b, s);
 	vcore_vm_unref(vm);
 	vcore_snapshot_unref(s);
 	return 0;
