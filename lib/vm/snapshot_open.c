@@ -207,13 +207,14 @@ static int take_region(struct loading *l, const struct vc_snapshot_slot *slot, s
 	return r < 0 ? r : check_place(l, g);
 }
 
-/* any: not all of it are zeroes, whose checksum is looked up. */
-static int check_sum(const struct loading *l, const struct region *g, uint32_t chunk, bool any)
+/* data: as it is in the file; any: not all of it are zeroes, whose checksum is looked up. */
+static int check_sum(const struct loading *l, const struct region *g, uint32_t chunk, const uint8_t *data, bool any)
 {
-	uint32_t expected = vc_ld32(g->table + (size_t)chunk * VC_SNAP_CHUNK_BYTES);
-	uint64_t length = length_of(g, chunk);
-	uint32_t sum = any || length != VC_SNAP_CHUNK ? vc_crc32c(0, l->chunk, length) : l->zeroes;
+	uint32_t expected = vc_ld32(g->table + (size_t)chunk * VC_SNAP_CHUNK_BYTES), stored = stored_of(g, chunk), sum;
 
+	if (l->o.flags & VCORE_SNAPSHOT_NO_VERIFY)
+		return 0;
+	sum = any || stored != VC_SNAP_CHUNK ? vc_crc32c(0, data, stored) : l->zeroes;
 	return sum == expected
 	           ? 0
 	           : vc_fail(EINVAL, "chunk %u was altered: its checksum is %#x, expected %#x", chunk, sum, expected);
@@ -234,7 +235,7 @@ static int verify(struct loading *l, const struct region *g)
 	for (uint32_t i = 0; r >= 0 && i < g->chunks; i++) {
 		r = vc_image_read(all, i * VC_SNAP_CHUNK, l->chunk, length_of(g, i));
 		if (r >= 0)
-			r = check_sum(l, g, i, r);
+			r = check_sum(l, g, i, l->chunk, r);
 	}
 	vc_image_unref(all);
 	return r;
@@ -263,16 +264,17 @@ static int unpack_chunk(struct loading *l, const struct region *g, uint32_t chun
 	int r = 0;
 
 	memset(l->chunk, 0, length);
-	if (stored) {
+	if (stored)
 		r = read_at(l, l->packed, stored, from);
-		n = r < 0 ? r : vc_snapshot_unpack(l->packed, stored, l->chunk, length);
-	}
-	if (n < 0)
-		return (int)n;
-	if (n != (int64_t)length)
-		return vc_fail(EINVAL, "chunk %u has %lld bytes, expected %llu", chunk, (long long)n,
-		               (unsigned long long)length);
-	return l->o.flags & VCORE_SNAPSHOT_NO_VERIFY ? 0 : check_sum(l, g, chunk, stored);
+	if (r >= 0)
+		r = check_sum(l, g, chunk, l->packed, true);
+	if (r >= 0 && stored)
+		n = vc_snapshot_unpack(l->packed, stored, l->chunk, length);
+	if (r < 0 || n < 0)
+		return r < 0 ? r : (int)n;
+	return n == (int64_t)length ? 0
+	                            : vc_fail(EINVAL, "chunk %u has %lld bytes, expected %llu", chunk, (long long)n,
+	                                      (unsigned long long)length);
 }
 
 static int put_chunk(const struct vc_image_file *file, const uint8_t *data, uint64_t length, uint64_t at)

@@ -199,7 +199,8 @@ static int write_region(struct saving *w, struct region *region)
 
 		if (stored < 0)
 			return (int)stored;
-		vc_st32(region->table + (size_t)i * VC_SNAP_CHUNK_BYTES, vc_crc32c(0, w->chunk, length));
+		vc_st32(region->table + (size_t)i * VC_SNAP_CHUNK_BYTES,
+		        vc_crc32c(0, is_compressed(w) ? w->packed : w->chunk, (size_t)stored));
 		vc_st32(region->table + (size_t)i * VC_SNAP_CHUNK_BYTES + 4, (uint32_t)stored);
 		w->at += (uint64_t)stored;
 		r = tell_progress(w, length);
