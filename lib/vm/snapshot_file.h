@@ -12,10 +12,10 @@
  *     BASE    16 bytes: the id of the snapshot of which unchanged pages are; all 0: none, the file is complete
  *     MEMS    one for each slot of the header, in that order: 0 u64 where its region is, 8 u64 its length in the file,
  *             16 u64 its length without compression, 24 u32 whether other pages are the base's (1) or there are none
- *             (0), 28 u32 number of runs, 32 u32 number of chunks; from 40 on for each run u64 first page and u64
- * number of pages: where in the slot the region's pages are; then for each chunk, which is 1 MiB of the region or its
- * rest, u32 CRC-32C of it as it is in the file and u32 its length there. A compressed chunk is one zstd frame, and of
- * length 0 when all of it are zeroes
+ *             (0), 28 u32 number of runs, 32 u32 number of chunks; from 40 on for each run u64 first page and
+ *             u64 number of pages: where in the slot the region's pages are; then for each chunk, which is 1 MiB of
+ *             the region or its rest, u32 CRC-32C of it as it is in the file and u32 its length there. A compressed
+ *             chunk is one zstd frame, and of length 0 when all of it are zeroes
  */
 #ifndef VC_VM_SNAPSHOT_FILE_H
 #define VC_VM_SNAPSHOT_FILE_H
