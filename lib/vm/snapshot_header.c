@@ -83,7 +83,7 @@ static const struct vc_json_key header_keys[] = {
     {"ram_low", VC_JSON_U64, AT(ram_low), NULL, 1ull << PHYS_MAX},
     {"ram_high", VC_JSON_U64, AT(ram_high), NULL, 1ull << PHYS_MAX},
     {"tsc_khz", VC_JSON_U64, AT(tsc_khz), NULL, UINT32_MAX},
-    {"time_ns", VC_JSON_U64, AT(time_ns), NULL, INT64_MAX},
+    {"time_ns", VC_JSON_U64, AT(time_ns), NULL, 1ull << 62},
     {"cpu", VC_JSON_ELSEWHERE, 0, NULL, 0},
     {"slots", VC_JSON_ELSEWHERE, 0, NULL, 0},
     {"devices", VC_JSON_ELSEWHERE, 0, NULL, 0},

@@ -434,7 +434,7 @@ START_TEST(altered)
 		flip(&f, at, true);
 	flip(&f, PAGE + DATA + 3 * PAGE + 77, true);
 	flip(&f, f.sections - 1, true);
-	for (uint64_t at = f.sections; at < f.length; at += at < f.sections + 256 ? 1 : 13)
+	for (uint64_t at = f.sections; at < f.length; at += at < f.sections + 96 ? 1 : 41)
 		flip(&f, at, false);
 	flip(&f, f.length - 1, false);
 	back = load(path, NULL);
@@ -456,7 +456,7 @@ START_TEST(altered_zstd)
 	s = take(vm);
 	if (save_with(s, path, VCORE_SNAPSHOT_ZSTD, NULL) >= 0) {
 		f = saved(s, VCORE_SNAPSHOT_ZSTD);
-		for (uint64_t at = PAGE; at < f.sections; at += 3) {
+		for (uint64_t at = PAGE; at < f.sections; at += 11) {
 			uint8_t byte = byte_at(&f, at), wrong = byte ^ (uint8_t)(1u << (at % 8));
 
 			ck_assert_int_eq(pwrite(f.fd, &wrong, 1, (off_t)at), 1);
