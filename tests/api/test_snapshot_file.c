@@ -31,7 +31,7 @@ static void remove_directory(void)
 /* A guest that counts in EAX and at DATA, halting after each. */
 static vcore_vm *make_vm(int backend)
 {
-	vcore_vm *vm = api_vm(backend, 1);
+	vcore_vm *vm = api_vm_with(backend, &(struct vcore_options){.memory = RAM, .cpu = "x86-64-v2"});
 
 	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE,
 	         CODE_BYTES(0x40, 0xff, 0x05, 0x00, 0x00, 0x04, 0x00, 0xf4, 0xeb, 0xf6));
@@ -247,6 +247,33 @@ START_TEST(again)
 	vcore_snapshot_unref(back);
 	vcore_snapshot_unref(third);
 	free(memory);
+}
+END_TEST
+
+/* Saved on one backend, it goes on on another. */
+START_TEST(other_backends)
+{
+	vcore_vm *vm = make_vm(_i), *twin;
+	vcore_snapshot *s = take(vm), *back;
+
+	OK(vcore_snapshot_save(s, path, NULL));
+	back = load(path, NULL);
+	for (int i = 0; i < api_backend_count(); i++) {
+		struct vcore_clone_options o = {.size = sizeof o, .backend = api_backend(i)};
+		int r = vcore_snapshot_clone(back, &o, &twin);
+
+		if (r == -ENOTSUP) {
+			printf("%s\n", vcore_error_message());
+			continue;
+		}
+		OK(r);
+		api_run(twin, VCORE_EXIT_HALT);
+		ck_assert_uint_eq(api_rax(twin), 2);
+		vcore_vm_unref(twin);
+	}
+	vcore_snapshot_unref(s);
+	vcore_snapshot_unref(back);
+	vcore_vm_unref(vm);
 }
 END_TEST
 
@@ -590,6 +617,7 @@ int main(void)
 	EACH(tcase, zstd);
 	EACH(tcase, replace);
 	EACH(tcase, again);
+	EACH(tcase, other_backends);
 	EACH(tcase, chain);
 	EACH(tcase, chain_zstd);
 	EACH(tcase, incremental_of_loaded);
