@@ -68,6 +68,34 @@ static struct json_object *object_argument(struct json_object *arguments)
 	return NULL;
 }
 
+static const struct {
+	const char *word;
+	bool value;
+} truths[] = {{"on", true}, {"off", false}, {"up", true}, {"down", false}, {"true", true}, {"false", false}};
+
+/* -1: it is neither. */
+static int truth(const char *text)
+{
+	for (size_t i = 0; i < sizeof truths / sizeof truths[0]; i++)
+		if (!strcmp(text, truths[i].word))
+			return truths[i].value;
+	return -1;
+}
+
+/* "a,b,c" */
+static struct json_object *split_list(const char *text)
+{
+	struct json_object *array = json_object_new_array();
+
+	while (*text) {
+		size_t length = strcspn(text, ",");
+
+		json_object_array_add(array, json_object_new_string_len(text, (int)length));
+		text += length + (text[length] == ',');
+	}
+	return array;
+}
+
 /* What is no such value goes as a string, for the monitor to refuse. */
 static struct json_object *value_of(const char *type, const char *text)
 {
@@ -79,6 +107,10 @@ static struct json_object *value_of(const char *type, const char *text)
 	number = strtoull(text, &end, 0);
 	if (!strcmp(type, "number") && *text >= '0' && *text <= '9' && !*end && !errno)
 		return json_object_new_uint64(number);
+	if (!strcmp(type, "boolean") && truth(text) >= 0)
+		return json_object_new_boolean(truth(text));
+	if (!strcmp(type, "array") && *text != '[')
+		return split_list(text);
 	if (!strcmp(type, "object") || !strcmp(type, "array"))
 		value = json_tokener_parse(text);
 	return value ? value : json_object_new_string(text);
@@ -170,6 +202,20 @@ static void offer_properties(const struct known *known, struct candidates *out, 
 	}
 }
 
+/* Behind "name=" of one that is so or not. */
+static void offer_truths(struct candidates *out, const char *word, struct json_object *arguments)
+{
+	size_t length = strcspn(word, "=");
+	struct json_object *argument = word[length] ? named(arguments, word, length) : NULL;
+	char before[LINE_LENGTH];
+
+	if (!argument || strcmp(text_of(argument, "type"), "boolean"))
+		return;
+	snprintf(before, sizeof before, "%.*s=", (int)length, word);
+	offer(out, word, before, "on ");
+	offer(out, word, before, "off ");
+}
+
 void complete(const struct known *known, const char *text, struct candidates *out)
 {
 	const char *word = strrchr(text, ' ');
@@ -185,6 +231,7 @@ void complete(const struct known *known, const char *text, struct candidates *ou
 	}
 	arguments = arguments_of(known, text, command);
 	offer_names(out, word, arguments, "", "=");
+	offer_truths(out, word, arguments);
 	if (named(arguments, "command", 7))
 		offer_names(out, word, known->commands, strncmp(word, "command=", 8) ? "" : "command=", " ");
 	if (!named(arguments, "type", 4))

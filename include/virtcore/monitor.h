@@ -10,7 +10,12 @@
  * the connection goes on. "query-commands" tells what there is, with arguments and a line of help each.
  *
  * Events: STOP, RESUME, RESET, SHUTDOWN ("reason": an exit's name), CRASH ("message"), DEVICE_ADDED and DEVICE_REMOVED
- * ("id", "type"), EVENTS_LOST ("count").
+ * ("id", "type"), BLOCK_IO_ERROR ("id", "type", "operation", "offset", "errno", "error": a sentence, "errors": how many
+ * of the kind, "action": "report"; at most one a second for each kind of operation of a disk), EVENTS_LOST ("count").
+ *
+ * A device in the slot of a root port is removed by "device-remove" when the guest has let go of it: the answer says
+ * "leaving", and DEVICE_REMOVED comes when it is gone. It stays if the guest refuses, and a reset of the vm takes the
+ * request back. One that the guest cannot be asked about, or with "force", goes at once.
  *
  * Sixteen clients at most. One that does not read its answers is not listened to meanwhile; one that lets a megabyte of
  * events wait is dropped.

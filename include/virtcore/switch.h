@@ -5,6 +5,17 @@
  * It learns which addresses are behind which port (IEEE 802.1Q), floods what it does not know, and keeps VLANs apart: a
  * port's property vlan=N names the VLAN of its untagged frames, trunk=LIST those that it carries tagged. Ports come and
  * go with their NICs while frames fly.
+ *
+ * Broadcast control. storm=N lets N frames a second in at a port that go to more than one other: broadcast, multicast,
+ * and such as are for an address that nobody has been heard with; a burst may have as many. Multicast goes to those
+ * ports alone whose NICs ask for its address, or for all; unknown unicast to those that are promiscuous or ask for it.
+ * What is over the limit counts as in_dropped.
+ *
+ * A guest without room. Nothing is kept in the switch. A frame for such a guest stays in its sender's transmit queue,
+ * and those behind it with it, until there is room, for hold=MS of the receiving port at most (10; 0: not at all);
+ * then it is dropped and counts as out_dropped there. That time comes back at half the speed at which it is used: a
+ * guest that takes little keeps those that send to it from their work for a third of the time. A frame that goes to
+ * many waits for nobody, and a guest whose driver is not there is not waited for.
  */
 #ifndef VIRTCORE_SWITCH_H
 #define VIRTCORE_SWITCH_H

@@ -9,10 +9,12 @@
 #include <virtcore/boot.h>
 #include <virtcore/cpu.h>
 #include <virtcore/device.h>
+#include <virtcore/display.h>
 #include <virtcore/error.h>
 #include <virtcore/exit.h>
 #include <virtcore/gdb.h>
 #include <virtcore/hook.h>
+#include <virtcore/input.h>
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>

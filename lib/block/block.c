@@ -264,6 +264,14 @@ void vc_block_close(struct vc_block *block)
 
 /* ---- requests ---- */
 
+const char *const vc_block_op_names[VC_BLOCK_OPS] = {
+    [VC_BLOCK_READ] = "read",
+    [VC_BLOCK_WRITE] = "write",
+    [VC_BLOCK_FLUSH] = "flush",
+    [VC_BLOCK_DISCARD] = "discard",
+    [VC_BLOCK_WRITE_ZEROES] = "write-zeroes",
+};
+
 static void report(struct vc_block *block, const struct vc_block_request *request, int error)
 {
 	void (*fn)(void *ctx, enum vc_block_op op, uint64_t offset, int error);

@@ -55,6 +55,10 @@ enum vc_block_op {
 	VC_BLOCK_DISCARD,      /* offset, length; contents are undefined afterwards */
 	VC_BLOCK_WRITE_ZEROES, /* may_unmap: the space may be given back */
 };
+#define VC_BLOCK_OPS 5u /* how many there are */
+
+/* "read", "write-zeroes" ... */
+extern const char *const vc_block_op_names[VC_BLOCK_OPS];
 
 /* Owned by the caller; stays put until done is called. */
 struct vc_block_request {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a guest must be told of devices that no bus can enumerate. */
+/* What is known of devices besides their regions: by the guest where no bus can enumerate them, and by lib/vm. */
 #include "bus/irq.h"
 
 #include "bus/bus.h"
@@ -39,5 +39,14 @@ void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid
 	dev->base = base;
 	dev->length = length;
 	dev->hid = hid;
+	pthread_mutex_unlock(&buses->lock);
+}
+
+void vc_dev_set_frontend(struct vc_buses *buses, struct vc_dev *dev, void *frontend,
+                         unsigned (*statistics)(void *frontend, struct vc_stat stats[VC_STATS_MAX]))
+{
+	pthread_mutex_lock(&buses->lock);
+	dev->frontend = frontend;
+	dev->statistics = statistics;
 	pthread_mutex_unlock(&buses->lock);
 }

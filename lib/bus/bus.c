@@ -240,6 +240,19 @@ bool vc_dev_visit(struct vc_buses *buses, struct vc_visit *visit, struct vc_dev 
 	return stays;
 }
 
+struct vc_dev *vc_dev_visit_from(struct vc_buses *buses, struct vc_visit *visit, uint32_t id)
+{
+	struct vc_dev *dev;
+
+	pthread_mutex_lock(&buses->lock);
+	for (dev = buses->devices; dev && (dev->id < id || dev->removing);)
+		dev = dev->next;
+	if (dev)
+		visit_begin(buses, visit, dev);
+	pthread_mutex_unlock(&buses->lock);
+	return dev;
+}
+
 void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit)
 {
 	pthread_mutex_lock(&buses->lock);

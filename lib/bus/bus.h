@@ -20,6 +20,13 @@
 
 #define VC_BUS_COUNT 3 /* enum vcore_bus */
 
+/* What a device counts, as a monitor shows it. */
+struct vc_stat {
+	const char *name; /* a constant: lower case and underscores */
+	uint64_t value;
+};
+#define VC_STATS_MAX 16u
+
 struct vc_dev {
 	struct vcore_device_ops ops; /* full-size copy */
 	void *ctx;
@@ -32,10 +39,13 @@ struct vc_dev {
 	 */
 	void (*hold)(void *ctx, bool on);
 	void *hold_ctx;
-	void *frontend;  /* for lib/vm: what calls at run time that are only for its type work on; NULL */
+	/* Set by vc_dev_set_frontend(), once all that follows can be called. */
+	void *frontend; /* for lib/vm: what calls at run time that are only for its type work on; NULL */
+	unsigned (*statistics)(void *frontend, struct vc_stat stats[VC_STATS_MAX]); /* how many; any thread. NULL: none */
 	bool fixed;      /* part of the machine type: not removable */
 	uint32_t id;     /* unique in the vm, from 1, never used again */
 	bool removable;  /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
+	bool leaving;    /* lib/vm has asked the guest to let go of it; under vc_buses.lock */
 	bool removing;   /* under vc_buses.lock */
 	uint32_t gsi;    /* interrupt line of its own; 0: none. These four under vc_buses.lock */
 	const char *hid; /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
@@ -114,10 +124,15 @@ int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *d
  */
 bool vc_dev_visit(struct vc_buses *buses, struct vc_visit *visit, struct vc_dev *dev);
 void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit);
+/* The same for who knows only the least id that it is to have: the first such device, visited; NULL: there is none. */
+struct vc_dev *vc_dev_visit_from(struct vc_buses *buses, struct vc_visit *visit, uint32_t id);
 /* Give dev a line of its own: the wanted one, or with 0 any that is free. The line; -EEXIST, -ENOSPC. announce.c */
 int vc_dev_take_gsi(struct vc_buses *buses, struct vc_dev *dev, uint32_t wanted);
 /* Have ACPI tell the guest of dev: its ID (a constant), MMIO registers and line. */
 void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid, uint64_t base, uint64_t length);
+/* dev is whole but for what is added behind its back: from now on it is found by what it does. */
+void vc_dev_set_frontend(struct vc_buses *buses, struct vc_dev *dev, void *frontend,
+                         unsigned (*statistics)(void *frontend, struct vc_stat stats[VC_STATS_MAX]));
 /* Calls every device's reset, in order of adding. */
 void vc_buses_reset(struct vc_buses *buses);
 

@@ -204,7 +204,7 @@ void pci_forget(struct vc_pci *pci, struct vc_pci_function *f)
 
 static struct vc_pci_function *new_function(struct vc_pci *pci, const struct vcore_pci_ops *ops, void *ctx)
 {
-	struct vc_pci_function *f = calloc(1, sizeof *f);
+	struct vc_pci_function *f = vc_pages_new(sizeof *f);
 
 	if (!f) {
 		if (ops->destroy)
@@ -342,14 +342,14 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 	struct vc_pci_function *f = offset < VC_PCI_CONFIG_SIZE ? lock_function(pci, bus, devfn, &multi) : NULL;
 	struct vc_line *line;
 	struct vc_visit visit;
-	uint8_t before[PCI_BARS_END];
+	uint8_t before[PCI_CAPABILITY_LIST];
 
 	if (!f)
 		return;
 	memcpy(before, f->config, sizeof before);
 	store(f, offset, width, value);
 	moved = memcmp(before + PCI_COMMAND, f->config + PCI_COMMAND, 2) ||
-	        memcmp(before + PCI_BAR, f->config + PCI_BAR, PCI_BARS_END - PCI_BAR);
+	        memcmp(before + PCI_BAR, f->config + PCI_BAR, sizeof before - PCI_BAR); /* of a bridge: windows */
 	pci_line_update(f);
 	pci_send_pending(f);
 	tell = f->ops.config_write && is_own(f, offset) && vc_dev_visit(pci->config.buses, &visit, f->dev);

@@ -31,6 +31,9 @@ struct vc_pci_config {
 	struct vc_irqs *irqs;
 	unsigned gsi; /* of the first of the four interrupt lines */
 	struct vc_pci_window io, memory;
+	/* The guest has switched off the power of the slot that a device (vc_dev.id) is in. With no lock held. */
+	void (*slot_off)(void *ctx, uint32_t id);
+	void *ctx;
 };
 
 /* irqs and buses outlive it. */
@@ -58,8 +61,14 @@ int vc_pci_add_port(struct vc_pci *pci, const struct vcore_pci_description *desc
 /* The guest switches the power of a port's slot. Without it the device behind is as after a reset. With no lock held.
  */
 void vc_pci_port_power(struct vc_pci_function *port, bool on);
+bool vc_pci_is_behind_port(const struct vc_pci_function *f);
 /* Ask the guest to let go of f, which is behind a port. -ENOTSUP, -EAGAIN */
 int vc_pci_unplug(struct vc_pci_function *f);
+/*
+ * Have f's owner told where a memory or port BAR of its answers, from now on and as it is now; at: all ones: nowhere,
+ * told before that is so. Not after its destroy has begun. ctx: its own. moved asks for no change of bus regions.
+ */
+void vc_pci_on_move(struct vc_pci_function *f, void (*moved)(void *ctx, uint32_t bar, uint64_t at));
 /* NULL: dev is no PCI function. */
 struct vc_pci_function *vc_pci_function_of(const struct vc_dev *dev);
 

@@ -120,7 +120,16 @@ static uint64_t wanted(struct vc_pci_function *f, unsigned i)
 	enabled = vc_ld16(f->config + PCI_COMMAND) & (io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
 	at = pci_bar_address(f, f->config, i);
 	pthread_mutex_unlock(&f->lock);
-	return enabled && at && at <= last && bar->size - 1 <= last - at ? at : PCI_UNMAPPED;
+	if (!enabled || !at || at > last || bar->size - 1 > last - at)
+		return PCI_UNMAPPED;
+	return !f->bus->port || pci_port_passes(f->bus->port, io, at, bar->size) ? at : PCI_UNMAPPED;
+}
+
+/* Under mapping. */
+static void tell(struct vc_pci_function *f, unsigned bar, uint64_t at)
+{
+	if (f->moved)
+		f->moved(f->ctx, bar, at);
 }
 
 static void unmap_stale(struct vc_buses *buses, struct vc_pci_function *f)
@@ -131,6 +140,7 @@ static void unmap_stale(struct vc_buses *buses, struct vc_pci_function *f)
 
 		if (!bar->size || now == PCI_UNMAPPED || now == wanted(f, i))
 			continue;
+		tell(f, i, PCI_UNMAPPED);
 		vc_dev_remove_region(buses, NULL, f->dev, bus_of(bar), now);
 		atomic_store(&bar->mapped, PCI_UNMAPPED);
 	}
@@ -149,6 +159,8 @@ static void map_missing(struct vc_buses *buses, struct vc_pci_function *f)
 		atomic_store(&bar->mapped, at);
 		if (vc_dev_add_region(buses, NULL, f->dev, bus_of(bar), at, bar->size) < 0)
 			atomic_store(&bar->mapped, PCI_UNMAPPED);
+		else
+			tell(f, i, at);
 	}
 }
 
@@ -174,6 +186,16 @@ void pci_bars_sync(struct vc_pci *pci)
 	for (struct vc_pci_function *f = first; f; f = f->next)
 		map_missing(pci->config.buses, f);
 	pthread_mutex_unlock(&pci->mapping);
+}
+
+void vc_pci_on_move(struct vc_pci_function *f, void (*moved)(void *ctx, uint32_t bar, uint64_t at))
+{
+	pthread_mutex_lock(&f->pci->mapping);
+	f->moved = moved;
+	for (unsigned i = 0; i < VCORE_PCI_BARS; i++)
+		if (f->bars[i].size && atomic_load(&f->bars[i].mapped) != PCI_UNMAPPED)
+			tell(f, i, atomic_load(&f->bars[i].mapped));
+	pthread_mutex_unlock(&f->pci->mapping);
 }
 
 int pci_bar_find(const struct vc_pci_function *f, const struct vcore_io *io)

@@ -73,7 +73,7 @@ static void function_destroy(void *ctx)
 	free(f->child);
 	free(f->table);
 	free(f->pending);
-	free(f);
+	vc_pages_free(f, sizeof *f);
 }
 
 const struct vcore_device_ops pci_function_ops = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Ports: bridges (type 1 header, PCI-to-PCI Bridge 1.2) to a bus with one device. The windows of a bridge are there for
- * the guest to set; what lies behind it answers wherever its own BARs say.
+ * Ports: bridges (type 1 header, PCI-to-PCI Bridge 1.2) to a bus with one device. What lies behind one is reached
+ * where the guest has opened a window, and under the bus numbers that it has given. Closed at first, for no firmware
+ * runs that would open them. DMA and messages from behind pass whatever the bridge's bus master bit says.
  */
 #include <stdlib.h>
 
@@ -13,6 +14,7 @@ enum {
 	HEADER_BRIDGE = 1,
 	BUS_NUMBERS = 0x18,
 	SUBORDINATE = 0x1a,
+	WINDOW_UNIT = 1 << 20, /* of memory */
 	IO_BASE = 0x1c,
 	MEMORY_BASE = 0x20,
 	PREFETCH_BASE = 0x24,
@@ -66,11 +68,40 @@ struct pci_bus *pci_find_bus(struct vc_pci *pci, unsigned number)
 		if (!g->child)
 			continue;
 		pthread_mutex_lock(&g->lock);
-		if (g->config[PCI_SECONDARY_BUS] == number)
+		if (g->config[PCI_SECONDARY_BUS] == number && g->config[SUBORDINATE] >= number)
 			found = g->child;
 		pthread_mutex_unlock(&g->lock);
 	}
 	return found;
+}
+
+/* The range is inside [base, limit], and that is not empty. */
+static bool inside(uint64_t base, uint64_t limit, uint64_t start, uint64_t size)
+{
+	return base <= limit && start >= base && start <= limit && size - 1 <= limit - start;
+}
+
+bool pci_port_passes(struct vc_pci_function *port, bool io, uint64_t start, uint64_t size)
+{
+	const uint8_t *c = port->config;
+	bool passes;
+
+	pthread_mutex_lock(&port->lock);
+	/* 3.2.5.6, 3.2.5.8, 3.2.5.9: the low bits of a base are 0, those of a limit 1 */
+	if (io)
+		passes = inside((c[IO_BASE] & 0xf0u) << 8, (c[IO_BASE + 1] & 0xf0u) << 8 | 0xfff, start, size);
+	else
+		passes = inside((uint64_t)(vc_ld16(c + MEMORY_BASE) & 0xfff0u) << 16,
+		                ((uint64_t)(vc_ld16(c + MEMORY_BASE + 2) & 0xfff0u) << 16) + WINDOW_UNIT - 1, start, size) ||
+		         inside((uint64_t)vc_ld32(c + PREFETCH_BASE_HIGH) << 32 |
+		                    (uint64_t)(vc_ld16(c + PREFETCH_BASE) & 0xfff0u) << 16,
+		                ((uint64_t)vc_ld32(c + PREFETCH_LIMIT_HIGH) << 32 |
+		                 (uint64_t)(vc_ld16(c + PREFETCH_BASE + 2) & 0xfff0u) << 16) +
+		                    WINDOW_UNIT - 1,
+		                start, size);
+	passes = passes && vc_ld16(c + PCI_COMMAND) & (io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
+	pthread_mutex_unlock(&port->lock);
+	return passes;
 }
 
 void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port)
@@ -85,6 +116,11 @@ void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port)
 	pthread_mutex_unlock(&pci->lock);
 	port->port_ops->presence(port->ctx, present);
 	vc_dev_leave(pci->config.buses, &visit);
+}
+
+bool vc_pci_is_behind_port(const struct vc_pci_function *f)
+{
+	return f->bus && f->bus->port;
 }
 
 int vc_pci_unplug(struct vc_pci_function *f)
@@ -117,16 +153,21 @@ static struct vc_pci_function *visit_behind(struct vc_pci_function *port, unsign
 
 void vc_pci_port_power(struct vc_pci_function *port, bool on)
 {
+	struct vc_pci *pci = port->pci;
 	struct vc_visit visit;
 
 	if (atomic_exchange(&port->slot_off, !on) == !on || on)
 		return;
 	for (unsigned n = 0; n < 8; n++) {
 		struct vc_pci_function *f = visit_behind(port, n, &visit);
+		uint32_t id;
 
 		if (!f)
 			continue;
 		pci_function_ops.reset(f);
-		vc_dev_leave(port->pci->config.buses, &visit);
+		id = f->dev->id;
+		vc_dev_leave(pci->config.buses, &visit);
+		if (pci->config.slot_off)
+			pci->config.slot_off(pci->config.ctx, id);
 	}
 }

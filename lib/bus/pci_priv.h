@@ -63,7 +63,8 @@ struct vc_pci_function {
 	struct pci_bus *child;        /* a port: the bus behind it */
 	struct vc_pci_function *next; /* list of all; under vc_pci.lock, and taken out only under mapping too */
 	const struct vc_pci_port_ops *port_ops;
-	_Atomic bool slot_off; /* a port: the guest has switched the slot's power off */
+	_Atomic bool slot_off;                               /* a port: the guest has switched the slot's power off */
+	void (*moved)(void *ctx, uint32_t bar, uint64_t at); /* NULL: nobody is told; under vc_pci.mapping */
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
 	uint32_t own_end;   /* end of the function's own capabilities */
@@ -119,6 +120,8 @@ int pci_make_port(struct vc_pci_function *f, const struct vc_pci_port_ops *ops);
 void pci_number_port(struct vc_pci *pci, struct vc_pci_function *f);
 /* NULL: there is none of that number. */
 struct pci_bus *pci_find_bus(struct vc_pci *pci, unsigned number);
+/* Whether accesses to that range of addresses, or of ports, reach the bus behind. */
+bool pci_port_passes(struct vc_pci_function *port, bool io, uint64_t start, uint64_t size);
 /* Something came or went behind a port. With no lock held; the port stays until what lies behind it is gone. */
 void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port);
 

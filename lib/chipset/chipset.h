@@ -7,6 +7,7 @@
 #define VC_CHIPSET_CHIPSET_H
 
 #include <stdatomic.h>
+#include <virtcore/block.h>
 
 #include "bus/bus.h"
 #include "bus/irq.h"
@@ -17,12 +18,16 @@
 #include "core/loop.h"
 #include "memory/memory.h"
 
-/* What the guest asks of the machine as a whole; called from any thread, without locks. */
+/* What the machine as a whole is told, by the guest or for it; called from any thread, without locks. */
 struct vc_machine_ops {
 	void (*poweroff)(void *ctx);
 	void (*reset)(void *ctx);
 	void (*debug_exit)(void *ctx, uint32_t code);
 	void (*panic)(void *ctx, const char *message);
+	/* The guest has switched off the slot of that device (vc_dev.id): it may go, now or later. NULL allowed. */
+	void (*slot_off)(void *ctx, uint32_t id);
+	/* The host has failed a disk; frontend: vc_dev's. NULL allowed. */
+	void (*block_error)(void *ctx, const void *frontend, const struct vcore_block_error *error);
 };
 
 /* Everything a device of the library may use; lives as long as the vm. */
@@ -38,6 +43,12 @@ struct vc_env {
 	void *machine_ctx;
 	uint64_t tsc_khz;
 	uint32_t vcpus;
+	/*
+	 * Have the kernel signal e->fd where the guest writes, without a way through the program; ctx: machine_ctx. What it
+	 * misses, or refuses, comes to the device as ever. NULL: every write is a call of the device anyhow, which is as
+	 * good as a descriptor.
+	 */
+	int (*doorbell)(void *ctx, const struct vc_ioeventfd *e, bool add);
 	struct vc_switch_names *switches; /* lib/net: what a NIC's property switch=NAME finds; NULL: nothing */
 	/* The HPET is in legacy replacement mode: it drives GSI 0 and 8, the PIT and the RTC are cut off from them. */
 	_Atomic bool legacy_replaced;

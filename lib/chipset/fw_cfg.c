@@ -418,7 +418,7 @@ static void fw_cfg_destroy(void *ctx)
 		free(item);
 	}
 	pthread_mutex_destroy(&fw->lock);
-	free(fw);
+	vc_pages_free(fw, sizeof *fw);
 }
 
 static const struct vcore_device_ops fw_cfg_ops = {
@@ -445,7 +445,7 @@ static int add_own_items(struct vc_fw_cfg *fw)
 
 int vc_fw_cfg_new(struct vc_env *env, struct vc_fw_cfg **out)
 {
-	struct vc_fw_cfg *fw = calloc(1, sizeof *fw);
+	struct vc_fw_cfg *fw = vc_pages_new(sizeof *fw);
 	struct vc_dev *dev;
 	int r;
 

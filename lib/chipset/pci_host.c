@@ -227,6 +227,14 @@ static int add_host(struct vc_env *env, struct pci_host *host)
 	return vc_chip_add(env, "pci-host", &pci_host_ops, host, regions, VC_ARRAY_SIZE(regions));
 }
 
+static void slot_off(void *ctx, uint32_t id)
+{
+	struct vc_env *env = ctx;
+
+	if (env->machine->slot_off)
+		env->machine->slot_off(env->machine_ctx, id);
+}
+
 int vc_pci_host_new(struct vc_env *env)
 {
 	const struct vc_pci_config config = {
@@ -235,6 +243,8 @@ int vc_pci_host_new(struct vc_env *env)
 	    .gsi = VC_PCI_GSI,
 	    .io = {VC_PCI_PORTS_BASE, VC_PCI_PORTS_END - VC_PCI_PORTS_BASE},
 	    .memory = {VC_PCI_MEMORY_BASE, VC_PCI_MEMORY_END - VC_PCI_MEMORY_BASE},
+	    .slot_off = slot_off,
+	    .ctx = env,
 	};
 	struct pci_host *host = calloc(1, sizeof *host);
 	int r;

@@ -233,13 +233,31 @@ int vc_loop_start_thread(struct vc_loop *loop)
 {
 	int r;
 
-	if (!loop->own_thread || loop->thread_started)
+	if (!loop->own_thread || loop->thread_started || loop->deferred)
 		return 0;
 	r = vc_thread_new(&loop->thread, loop_thread, loop);
 	if (r)
 		return vc_fail_errno(r, "cannot start the event loop's thread");
 	loop->thread_started = true;
 	return 0;
+}
+
+void vc_loop_defer(struct vc_loop *loop)
+{
+	loop->deferred = true;
+}
+
+int vc_loop_begin(struct vc_loop *loop)
+{
+	bool used;
+	int r;
+
+	pthread_mutex_lock(&loop->lock);
+	loop->deferred = false;
+	used = loop->timers || loop->watch_count || loop->posts;
+	r = used ? vc_loop_start_thread(loop) : 0;
+	pthread_mutex_unlock(&loop->lock);
+	return r;
 }
 
 /* ---- the loop ---- */

@@ -24,6 +24,10 @@ typedef void (*vc_watch_fn)(void *ctx, uint32_t events);
 
 /* own_thread: start a thread when the first timer, watch or post is used. clock is borrowed. 0 or -errno. */
 int vc_loop_new(struct vc_clock *clock, bool own_thread, struct vc_loop **loop);
+/* Not before vc_loop_begin() is there a thread: whoever waits for the loop's doing waits until then. Before the first
+ * use. */
+void vc_loop_defer(struct vc_loop *loop);
+int vc_loop_begin(struct vc_loop *loop); /* 0 or -errno; also when it was not deferred */
 /* Stops and joins the thread, drops what is still posted; timers and watches must be gone. NULL is allowed. */
 void vc_loop_free(struct vc_loop *loop);
 /* Without own thread: descriptor that polls readable when there is work, and one turn. */

@@ -41,7 +41,7 @@ struct vc_post {
 
 struct vc_loop {
 	struct vc_clock *clock;
-	bool own_thread;
+	bool own_thread, deferred; /* deferred: under lock */
 	int epoll_fd, wake_fd, timer_fd;
 	_Atomic uintptr_t driver; /* pthread_self() of the thread inside the loop; 0: none */
 

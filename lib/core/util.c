@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/util.h"
 
+#include <sys/mman.h>
+
 #include "core/error.h"
 
 static int struct_size(const void *s, uint32_t *size)
@@ -38,4 +40,28 @@ int vc_struct_out(void *dst, const void *src, size_t src_size)
 	memcpy((char *)dst + sizeof size, (const char *)src + sizeof size, n - sizeof size);
 	memset((char *)dst + n, 0, size - n);
 	return 0;
+}
+
+/* There in programs under a leak checker, which does not look for pointers in mapped memory by itself. */
+void __lsan_register_root_region(const void *start, size_t size) __attribute__((weak));
+void __lsan_unregister_root_region(const void *start, size_t size) __attribute__((weak));
+
+void *vc_pages_new(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	if (__lsan_register_root_region)
+		__lsan_register_root_region(p, size);
+	return p;
+}
+
+void vc_pages_free(void *p, size_t size)
+{
+	if (!p)
+		return;
+	if (__lsan_unregister_root_region)
+		__lsan_unregister_root_region(p, size);
+	munmap(p, size);
 }

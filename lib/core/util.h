@@ -59,4 +59,8 @@ int vc_struct_in(void *dst, size_t dst_size, const void *src);
 /* Copies one out: only as much as the caller's size says; keeps that size field. Same errors. */
 int vc_struct_out(void *dst, const void *src, size_t src_size);
 
+/* Zeroed memory of which only what is touched takes room, for tables that may stay empty. NULL: there is none. */
+void *vc_pages_new(size_t size);
+void vc_pages_free(void *p, size_t size); /* NULL is allowed */
+
 #endif

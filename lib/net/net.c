@@ -58,44 +58,52 @@ static unsigned run_length(const struct vc_net_frame *frames, unsigned count, ui
 	return n;
 }
 
-static void send_run(struct vc_net_queue *q, const struct vc_net_frame *frames, unsigned count)
+/* How many are done with. */
+static unsigned send_run(struct vc_net_queue *q, const struct vc_net_frame *frames, unsigned count, bool may_hold)
 {
 	struct vc_net *net = q->net;
+	unsigned queue = (unsigned)(q - net->queues);
 
+	if (net->ops->offer)
+		count = net->ops->offer(net->ctx, queue, frames, count, may_hold);
+	else
+		add(&q->tx.dropped, net->ops->send(net->ctx, queue, frames, count));
 	count_frames(&q->tx, frames, count);
-	if (net->pcap)
+	if (net->pcap && count)
 		vc_pcap_write(net->pcap, frames, count);
-	add(&q->tx.dropped, net->ops->send(net->ctx, (unsigned)(q - net->queues), frames, count));
+	return count;
 }
 
+/* A part of a frame is not sent again. */
 static void send_plain(void *ctx, const struct vc_net_frame *plain)
 {
-	send_run(ctx, plain, 1);
+	send_run(ctx, plain, 1, false);
 }
 
-void vc_net_send(struct vc_net *net, unsigned queue, const struct vc_net_frame *frames, unsigned count)
+unsigned vc_net_send(struct vc_net *net, unsigned queue, const struct vc_net_frame *frames, unsigned count)
 {
 	struct vc_net_queue *q = &net->queues[queue];
+	unsigned done = 0;
 
 	if (!vc_net_link(net)) {
 		add(&q->tx.dropped, count);
-		return;
+		return count;
 	}
-	while (count) {
-		unsigned n = run_length(frames, count, net->native);
+	while (done < count) {
+		unsigned n = run_length(frames + done, count - done, net->native), sent = 1;
 
-		if (n) {
-			send_run(q, frames, n);
-		} else {
-			n = 1;
-			if (!scratch_ready(&q->tx_scratch) || !vc_net_plain(frames, net->native, q->tx_scratch, send_plain, q))
-				add(&q->tx.dropped, 1);
-		}
-		frames += n;
-		count -= n;
+		if (n)
+			sent = send_run(q, frames + done, n, net->user.sendable != NULL);
+		else if (!scratch_ready(&q->tx_scratch) ||
+		         !vc_net_plain(frames + done, net->native, q->tx_scratch, send_plain, q))
+			add(&q->tx.dropped, 1);
+		done += sent;
+		if (sent < n)
+			break;
 	}
 	if (net->ops->flush)
 		net->ops->flush(net->ctx, queue);
+	return done;
 }
 
 static unsigned receive_run(struct vc_net_queue *q, const struct vc_net_frame *frames, unsigned count)

@@ -62,6 +62,9 @@ struct vc_net_user {
 	 * call.
 	 */
 	unsigned (*receive)(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count);
+	/* vc_net_send() on that queue may take more now. Does not block, and calls nothing of vc_net. NULL: never asked
+	 * for. */
+	void (*sendable)(void *ctx, unsigned queue);
 	/* The carrier came or went. NULL allowed. */
 	void (*link)(void *ctx, bool up);
 	void *ctx;
@@ -81,9 +84,12 @@ void vc_net_start(struct vc_net *net);
 /* As close, but it can be started again. No vc_net_room() or vc_net_send() runs meanwhile. */
 void vc_net_stop(struct vc_net *net);
 
-/* Frames from the guest. Those the backing cannot take now are dropped, as on a wire. Any thread; one at a time a
- * queue. */
-void vc_net_send(struct vc_net *net, unsigned queue, const struct vc_net_frame *frames, unsigned count);
+/*
+ * Frames from the guest; returns how many are done with. Those the backing cannot take are dropped, as on a wire; but
+ * where a user has `sendable` a switch leaves the last ones to be sent again for a while, and tells when. Any thread;
+ * one at a time a queue.
+ */
+unsigned vc_net_send(struct vc_net *net, unsigned queue, const struct vc_net_frame *frames, unsigned count);
 /* There is room for received frames again. */
 void vc_net_room(struct vc_net *net, unsigned queue);
 /* What the guest can take (VC_NET_*), and so what the backing may deliver. Before start: none. */
@@ -119,6 +125,7 @@ extern const struct vc_net_kind *const vc_net_kinds[]; /* NULL-terminated */
 	"vlan        switch: VLAN of untagged frames (1); alone, an access port\n"                               \
 	"trunk       switch: VLANs that pass tagged: all, none, 10:20-29 (all; with vlan: none)\n"               \
 	"storm       switch: broadcast, multicast and unknown frames a second that may come in (any number)\n"   \
+	"hold        switch: ms that senders wait when this card has no room, before frames are dropped (10)\n"  \
 	"socket      socket: the peer's address, unix:PATH or tcp:HOST:PORT with a numeric host\n"               \
 	"listen      socket: on: wait there for the peer (off)\n"                                                \
 	"local       socket: path of our own end: Unix datagrams\n"                                              \

@@ -12,13 +12,18 @@
 
 #define VC_NET_OFFLOADS_ALL (VC_NET_CSUM | VC_NET_TSO4 | VC_NET_TSO6 | VC_NET_ECN | VC_NET_UFO | VC_NET_USO)
 
-/* What a kind does; every callback but send and close may be NULL. ctx is vc_net.ctx. */
+/* What a kind does; every callback but close and one of send and offer may be NULL. ctx is vc_net.ctx. */
 struct vc_net_ops {
 	/*
 	 * As vc_net_send(); frames are checked, and ask for nothing beyond vc_net.native. Queues may overlap. Returns how
 	 * many were dropped.
 	 */
 	unsigned (*send)(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count);
+	/*
+	 * In its place, of a kind that may leave frames to the user: returns how many are done with. may_hold: the user has
+	 * `sendable`, to be called when there is reason to try again.
+	 */
+	unsigned (*offer)(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count, bool may_hold);
 	/* All frames of one vc_net_send() have come. */
 	void (*flush)(void *ctx, unsigned queue);
 	/* There is room again after vc_net_deliver() had kept frames back. On the loop's thread. */

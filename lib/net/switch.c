@@ -31,7 +31,9 @@ struct incoming {
 struct forward {
 	struct switch_port *from;
 	struct switch_batch *batch;
-	unsigned queue;
+	unsigned queue, index; /* index: of the frame that is looked at */
+	unsigned held;         /* index of the first one that has to wait; UINT32_MAX: none */
+	bool may_hold;
 	uint64_t now_ns;
 	uint32_t now;
 	/* what the frame before had, for most come in rows */
@@ -90,16 +92,41 @@ static bool take_in(const struct switch_port *from, const struct vc_net_frame *f
 
 /* ---- out ---- */
 
-static void flush(struct forward *f)
+/* The receiver's room ends at the n-th of the batch. The rest waits with the sender, or is dropped. */
+static void refused(struct forward *f, unsigned queue, unsigned n)
 {
 	struct switch_batch *b = f->batch;
 	struct switch_port *to = b->to;
+	uint64_t ns = switch_may_hold(&to->queues[queue], f->now_ns);
+
+	if (ns) {
+		f->held = b->index[n];
+		switch_hold(&f->from->queues[f->queue], to, queue, ns);
+	} else {
+		vc_net_deliver(to->net, queue, b->frames + n, b->count - n, false);
+	}
+}
+
+/* False: the sender has to wait, and nothing more is taken from it. */
+static bool flush(struct forward *f)
+{
+	struct switch_batch *b = f->batch;
+	struct switch_port *to = b->to;
+	unsigned queue, done;
+	bool keep;
 
 	if (!to)
-		return;
-	vc_net_deliver(to->net, f->queue % to->queue_count, b->frames, b->count, false);
+		return true;
+	queue = f->queue % to->queue_count;
+	keep = f->may_hold && !b->flooded && to->hold;
+	done = vc_net_deliver(to->net, queue, b->frames, b->count, keep);
+	if (done)
+		switch_has_taken(&to->queues[queue], f->now_ns);
+	if (done < b->count)
+		refused(f, queue, done);
 	b->to = NULL;
 	b->count = b->vectors = 0;
+	return f->held == UINT32_MAX;
 }
 
 /* The header as it leaves at a port: with a tag or without. Returns its length. */
@@ -132,16 +159,21 @@ static unsigned put_rest(const struct incoming *in, struct iovec *iov)
 	return count;
 }
 
-static void put_out(struct forward *f, const struct incoming *in, struct switch_port *to)
+/* False: as flush(). */
+static bool put_out(struct forward *f, const struct incoming *in, struct switch_port *to, bool flooded)
 {
 	struct switch_batch *b = f->batch;
 	struct vc_net_frame *frame;
 	struct iovec *iov;
 	uint32_t header;
 
-	if (b->to != to || b->count == SWITCH_BATCH || b->vectors + in->frame->iov_count + 1 > SWITCH_VECTORS)
-		flush(f);
+	if ((b->to != to || b->flooded != flooded || b->count == SWITCH_BATCH ||
+	     b->vectors + in->frame->iov_count + 1 > SWITCH_VECTORS) &&
+	    !flush(f))
+		return false;
 	b->to = to;
+	b->flooded = flooded;
+	b->index[b->count] = f->index;
 	frame = &b->frames[b->count];
 	iov = &b->iov[b->vectors];
 	header = put_header(in, in->vlan != to->vlan, b->headers[b->count]);
@@ -154,6 +186,7 @@ static void put_out(struct forward *f, const struct incoming *in, struct switch_
 	frame->length = in->frame->length - in->skip + header;
 	b->vectors += frame->iov_count;
 	b->count++;
+	return true;
 }
 
 /* ---- where to ---- */
@@ -194,20 +227,24 @@ static void drop(struct forward *f)
 	atomic_fetch_add_explicit(&f->from->in_dropped, 1, memory_order_relaxed);
 }
 
-static void flood(struct forward *f, const struct incoming *in)
+/* What goes to many waits for none of them, but for what was before it. False: as flush(). */
+static bool flood(struct forward *f, const struct incoming *in)
 {
 	struct vcore_switch *sw = f->from->sw;
 
+	if (!flush(f))
+		return false;
 	if (!storm_allows(f->from, f->now_ns)) {
 		drop(f);
-		return;
+		return true;
 	}
 	for (uint32_t i = 0; i < sw->port_end; i++) {
 		struct switch_port *to = sw->ports[i];
 
 		if (to && to != f->from && switch_port_in_vlan(to, in->vlan) && wants(to, in->target))
-			put_out(f, in, to);
+			put_out(f, in, to, true);
 	}
+	return true;
 }
 
 static int look_up(struct forward *f, vc_mac_key target)
@@ -219,7 +256,8 @@ static int look_up(struct forward *f, vc_mac_key target)
 	return f->target_port;
 }
 
-static void forward(struct forward *f, const struct vc_net_frame *frame)
+/* False: as flush(). */
+static bool forward(struct forward *f, const struct vc_net_frame *frame)
 {
 	struct vcore_switch *sw = f->from->sw;
 	struct switch_port *to;
@@ -229,7 +267,7 @@ static void forward(struct forward *f, const struct vc_net_frame *frame)
 
 	if (frame->iov_count >= SWITCH_VECTORS || !take_in(f->from, frame, &in)) {
 		drop(f);
-		return;
+		return true;
 	}
 	vlan = (uint64_t)in.vlan << 48;
 	if ((in.source | vlan) != f->source) {
@@ -238,24 +276,28 @@ static void forward(struct forward *f, const struct vc_net_frame *frame)
 			vc_mac_learn(&sw->table, f->source, f->from->index, f->now);
 	}
 	port = in.target & MULTICAST ? -1 : look_up(f, in.target | vlan);
-	if (port < 0) {
-		flood(f, &in);
-		return;
-	}
+	if (port < 0)
+		return flood(f, &in);
 	to = sw->ports[port];
-	if (to && to != f->from && switch_port_in_vlan(to, in.vlan))
-		put_out(f, &in, to);
+	return !to || to == f->from || !switch_port_in_vlan(to, in.vlan) || put_out(f, &in, to, false);
 }
 
-void switch_forward(struct switch_port *from, unsigned queue, const struct vc_net_frame *frames, unsigned count)
+unsigned switch_forward(struct switch_port *from, unsigned queue, const struct vc_net_frame *frames, unsigned count,
+                        bool may_hold)
 {
 	struct switch_queue *q = &from->queues[queue];
-	struct forward f = {.from = from, .batch = &q->batch, .queue = queue, .now_ns = vc_host_ns()};
+	struct forward f = {.from = from,
+	                    .batch = &q->batch,
+	                    .queue = queue,
+	                    .held = UINT32_MAX,
+	                    .may_hold = may_hold,
+	                    .now_ns = vc_host_ns()};
 
 	f.now = (uint32_t)(f.now_ns / NS_PER_S);
 	vc_gate_enter(&q->pass);
-	for (unsigned i = 0; i < count; i++)
-		forward(&f, &frames[i]);
+	while (f.index < count && forward(&f, &frames[f.index]))
+		f.index++;
 	flush(&f);
 	vc_gate_leave(&q->pass);
+	return f.held < count ? f.held : count;
 }

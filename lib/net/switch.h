@@ -36,15 +36,28 @@ struct vcore_switch {
  */
 struct switch_batch {
 	struct switch_port *to; /* NULL: it is empty */
+	bool flooded;           /* they go to others as well */
 	unsigned count, vectors;
 	struct vc_net_frame frames[SWITCH_BATCH];
+	unsigned index[SWITCH_BATCH]; /* which of the sender's each is */
 	struct iovec iov[SWITCH_VECTORS];
 	uint8_t headers[SWITCH_BATCH][ETH_HEADER + ETH_TAG_LENGTH];
 };
 
 struct switch_queue {
+	struct switch_port *port;
+	/* of who sends on this queue */
 	struct vc_pass pass;
-	struct switch_batch batch; /* of who sends on this queue */
+	struct switch_batch batch;
+	_Atomic uint32_t held;  /* who sends waits for room at port held - 1; 0: it does not wait */
+	struct vc_timer *timer; /* has it try again at the latest */
+	/*
+	 * As a receiver: what time its senders may wait for it. It is used up while they do, and comes back at half the
+	 * speed, so that a guest that takes little keeps others waiting for a third of the time at the most.
+	 */
+	_Atomic bool full;
+	pthread_mutex_t credit_lock; /* protects the next two, and changes of full */
+	uint64_t credit, credit_at;  /* ns */
 };
 
 struct switch_port {
@@ -63,6 +76,7 @@ struct switch_port {
 	uint64_t storm_tokens;
 	uint64_t storm_at; /* ns */
 	_Atomic uint64_t in_dropped;
+	uint64_t hold; /* ns that senders wait for room here; 0: frames are dropped at once. Constant */
 	uint32_t queue_count;
 	struct switch_queue queues[];
 };
@@ -72,7 +86,20 @@ static inline bool switch_port_in_vlan(const struct switch_port *port, uint16_t 
 	return vlan == port->vlan || port->tagged[vlan / 64] >> (vlan % 64) & 1;
 }
 
-/* switch.c */
-void switch_forward(struct switch_port *from, unsigned queue, const struct vc_net_frame *frames, unsigned count);
+/* switch.c: as vc_net_ops.offer */
+unsigned switch_forward(struct switch_port *from, unsigned queue, const struct vc_net_frame *frames, unsigned count,
+                        bool may_hold);
+
+/* switch_hold.c: senders that wait for a receiver without room. */
+int switch_hold_init(struct switch_queue *q, struct switch_port *port);
+void switch_hold_fini(struct switch_queue *q);
+/* The receiver has refused a frame: how long may its senders wait? Inside the gate, as the next two. */
+uint64_t switch_may_hold(struct switch_queue *receiver, uint64_t now_ns);
+/* The receiver has taken frames. */
+void switch_has_taken(struct switch_queue *receiver, uint64_t now_ns);
+/* From now on who sends on q waits for that port, whose queue it is; so long at the most. */
+void switch_hold(struct switch_queue *q, struct switch_port *to, unsigned queue, uint64_t ns);
+/* Those that wait for a port try again. Caller holds the switch's lock, or the port is gone from it. */
+void switch_release(struct vcore_switch *sw, const struct switch_port *to);
 
 #endif

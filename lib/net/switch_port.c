@@ -4,6 +4,9 @@
 
 #include "net/switch.h"
 
+#define NS_PER_MS 1000000ull
+
+enum { HOLD_DEFAULT = 10, HOLD_MAX = 1000 }; /* ms */
 enum { VLAN_DEFAULT = 1, VLAN_MAX = SWITCH_VLANS - 2, STORM_MAX = 1000000000 };
 
 /* ---- the switch ---- */
@@ -139,13 +142,16 @@ static int parse_trunk(struct switch_port *port, const char *text)
 static int read_properties(struct switch_port *port, struct vc_props *props)
 {
 	bool access = vc_props_string(props, "vlan", NULL);
-	uint64_t vlan;
+	uint64_t vlan, hold;
 	int r = vc_props_u64(props, "vlan", VLAN_DEFAULT, 1, VLAN_MAX, &vlan);
 
 	if (r >= 0)
 		r = vc_props_u64(props, "storm", 0, 0, STORM_MAX, &port->storm_rate);
+	if (r >= 0)
+		r = vc_props_u64(props, "hold", HOLD_DEFAULT, 0, HOLD_MAX, &hold);
 	if (r < 0)
 		return r;
+	port->hold = hold * NS_PER_MS;
 	port->vlan = (uint16_t)vlan;
 	port->storm_tokens = port->storm_rate;
 	return parse_trunk(port, vc_props_string(props, "trunk", access ? "none" : "all"));
@@ -153,10 +159,19 @@ static int read_properties(struct switch_port *port, struct vc_props *props)
 
 /* ---- the backing ---- */
 
-static unsigned port_send(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count)
+static unsigned port_offer(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count, bool may_hold)
 {
-	switch_forward(ctx, queue, frames, count);
-	return 0;
+	return switch_forward(ctx, queue, frames, count, may_hold);
+}
+
+/* The NIC has room again. */
+static void port_resume(void *ctx, unsigned queue)
+{
+	struct switch_port *port = ctx;
+
+	pthread_mutex_lock(&port->sw->lock);
+	switch_release(port->sw, port);
+	pthread_mutex_unlock(&port->sw->lock);
 }
 
 static uint64_t mac_key(const uint8_t *mac)
@@ -180,8 +195,10 @@ static void port_set_filter(void *ctx, bool promiscuous, bool all_multicast, con
 
 static void free_port(struct switch_port *port)
 {
-	for (uint32_t i = 0; i < port->queue_count; i++)
+	for (uint32_t i = 0; i < port->queue_count; i++) {
+		switch_hold_fini(&port->queues[i]);
 		vc_gate_remove(&port->sw->gate, &port->queues[i].pass);
+	}
 	pthread_mutex_destroy(&port->storm_lock);
 	vcore_switch_unref(port->sw);
 	free(port);
@@ -199,12 +216,14 @@ static void port_close(void *ctx)
 	while (sw->port_end && !sw->ports[sw->port_end - 1])
 		sw->port_end--;
 	vc_gate_end(&sw->gate, NULL);
+	switch_release(sw, port);
 	pthread_mutex_unlock(&sw->lock);
 	free_port(port);
 }
 
 static const struct vc_net_ops port_ops = {
-    .send = port_send,
+    .offer = port_offer,
+    .resume = port_resume,
     .set_filter = port_set_filter,
     .close = port_close,
 };
@@ -264,6 +283,8 @@ static int port_open(struct vc_env *env, struct vc_props *props, struct vc_net *
 	for (uint32_t i = 0; i < queues; i++)
 		vc_gate_add(&sw->gate, &port->queues[i].pass, NULL, NULL);
 	r = read_properties(port, props);
+	for (uint32_t i = 0; r >= 0 && i < queues; i++)
+		r = switch_hold_init(&port->queues[i], port);
 	if (r >= 0)
 		r = plug_in(port);
 	if (r < 0) {

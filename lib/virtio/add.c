@@ -80,8 +80,9 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
 	r = transport->add(env, props, &copy, features, out, dev);
 	if (r < 0)
 		return r;
-	(*dev)->frontend = config->ctx;
 	(*dev)->hold = vc_virtio_hold;
 	(*dev)->hold_ctx = *out;
-	return r;
+	/* from here on it can be found */
+	vc_dev_set_frontend(env->buses, *dev, config->ctx, config->ops->statistics);
+	return 0;
 }

@@ -321,18 +321,16 @@ static void balloon_config_write(void *ctx, uint32_t offset, const void *data, u
 	pthread_mutex_unlock(&balloon->lock);
 }
 
-static int balloon_statistics(void *ctx, char *text, size_t length)
+static unsigned balloon_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct vc_balloon *balloon = ctx;
-	uint32_t target, actual;
 
 	pthread_mutex_lock(&balloon->lock);
-	target = balloon->state.config.num_pages;
-	actual = balloon->state.config.actual;
+	stats[0] = (struct vc_stat){"target", (uint64_t)balloon->state.config.num_pages << PAGE_SHIFT};
+	stats[1] = (struct vc_stat){"actual", (uint64_t)balloon->state.config.actual << PAGE_SHIFT};
 	pthread_mutex_unlock(&balloon->lock);
-	return snprintf(text, length, "\"target\":%llu,\"actual\":%llu,\"discarded\":%llu",
-	                (unsigned long long)target << PAGE_SHIFT, (unsigned long long)actual << PAGE_SHIFT,
-	                (unsigned long long)atomic_load(&balloon->discarded));
+	stats[2] = (struct vc_stat){"discarded", atomic_load(&balloon->discarded)};
+	return 3;
 }
 
 static int64_t balloon_save(void *ctx, void *buffer, size_t length)

@@ -3,9 +3,9 @@
 #include "virtio/blk.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/util.h"
 #include "virtio/types.h"
@@ -84,25 +84,41 @@ static void blk_stop(void *ctx)
 		blk_queue_drain(&blk->queues[i]);
 }
 
-static int blk_statistics(void *ctx, char *text, size_t length)
+static unsigned blk_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
+	static const struct {
+		const char *name;
+		size_t offset;
+	} counters[] = {
+	    {"reads", offsetof(struct blk_counters, reads)},
+	    {"read_bytes", offsetof(struct blk_counters, read_bytes)},
+	    {"writes", offsetof(struct blk_counters, writes)},
+	    {"write_bytes", offsetof(struct blk_counters, write_bytes)},
+	    {"flushes", offsetof(struct blk_counters, flushes)},
+	    {"discards", offsetof(struct blk_counters, discards)},
+	};
+	static const char *const errors[VC_BLOCK_OPS] = {
+	    [VC_BLOCK_READ] = "read_errors",
+	    [VC_BLOCK_WRITE] = "write_errors",
+	    [VC_BLOCK_FLUSH] = "flush_errors",
+	    [VC_BLOCK_DISCARD] = "discard_errors",
+	    [VC_BLOCK_WRITE_ZEROES] = "write_zeroes_errors",
+	};
 	struct blk *blk = ctx;
-	uint64_t sum[6] = {0};
+	unsigned count = 0;
 
-	for (uint32_t i = 0; i < blk->queue_count; i++) {
-		struct blk_counters *c = &blk->queues[i].counters;
-		_Atomic uint64_t *const counters[6] = {&c->reads,    &c->writes,     &c->flushes,
-		                                       &c->discards, &c->read_bytes, &c->write_bytes};
+	stats[count++] = (struct vc_stat){"size", vc_block_size(blk->block)};
+	for (unsigned n = 0; n < VC_ARRAY_SIZE(counters); n++) {
+		uint64_t sum = 0;
 
-		for (unsigned n = 0; n < VC_ARRAY_SIZE(sum); n++)
-			sum[n] += atomic_load_explicit(counters[n], memory_order_relaxed);
+		for (uint32_t i = 0; i < blk->queue_count; i++)
+			sum += atomic_load_explicit((_Atomic uint64_t *)((char *)&blk->queues[i].counters + counters[n].offset),
+			                            memory_order_relaxed);
+		stats[count++] = (struct vc_stat){counters[n].name, sum};
 	}
-	return snprintf(text, length,
-	                "\"reads\":%llu,\"writes\":%llu,\"flushes\":%llu,\"discards\":%llu,\"read_bytes\":%llu,"
-	                "\"write_bytes\":%llu,\"errors\":%llu",
-	                (unsigned long long)sum[0], (unsigned long long)sum[1], (unsigned long long)sum[2],
-	                (unsigned long long)sum[3], (unsigned long long)sum[4], (unsigned long long)sum[5],
-	                (unsigned long long)atomic_load(&blk->errors));
+	for (unsigned op = 0; op < VC_BLOCK_OPS; op++)
+		stats[count++] = (struct vc_stat){errors[op], atomic_load(&blk->errors[op])};
+	return count;
 }
 
 /* ---- the program's view ---- */
@@ -116,17 +132,36 @@ int vc_blk_resize(struct blk *blk, uint64_t bytes)
 	return r;
 }
 
+/* Of several at the same time one. */
+static bool is_time_to_tell(struct blk *blk, enum vc_block_op op)
+{
+	uint64_t last = atomic_load(&blk->told_ns[op]), now = vc_host_ns();
+
+	return (!last || now - last >= BLK_TELL_NS) && atomic_compare_exchange_strong(&blk->told_ns[op], &last, now);
+}
+
 static void on_error(void *ctx, enum vc_block_op op, uint64_t offset, int error)
 {
-	static const char *const names[] = {"read", "write", "flush", "discard", "write of zeroes"};
 	struct blk *blk = ctx;
-	uint64_t count = atomic_fetch_add(&blk->errors, 1) + 1;
+	const struct vc_machine_ops *machine = blk->env->machine;
+	const struct vcore_block_error e = {
+	    .size = sizeof e,
+	    .operation = (uint32_t)op,
+	    .offset = offset,
+	    .errors = atomic_fetch_add(&blk->errors[op], error != EOPNOTSUPP) + 1,
+	    .error = error,
+	    .image = vc_block_path(blk->block),
+	};
 	char text[128];
 
-	/* a full disk says so very often */
-	if (!(count & (count - 1)))
-		vc_log(blk->env->log, VCORE_LOG_WARN, "virtio-blk: %s: %s at %llu: %s (error %llu)", vc_block_path(blk->block),
-		       names[op], (unsigned long long)offset, strerror_r(error, text, sizeof text), (unsigned long long)count);
+	/* the driver learns that there is no such operation, which is no fault */
+	if (error == EOPNOTSUPP || !is_time_to_tell(blk, op))
+		return;
+	vc_log(blk->env->log, VCORE_LOG_WARN, "virtio-blk: %s: %s at %llu: %s (error %llu of its kind)", e.image,
+	       vc_block_op_names[op], (unsigned long long)offset, strerror_r(error, text, sizeof text),
+	       (unsigned long long)e.errors);
+	if (machine && machine->block_error)
+		machine->block_error(blk->env->machine_ctx, blk, &e);
 }
 
 /* ---- making ---- */
@@ -291,10 +326,7 @@ static int blk_create(struct vc_env *env, struct vc_props *props, struct vc_dev 
 	r = vc_virtio_add(
 	    env, props, &(struct vc_virtio_config){.ops = &blk_ops, .ctx = blk, .queues = blk->queue_count, .sizes = sizes},
 	    &blk->v, dev);
-	if (r < 0)
-		return r; /* blk has been destroyed */
-	(*dev)->frontend = blk;
-	return r;
+	return r; /* on failure blk has been destroyed */
 }
 
 const struct vc_device_type vc_virtio_blk_type = {

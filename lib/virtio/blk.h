@@ -21,6 +21,8 @@ enum {
 	BLK_F_WRITE_ZEROES = 14,
 };
 
+#define BLK_TELL_NS 1000000000ull /* a full disk fails very often: who is told is told once in that time */
+
 enum {
 	BLK_SECTOR = 512,
 	BLK_SERIAL = 20,
@@ -67,7 +69,8 @@ struct blk {
 	uint32_t queue_count, queue_size, block_size, size_max;
 	bool discard, write_through;
 	char serial[BLK_SERIAL + 1];
-	_Atomic uint64_t errors;
+	/* Of the host, by enum vc_block_op; and when one was last told of, on the host's clock: 0 never. */
+	_Atomic uint64_t errors[VC_BLOCK_OPS], told_ns[VC_BLOCK_OPS];
 };
 
 /* For lib/vm: another size of the disk, of which the driver is told. Errors as vc_block_resize(). */

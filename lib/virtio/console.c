@@ -393,12 +393,13 @@ static int console_load(void *ctx, const void *buffer, size_t length)
 	return r;
 }
 
-static int console_statistics(void *ctx, char *text, size_t length)
+static unsigned console_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct console *console = ctx;
 
-	return snprintf(text, length, "\"sent\":%llu,\"received\":%llu", (unsigned long long)atomic_load(&console->sent),
-	                (unsigned long long)atomic_load(&console->received));
+	stats[0] = (struct vc_stat){"sent_bytes", atomic_load(&console->sent)};
+	stats[1] = (struct vc_stat){"received_bytes", atomic_load(&console->received)};
+	return 2;
 }
 
 static void console_destroy(void *ctx)

@@ -192,6 +192,8 @@ void vc_virtio_clear(struct vc_virtio *v)
 		v->queues[i].setup = (struct vc_virtq_setup){.size = v->queues[i].size_max};
 		vc_virtq_rewind(&v->queues[i]);
 	}
+	if (v->ops->reset)
+		v->ops->reset(v->ctx);
 }
 
 /* ---- features and status ---- */
@@ -215,6 +217,29 @@ void vc_virtio_set_driver_features(struct vc_virtio *v, uint64_t features)
 {
 	if (!(vc_virtio_status(v) & VC_VIRTIO_S_FEATURES_OK))
 		atomic_store(&v->driver_features, features);
+}
+
+uint32_t vc_virtio_features_half(uint64_t features, uint32_t select)
+{
+	return select > 1 ? 0 : (uint32_t)(features >> (32 * select));
+}
+
+static uint64_t with_half(uint64_t old, bool high, uint32_t value)
+{
+	return high ? (old & UINT32_MAX) | (uint64_t)value << 32 : (old & ~(uint64_t)UINT32_MAX) | value;
+}
+
+void vc_virtio_set_driver_half(struct vc_virtio *v, uint32_t select, uint32_t value)
+{
+	if (select <= 1)
+		vc_virtio_set_driver_features(v, with_half(vc_virtio_driver_features(v), select, value));
+}
+
+void vc_virtq_set_half(struct vc_virtq_setup *setup, unsigned which, bool high, uint32_t value)
+{
+	uint64_t *const addresses[] = {&setup->descriptors, &setup->driver, &setup->device};
+
+	*addresses[which] = with_half(*addresses[which], high, value);
 }
 
 /* The driver is done with features: may they be so? */

@@ -20,8 +20,9 @@ struct vc_worker {
 	bool serving; /* a notify may run, on thread `server` */
 	bool quit;
 	pthread_t server;
-	struct vc_watch *watch; /* on the loop */
-	int fd;                 /* eventfd of the watch; -1: a thread of its own */
+	struct vc_watch *watch; /* on the loop; NULL: a thread of its own */
+	int fd;                 /* eventfd that wakes it */
+	_Atomic bool rings;     /* the kernel signals fd by itself, for any of the queues */
 	pthread_t thread;
 };
 

@@ -42,7 +42,8 @@ enum { MAGIC = 0x74726976, VERSION = 2, VENDOR = 0x76637276, ISR_QUEUE = 1, ISR_
 #define BASE_LAST  0xdffff000ull
 #define LENGTH     0x1000ull
 
-struct mmio_regs {
+/* What a saved state begins with. */
+struct mmio_state {
 	uint32_t version;
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 	uint32_t isr;
@@ -50,9 +51,11 @@ struct mmio_regs {
 
 struct mmio {
 	struct vc_virtio *v;
+	uint64_t base; /* of the registers; 0: they have no place yet */
 	struct vc_line line;
-	pthread_mutex_t lock; /* protects regs, and the line's level; innermost */
-	struct mmio_regs regs;
+	_Atomic uint32_t device_features_sel, driver_features_sel, queue_sel;
+	pthread_mutex_t lock; /* protects isr, and the line's level; innermost */
+	uint32_t isr;
 };
 
 /* ---- interrupts ---- */
@@ -60,10 +63,20 @@ struct mmio {
 static void change_isr(struct mmio *m, uint32_t set, uint32_t clear)
 {
 	pthread_mutex_lock(&m->lock);
-	m->regs.isr = (m->regs.isr & ~clear) | set;
-	vc_line_set(&m->line, m->regs.isr != 0);
+	m->isr = (m->isr & ~clear) | set;
+	vc_line_set(&m->line, m->isr != 0);
 	pthread_mutex_unlock(&m->lock);
 	vc_line_flush(&m->line);
+}
+
+static uint32_t get_isr(struct mmio *m)
+{
+	uint32_t isr;
+
+	pthread_mutex_lock(&m->lock);
+	isr = m->isr;
+	pthread_mutex_unlock(&m->lock);
+	return isr;
 }
 
 static void interrupt(void *ctx, unsigned n)
@@ -78,23 +91,6 @@ static void config_interrupt(void *ctx)
 
 /* ---- registers ---- */
 
-static struct mmio_regs get_regs(struct mmio *m)
-{
-	struct mmio_regs regs;
-
-	pthread_mutex_lock(&m->lock);
-	regs = m->regs;
-	pthread_mutex_unlock(&m->lock);
-	return regs;
-}
-
-static void set_reg(struct mmio *m, uint32_t *reg, uint32_t value)
-{
-	pthread_mutex_lock(&m->lock);
-	*reg = value;
-	pthread_mutex_unlock(&m->lock);
-}
-
 static uint32_t read_queue(struct mmio *m, uint32_t n, uint32_t reg)
 {
 	struct vc_virtq_setup setup;
@@ -105,8 +101,6 @@ static uint32_t read_queue(struct mmio *m, uint32_t n, uint32_t reg)
 
 static uint32_t read_register(struct mmio *m, uint32_t reg)
 {
-	struct mmio_regs regs = get_regs(m);
-
 	switch (reg) {
 	case REG_MAGIC:
 		return MAGIC;
@@ -117,14 +111,12 @@ static uint32_t read_register(struct mmio *m, uint32_t reg)
 	case REG_VENDOR_ID:
 		return VENDOR;
 	case REG_DEVICE_FEATURES:
-		return regs.device_features_sel > 1
-		           ? 0
-		           : (uint32_t)(vc_virtio_device_features(m->v) >> (32 * regs.device_features_sel));
+		return vc_virtio_features_half(vc_virtio_device_features(m->v), m->device_features_sel);
 	case REG_QUEUE_SIZE_MAX:
 	case REG_QUEUE_READY:
-		return read_queue(m, regs.queue_sel, reg);
+		return read_queue(m, m->queue_sel, reg);
 	case REG_INTERRUPT_STATUS:
-		return regs.isr;
+		return get_isr(m);
 	case REG_STATUS:
 		return vc_virtio_status(m->v);
 	case REG_GENERATION:
@@ -135,28 +127,17 @@ static uint32_t read_register(struct mmio *m, uint32_t reg)
 	}
 }
 
-/* One half of a 64-bit field. */
-static uint64_t with_half(uint64_t old, bool high, uint32_t value)
-{
-	return high ? (old & UINT32_MAX) | (uint64_t)value << 32 : (old & ~(uint64_t)UINT32_MAX) | value;
-}
-
 static void write_queue(struct mmio *m, uint32_t n, uint32_t reg, uint32_t value)
 {
 	struct vc_virtq_setup s;
-	bool high = reg & 4;
 
 	vc_virtq_get_setup(m->v, n, &s);
 	if (reg == REG_QUEUE_SIZE)
 		s.size = value;
 	else if (reg == REG_QUEUE_READY)
 		s.ready = value & 1;
-	else if ((reg & ~4u) == REG_QUEUE_DESC)
-		s.descriptors = with_half(s.descriptors, high, value);
-	else if ((reg & ~4u) == REG_QUEUE_DRIVER)
-		s.driver = with_half(s.driver, high, value);
-	else if ((reg & ~4u) == REG_QUEUE_DEVICE)
-		s.device = with_half(s.device, high, value);
+	else if (reg >= REG_QUEUE_DESC && reg < REG_QUEUE_DEVICE + 8 && !(reg & 8))
+		vc_virtq_set_half(&s, (reg - REG_QUEUE_DESC) / 16, reg & 4, value);
 	else
 		return;
 	vc_virtq_set_setup(m->v, n, &s);
@@ -171,22 +152,18 @@ static void write_status(struct mmio *m, uint32_t value)
 
 static void write_register(struct mmio *m, uint32_t reg, uint32_t value)
 {
-	struct mmio_regs regs = get_regs(m);
-
 	switch (reg) {
 	case REG_DEVICE_FEATURES_SEL:
-		set_reg(m, &m->regs.device_features_sel, value);
+		m->device_features_sel = value;
 		break;
 	case REG_DRIVER_FEATURES:
-		if (regs.driver_features_sel <= 1)
-			vc_virtio_set_driver_features(m->v,
-			                              with_half(vc_virtio_driver_features(m->v), regs.driver_features_sel, value));
+		vc_virtio_set_driver_half(m->v, m->driver_features_sel, value);
 		break;
 	case REG_DRIVER_FEATURES_SEL:
-		set_reg(m, &m->regs.driver_features_sel, value);
+		m->driver_features_sel = value;
 		break;
 	case REG_QUEUE_SEL:
-		set_reg(m, &m->regs.queue_sel, value);
+		m->queue_sel = value;
 		break;
 	case REG_QUEUE_NOTIFY:
 		vc_virtio_kick(m->v, value);
@@ -199,10 +176,10 @@ static void write_register(struct mmio *m, uint32_t reg, uint32_t value)
 		break;
 	case REG_QUEUE_RESET:
 		if (value & 1)
-			vc_virtq_reset(m->v, regs.queue_sel);
+			vc_virtq_reset(m->v, m->queue_sel);
 		break;
 	default:
-		write_queue(m, regs.queue_sel, reg, value);
+		write_queue(m, m->queue_sel, reg, value);
 	}
 }
 
@@ -236,52 +213,67 @@ static void mmio_reset(void *ctx)
 	struct mmio *m = ctx;
 
 	write_status(m, 0);
-	pthread_mutex_lock(&m->lock);
-	m->regs = (struct mmio_regs){.version = STATE_VERSION};
-	pthread_mutex_unlock(&m->lock);
+	m->device_features_sel = m->driver_features_sel = m->queue_sel = 0;
 }
 
 static int64_t mmio_save(void *ctx, void *buffer, size_t length)
 {
 	struct mmio *m = ctx;
-	struct mmio_regs regs;
+	struct mmio_state state;
 	/* first, for it may interrupt */
-	int64_t rest = length < sizeof regs && buffer
+	int64_t rest = length < sizeof state && buffer
 	                   ? vc_fail(ENOSPC, "a buffer of %zu bytes is too small for a virtio device", length)
-	                   : vc_virtio_save(m->v, buffer ? (uint8_t *)buffer + sizeof regs : NULL, length - sizeof regs);
+	                   : vc_virtio_save(m->v, buffer ? (uint8_t *)buffer + sizeof state : NULL, length - sizeof state);
 
 	if (rest < 0)
 		return rest;
-	regs = get_regs(m);
-	vc_dev_state_out(buffer, length, &regs, sizeof regs);
-	return (int64_t)sizeof regs + rest;
+	state =
+	    (struct mmio_state){STATE_VERSION, m->device_features_sel, m->driver_features_sel, m->queue_sel, get_isr(m)};
+	vc_dev_state_out(buffer, length, &state, sizeof state);
+	return (int64_t)sizeof state + rest;
 }
 
 static int mmio_load(void *ctx, const void *buffer, size_t length)
 {
 	struct mmio *m = ctx;
-	struct mmio_regs regs;
+	struct mmio_state state;
 	int r;
 
-	if (length < sizeof regs)
+	if (length < sizeof state)
 		return vc_fail(EINVAL, "the saved state of a virtio device has %zu bytes, expected more", length);
-	r = vc_dev_state_in(vc_virtio_ops(m->v)->type, STATE_VERSION, &regs, sizeof regs, buffer, sizeof regs);
+	r = vc_dev_state_in(vc_virtio_ops(m->v)->type, STATE_VERSION, &state, sizeof state, buffer, sizeof state);
 	if (r < 0)
 		return r;
-	if (regs.isr & ~(uint32_t)(ISR_QUEUE | ISR_CONFIG))
-		return vc_fail(EINVAL, "the saved state of a %s has interrupts %#x", vc_virtio_ops(m->v)->type, regs.isr);
+	if (state.isr & ~(uint32_t)(ISR_QUEUE | ISR_CONFIG))
+		return vc_fail(EINVAL, "the saved state of a %s has interrupts %#x", vc_virtio_ops(m->v)->type, state.isr);
 	mmio_reset(m);
+	m->device_features_sel = state.device_features_sel;
+	m->driver_features_sel = state.driver_features_sel;
+	m->queue_sel = state.queue_sel;
 	pthread_mutex_lock(&m->lock);
-	m->regs = regs;
-	vc_line_restore(&m->line, regs.isr != 0);
+	m->isr = state.isr;
+	vc_line_restore(&m->line, state.isr != 0);
 	pthread_mutex_unlock(&m->lock);
-	return vc_virtio_load(m->v, (const uint8_t *)buffer + sizeof regs, length - sizeof regs);
+	return vc_virtio_load(m->v, (const uint8_t *)buffer + sizeof state, length - sizeof state);
+}
+
+static void set_doorbells(struct mmio *m, bool add)
+{
+	for (uint32_t n = 0; m->base && n < vc_virtio_queues(m->v); n++)
+		vc_virtio_doorbell(m->v, n,
+		                   &(struct vc_ioeventfd){.bus = VCORE_BUS_MMIO,
+		                                          .address = m->base + REG_QUEUE_NOTIFY,
+		                                          .width = 4,
+		                                          .has_match = true,
+		                                          .match = n},
+		                   add);
 }
 
 static void mmio_destroy(void *ctx)
 {
 	struct mmio *m = ctx;
 
+	set_doorbells(m, false);
 	vc_virtio_free(m->v);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
@@ -332,9 +324,12 @@ static int plug_in(struct vc_env *env, struct mmio *m, struct vc_dev *dev, struc
 		return gsi;
 	vc_line_init(&m->line, env->irqs, (unsigned)gsi, NULL);
 	r = add_region(env, dev, &config->addr);
-	if (r >= 0)
-		vc_dev_announce(env->buses, dev, "LNRO0005", config->addr, LENGTH);
-	return r;
+	if (r < 0)
+		return r;
+	vc_dev_announce(env->buses, dev, "LNRO0005", config->addr, LENGTH);
+	m->base = config->addr;
+	set_doorbells(m, true);
+	return 0;
 }
 
 int vc_virtio_mmio_add(struct vc_env *env, struct vc_props *props, const struct vc_virtio_config *config,
@@ -353,7 +348,6 @@ int vc_virtio_mmio_add(struct vc_env *env, struct vc_props *props, const struct 
 		free(m);
 		return r;
 	}
-	m->regs.version = STATE_VERSION;
 	pthread_mutex_init(&m->lock, NULL);
 	*out = m->v;
 	r = vc_dev_add(env->buses, config->ops->type, &mmio_ops, m, dev);

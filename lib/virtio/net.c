@@ -225,7 +225,7 @@ static int vnet_load(void *ctx, const void *buffer, size_t length)
 	return 0;
 }
 
-static int vnet_statistics(void *ctx, char *text, size_t length)
+static unsigned vnet_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct vnet *n = ctx;
 	struct vc_net_counters c;
@@ -234,13 +234,16 @@ static int vnet_statistics(void *ctx, char *text, size_t length)
 	vc_net_get_counters(n->net, &c);
 	for (uint32_t i = 0; i < n->pairs; i++)
 		too_long += atomic_load(&n->pair[i].too_long);
-	return snprintf(text, length,
-	                "\"link\":%s,\"tx_frames\":%llu,\"tx_bytes\":%llu,\"tx_dropped\":%llu,\"rx_frames\":%llu,"
-	                "\"rx_bytes\":%llu,\"rx_dropped\":%llu,\"rx_filtered\":%llu,\"rx_too_long\":%llu",
-	                vc_net_link(n->net) ? "true" : "false", (unsigned long long)c.tx_frames,
-	                (unsigned long long)c.tx_bytes, (unsigned long long)c.tx_dropped, (unsigned long long)c.rx_frames,
-	                (unsigned long long)c.rx_bytes, (unsigned long long)c.rx_dropped,
-	                (unsigned long long)atomic_load(&n->pair[0].filtered), (unsigned long long)too_long);
+	const struct vc_stat rows[] = {
+	    {"link", vc_net_link(n->net)}, {"tx_frames", c.tx_frames},
+	    {"tx_bytes", c.tx_bytes},      {"tx_dropped", c.tx_dropped},
+	    {"rx_frames", c.rx_frames},    {"rx_bytes", c.rx_bytes},
+	    {"rx_dropped", c.rx_dropped},  {"rx_filtered", atomic_load(&n->pair[0].filtered)},
+	    {"rx_too_long", too_long},
+	};
+
+	memcpy(stats, rows, sizeof rows);
+	return VC_ARRAY_SIZE(rows);
 }
 
 static void vnet_destroy(void *ctx)
@@ -324,7 +327,8 @@ static int read_settings(struct vc_props *props, struct settings *s)
 static int make(struct vc_env *env, struct vc_props *props, const struct settings *s, struct vnet **out)
 {
 	struct vnet *n = calloc(1, sizeof *n + s->pairs * sizeof n->pair[0]);
-	struct vc_net_user user = {.receive = vnet_receive, .link = vnet_link, .ctx = n, .queues = (uint32_t)s->pairs};
+	struct vc_net_user user = {
+	    .receive = vnet_receive, .sendable = vnet_sendable, .link = vnet_link, .ctx = n, .queues = (uint32_t)s->pairs};
 	pthread_rwlockattr_t attr;
 	int r;
 

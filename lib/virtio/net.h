@@ -134,6 +134,7 @@ void vnet_apply(struct vnet *n);
 
 /* net_tx.c, net_rx.c, net_control.c */
 void vnet_send(struct vnet *n, struct vc_virtq *q);
+void vnet_sendable(void *ctx, unsigned queue);
 unsigned vnet_receive(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count);
 void vnet_serve_control(struct vnet *n, struct vc_virtq *q);
 /* One command, copied out of guest memory, of at least 2 bytes; false: refused, nothing has changed. */

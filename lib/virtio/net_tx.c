@@ -30,12 +30,28 @@ static void take_header(const struct vnet *n, struct vc_virtq_chain *c, struct v
 	frame->length = c->out_bytes - n->header;
 }
 
-/* One batch; returns how many chains there were, or -1. */
-static int send_batch(struct vnet *n, struct vc_virtq *q)
+/* The chain of that frame, which is one of them, and those behind it go back into the ring. How many are left. */
+static unsigned give_back(struct vc_virtq_chain **chains, unsigned count, const struct vc_net_frame *frame)
+{
+	bool found = false;
+
+	while (!found) {
+		struct vc_virtq_chain *c = chains[--count];
+
+		found = frame->iov >= c->out && frame->iov < c->out + c->out_count;
+		vc_virtq_unpop(c);
+	}
+	return count;
+}
+
+enum outcome { SOME, NONE, HELD };
+
+/* One batch: there were some, or none, or the backing will say when it takes more. */
+static enum outcome send_batch(struct vnet *n, struct vc_virtq *q)
 {
 	struct vc_virtq_chain *chains[BATCH];
 	struct vc_net_frame frames[BATCH];
-	unsigned count = 0, good = 0;
+	unsigned count = 0, good = 0, sent;
 
 	while (count < BATCH && vc_virtq_pop(q, &chains[count]) > 0) {
 		struct vc_virtq_chain *c = chains[count++];
@@ -49,22 +65,33 @@ static int send_batch(struct vnet *n, struct vc_virtq *q)
 		good += vc_net_passes(&frames[good].hdr, n->tx_offloads); /* who asks for more is not heard */
 	}
 	if (!count)
-		return 0;
-	if (good)
-		vc_net_send(n->net, vc_virtq_index(q) / 2, frames, good);
+		return NONE;
+	sent = good ? vc_net_send(n->net, vc_virtq_index(q) / 2, frames, good) : 0;
+	if (vc_unlikely(sent < good))
+		count = give_back(chains, count, &frames[sent]);
 	for (unsigned i = 0; i < count; i++)
 		vc_virtq_push(chains[i], 0);
 	vc_virtq_flush(q);
-	return (int)count;
+	return sent < good ? HELD : SOME;
+}
+
+void vnet_sendable(void *ctx, unsigned queue)
+{
+	struct vc_virtio *v = atomic_load(&((struct vnet *)ctx)->v);
+
+	if (v)
+		vc_virtio_wake(v, 2 * queue + 1);
 }
 
 void vnet_send(struct vnet *n, struct vc_virtq *q)
 {
 	vc_virtq_notify_off(q);
 	for (unsigned batch = 0; batch < BATCHES; batch++) {
-		if (send_batch(n, q))
+		enum outcome outcome = send_batch(n, q);
+
+		if (outcome == SOME)
 			continue;
-		if (!vc_virtq_notify_on(q))
+		if (outcome == HELD || !vc_virtq_notify_on(q))
 			return;
 		vc_virtq_notify_off(q);
 	}

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * 9P device: a directory of the host for the guest, by 9P2000.L. What its files are belongs to who runs the library.
- *
- * A guest that has mounted it cannot be saved: what its fids stand for may be called otherwise, or be gone, where the
- * state is loaded.
- */
+/* 9P device: a directory of the host for the guest, by 9P2000.L. What its files are belongs to who runs the library. */
 #include "virtio/p9.h"
 
 #include <errno.h>
@@ -13,17 +8,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "chipset/dev_state.h"
+#include "core/error.h"
+#include "core/util.h"
 #include "virtio/device_priv.h"
 #include "virtio/types.h"
 
 #define F_MOUNT_TAG (1ull << 0)
 
-enum { STATE_VERSION = 1, TAG_MAX = 31, CONFIG_SIZE = 2 + TAG_MAX };
-
-struct p9_state {
-	uint32_t version, pad;
-};
+enum { TAG_MAX = 31, CONFIG_SIZE = 2 + TAG_MAX };
 
 static void p9_notify(void *ctx, struct vc_virtq *q)
 {
@@ -68,28 +60,22 @@ static void p9_stop(void *ctx)
 
 static int64_t p9_save(void *ctx, void *buffer, size_t length)
 {
-	struct vc_p9 *p9 = ctx;
-	struct p9_state state = {.version = STATE_VERSION};
-
-	if (p9->fid_count)
-		return vc_fail(EBUSY, "virtio-9p: the guest has mounted %s, and so cannot be saved", p9->config + 2);
-	return vc_dev_state_out(buffer, length, &state, sizeof state);
+	return vc_p9_save(ctx, buffer, length);
 }
 
 static int p9_load(void *ctx, const void *buffer, size_t length)
 {
-	struct p9_state state;
-
-	return vc_dev_state_in("virtio-9p", STATE_VERSION, &state, sizeof state, buffer, length);
+	return vc_p9_load(ctx, buffer, length);
 }
 
-static int p9_statistics(void *ctx, char *text, size_t length)
+static unsigned p9_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct vc_p9 *p9 = ctx;
 
-	return snprintf(text, length, "\"requests\":%llu,\"read\":%llu,\"written\":%llu",
-	                (unsigned long long)atomic_load(&p9->requests), (unsigned long long)atomic_load(&p9->read),
-	                (unsigned long long)atomic_load(&p9->written));
+	stats[0] = (struct vc_stat){"requests", atomic_load(&p9->requests)};
+	stats[1] = (struct vc_stat){"read_bytes", atomic_load(&p9->read)};
+	stats[2] = (struct vc_stat){"written_bytes", atomic_load(&p9->written)};
+	return 3;
 }
 
 static void p9_destroy(void *ctx)

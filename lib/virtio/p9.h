@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Inside the 9P device: p9.c has the queue, p9_request.c the messages and the session, p9_fid.c what fids stand for,
- * p9_file.c open files, p9_tree.c names and attributes.
+ * p9_file.c open files, p9_tree.c names and attributes, p9_state.c the session in a saved state.
  *
  * The guest sees one directory of the host and what lies beneath. A fid holds a descriptor (O_PATH) of the very file,
  * reached one component at a time from the directory's own, and no link is ever followed: neither a name that is
@@ -104,6 +104,13 @@ int vc_p9_step(struct vc_p9 *p9, const struct vc_p9_node *from, const char *name
 int vc_p9_reopen(const struct vc_p9 *p9, int fd, int flags);
 /* Is fid still called so? 0 or -errno. */
 int vc_p9_check_name(const struct vc_p9_fid *fid);
+
+/* ---- p9_state.c: for vc_virtio_ops ---- */
+
+/* -EBUSY: a file that the guest uses has no name by which it would be found again. */
+int64_t vc_p9_save(struct vc_p9 *p9, void *buffer, size_t length);
+/* The session is over before. -ENOENT and the like, with its path: a file is not there any more. */
+int vc_p9_load(struct vc_p9 *p9, const void *buffer, size_t length);
 
 /* ---- the messages: 0, or -errno that the guest hears ---- */
 

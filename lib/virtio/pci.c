@@ -123,6 +123,25 @@ static void write_registers(struct vc_virtio_pci *p, uint32_t at, uint32_t width
 	}
 }
 
+static void set_doorbells(struct vc_virtio_pci *p, uint64_t bar, bool add)
+{
+	for (uint32_t n = 0; bar && n < p->queues; n++)
+		vc_virtio_doorbell(
+		    p->v, n, &(struct vc_ioeventfd){.bus = VCORE_BUS_MMIO, .address = bar + NOTIFY_AT + n * NOTIFY_STEP}, add);
+}
+
+/* No BAR lies at 0. */
+static void bar_moved(void *ctx, uint32_t bar, uint64_t at)
+{
+	struct vc_virtio_pci *p = ctx;
+
+	if (bar != REGISTERS_BAR)
+		return;
+	set_doorbells(p, p->bells_at, false);
+	p->bells_at = at == UINT64_MAX ? 0 : at;
+	set_doorbells(p, p->bells_at, true);
+}
+
 static void bar_read(void *ctx, uint32_t bar, struct vcore_io *io)
 {
 	io->data = read_registers(ctx, (uint32_t)io->offset, io->width);
@@ -242,6 +261,7 @@ static void pci_destroy(void *ctx)
 {
 	struct vc_virtio_pci *p = ctx;
 
+	set_doorbells(p, p->bells_at, false);
 	vc_virtio_free(p->v);
 	pci_free(p);
 }
@@ -326,9 +346,11 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 	d.bars[REGISTERS_BAR] =
 	    (struct vcore_pci_bar){.size = BAR_LENGTH, .flags = VCORE_PCI_BAR_64 | VCORE_PCI_BAR_PREFETCH};
 	r = vc_pci_add(env->pci, &d, &pci_ops, p, &p->dev); /* on failure p has been destroyed */
-	if (r >= 0)
-		*dev = p->dev;
-	return r;
+	if (r < 0)
+		return r;
+	vc_pci_on_move(vc_pci_function_of(p->dev), bar_moved);
+	*dev = p->dev;
+	return 0;
 }
 
 /* Before the common half exists. */

@@ -89,11 +89,6 @@ static uint32_t read_queue(struct vc_virtio_pci *p, uint32_t n, uint32_t reg)
 	}
 }
 
-static uint32_t half_of(uint64_t value, uint32_t select)
-{
-	return select > 1 ? 0 : (uint32_t)(value >> (32 * select));
-}
-
 static uint32_t read_field(struct vc_virtio_pci *p, uint32_t reg)
 {
 	struct pci_regs regs = get_regs(p);
@@ -102,11 +97,11 @@ static uint32_t read_field(struct vc_virtio_pci *p, uint32_t reg)
 	case REG_DEVICE_FEATURE_SELECT:
 		return regs.device_feature_select;
 	case REG_DEVICE_FEATURE:
-		return half_of(vc_virtio_device_features(p->v), regs.device_feature_select);
+		return vc_virtio_features_half(vc_virtio_device_features(p->v), regs.device_feature_select);
 	case REG_DRIVER_FEATURE_SELECT:
 		return regs.driver_feature_select;
 	case REG_DRIVER_FEATURE:
-		return half_of(vc_virtio_driver_features(p->v), regs.driver_feature_select);
+		return vc_virtio_features_half(vc_virtio_driver_features(p->v), regs.driver_feature_select);
 	case REG_CONFIG_VECTOR:
 		return regs.config_vector;
 	case REG_NUM_QUEUES:
@@ -122,27 +117,17 @@ static uint32_t read_field(struct vc_virtio_pci *p, uint32_t reg)
 	}
 }
 
-static uint64_t with_half(uint64_t old, bool high, uint32_t value)
-{
-	return high ? (old & UINT32_MAX) | (uint64_t)value << 32 : (old & ~(uint64_t)UINT32_MAX) | value;
-}
-
 static void write_setup(struct vc_virtio_pci *p, uint32_t n, uint32_t reg, uint32_t value)
 {
 	struct vc_virtq_setup s;
-	bool high = reg & 4;
 
 	vc_virtq_get_setup(p->v, n, &s);
 	if (reg == REG_QUEUE_SIZE)
 		s.size = value;
 	else if (reg == REG_QUEUE_ENABLE && value == 1) /* 0 is not for drivers to write */
 		s.ready = true;
-	else if ((reg & ~4u) == REG_QUEUE_DESC)
-		s.descriptors = with_half(s.descriptors, high, value);
-	else if ((reg & ~4u) == REG_QUEUE_DRIVER)
-		s.driver = with_half(s.driver, high, value);
-	else if ((reg & ~4u) == REG_QUEUE_DEVICE)
-		s.device = with_half(s.device, high, value);
+	else if (reg >= REG_QUEUE_DESC && reg < REG_QUEUE_NOTIFY_DATA)
+		vc_virtq_set_half(&s, (reg - REG_QUEUE_DESC) / 8, reg & 4, value);
 	else
 		return;
 	vc_virtq_set_setup(p->v, n, &s);
@@ -185,12 +170,6 @@ static void write_status(struct vc_virtio_pci *p, uint32_t value)
 		vc_virtio_pci_reset(p);
 }
 
-static void write_driver_feature(struct vc_virtio_pci *p, uint32_t select, uint32_t value)
-{
-	if (select <= 1)
-		vc_virtio_set_driver_features(p->v, with_half(vc_virtio_driver_features(p->v), select, value));
-}
-
 static void write_field(struct vc_virtio_pci *p, uint32_t reg, uint32_t value)
 {
 	struct pci_regs regs = get_regs(p);
@@ -203,7 +182,7 @@ static void write_field(struct vc_virtio_pci *p, uint32_t reg, uint32_t value)
 		set_select(p, &p->regs.driver_feature_select, value);
 		break;
 	case REG_DRIVER_FEATURE:
-		write_driver_feature(p, regs.driver_feature_select, value);
+		vc_virtio_set_driver_half(p->v, regs.driver_feature_select, value);
 		break;
 	case REG_CONFIG_VECTOR:
 		set_vector(p, &p->regs.config_vector, value);

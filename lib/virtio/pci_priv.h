@@ -21,6 +21,7 @@ struct vc_virtio_pci {
 	struct vc_dev *dev;
 	uint32_t queues, vectors;
 	uint32_t window;      /* offset of that capability */
+	uint64_t bells_at;    /* where the BAR with the doorbells is; 0: nowhere. Under the bus's lock of mappings */
 	pthread_mutex_t lock; /* protects regs, queue_vector and INTx; innermost but for the bus's */
 	struct pci_regs regs;
 	uint16_t *queue_vector;

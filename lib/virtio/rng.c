@@ -99,11 +99,12 @@ static void rng_stop(void *ctx)
 		vc_timer_cancel(rng->timer);
 }
 
-static int rng_statistics(void *ctx, char *text, size_t length)
+static unsigned rng_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct rng *rng = ctx;
 
-	return snprintf(text, length, "\"bytes\":%llu", (unsigned long long)atomic_load(&rng->given));
+	stats[0] = (struct vc_stat){"bytes", atomic_load(&rng->given)};
+	return 1;
 }
 
 static void rng_destroy(void *ctx)

@@ -9,8 +9,12 @@ extern const struct vc_device_type vc_virtio_9p_type;
 extern const struct vc_device_type vc_virtio_balloon_type;
 extern const struct vc_device_type vc_virtio_blk_type;
 extern const struct vc_device_type vc_virtio_console_type;
+extern const struct vc_device_type vc_virtio_gpu_type;
+extern const struct vc_device_type vc_virtio_keyboard_type;
+extern const struct vc_device_type vc_virtio_mouse_type;
 extern const struct vc_device_type vc_virtio_net_type;
 extern const struct vc_device_type vc_virtio_rng_type;
+extern const struct vc_device_type vc_virtio_tablet_type;
 extern const struct vc_device_type vc_virtio_vsock_type;
 
 #endif

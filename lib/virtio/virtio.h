@@ -80,13 +80,15 @@ struct vc_virtio_ops {
 	 * held: what is in flight has been waited for, or dropped.
 	 */
 	void (*stop)(void *ctx);
+	/* The driver is gone: back to how it was made. Stopped; also before a load. NULL allowed. */
+	void (*reset)(void *ctx);
 	/* There may be new chains in queue q (vc_virtq_index). On the queue's worker. */
 	void (*notify)(void *ctx, struct vc_virtq *q);
 	/* The state beyond the common half's: as in vcore_device_ops. The device is stopped. NULL: there is none. */
 	int64_t (*save)(void *ctx, void *buffer, size_t length);
 	int (*load)(void *ctx, const void *buffer, size_t length);
-	/* One line of JSON object members for the monitor ("\"reads\":5,\"writes\":6"); as snprintf. NULL allowed. */
-	int (*statistics)(void *ctx, char *text, size_t length);
+	/* What it has counted; how many rows. Any thread. NULL: nothing. */
+	unsigned (*statistics)(void *ctx, struct vc_stat stats[VC_STATS_MAX]);
 	/* Exactly once, also when adding it failed. */
 	void (*destroy)(void *ctx);
 };
@@ -191,6 +193,11 @@ uint32_t vc_virtq_size_max(const struct vc_virtio *v, unsigned n);
 uint64_t vc_virtio_device_features(const struct vc_virtio *v);
 uint64_t vc_virtio_driver_features(const struct vc_virtio *v);
 void vc_virtio_set_driver_features(struct vc_virtio *v, uint64_t features);
+/* By halves, as both transports have them; beyond the second there is nothing. */
+uint32_t vc_virtio_features_half(uint64_t features, uint32_t select);
+void vc_virtio_set_driver_half(struct vc_virtio *v, uint32_t select, uint32_t value);
+/* Half of one of a queue's addresses: of descriptors, driver, device. */
+void vc_virtq_set_half(struct vc_virtq_setup *setup, unsigned which, bool high, uint32_t value);
 uint8_t vc_virtio_status(const struct vc_virtio *v);
 void vc_virtio_set_status(struct vc_virtio *v, uint8_t status); /* 0: reset */
 void vc_virtq_get_setup(struct vc_virtio *v, unsigned n, struct vc_virtq_setup *setup);
@@ -201,6 +208,8 @@ void vc_virtio_config_read(struct vc_virtio *v, uint32_t offset, void *data, uin
 void vc_virtio_config_write(struct vc_virtio *v, uint32_t offset, const void *data, uint32_t length);
 /* The driver rang the doorbell of queue n. */
 void vc_virtio_kick(struct vc_virtio *v, unsigned n);
+/* The doorbell of queue n is at that place now, or is no more (fd ignored): the kernel may ring it in our stead. */
+void vc_virtio_doorbell(struct vc_virtio *v, unsigned n, const struct vc_ioeventfd *where, bool add);
 /* State of the common half and the frontend's behind it; for save and load of the transport's device. */
 int64_t vc_virtio_save(struct vc_virtio *v, void *buffer, size_t length);
 int vc_virtio_load(struct vc_virtio *v, const void *buffer, size_t length);
@@ -219,13 +228,13 @@ static inline bool vc_virtio_has(const struct vc_virtio *v, uint64_t feature)
 }
 
 /* What the help of every virtio device type ends with: the properties that vc_virtio_add() reads. */
-#define VC_VIRTIO_PROPERTIES                                                                 \
-	"transport  pci or mmio (pci, where the machine has it)\n"                               \
-	"packed     on: packed virtqueues are offered (off)\n"                                   \
-	"event_idx  notifications at a chosen point of a queue are offered (on)\n"               \
-	"indirect   indirect descriptors are offered (on)\n"                                     \
-	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop)\n"   \
-	"addr       pci: device or device.function; mmio: address of the registers (free one)\n" \
+#define VC_VIRTIO_PROPERTIES                                                                           \
+	"transport  pci or mmio (pci, where the machine has it)\n"                                         \
+	"packed     on: packed virtqueues are offered (off)\n"                                             \
+	"event_idx  notifications at a chosen point of a queue are offered (on)\n"                         \
+	"indirect   indirect descriptors are offered (on)\n"                                               \
+	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop, 9p: thread)\n" \
+	"addr       pci: device or device.function; mmio: address of the registers (free one)\n"           \
 	"irq        mmio: interrupt line (the first free one)\n"
 
 #endif

@@ -208,18 +208,16 @@ static int vsock_load(void *ctx, const void *buffer, size_t length)
 	return r;
 }
 
-static int vsock_statistics(void *ctx, char *text, size_t length)
+static unsigned vsock_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct vc_vsock *vs = ctx;
-	unsigned long long sent, received;
-	uint32_t connections;
 
 	pthread_mutex_lock(&vs->lock);
-	sent = vs->sent;
-	received = vs->received;
-	connections = vs->connections;
+	stats[0] = (struct vc_stat){"connections", vs->connections};
+	stats[1] = (struct vc_stat){"sent_bytes", vs->sent};
+	stats[2] = (struct vc_stat){"received_bytes", vs->received};
 	pthread_mutex_unlock(&vs->lock);
-	return snprintf(text, length, "\"connections\":%u,\"sent\":%llu,\"received\":%llu", connections, sent, received);
+	return 3;
 }
 
 static void close_fd(int fd)

@@ -52,6 +52,14 @@ static void serve_unlocked(struct vc_worker *w)
 	pthread_cond_broadcast(&w->changed);
 }
 
+/* The descriptor was signalled. Caller holds the lock. */
+static void rung(struct vc_worker *w)
+{
+	/* by the kernel it says nothing of the queue, and to look at one in vain costs little */
+	for (uint32_t i = 0; i < w->count && w->running && atomic_load(&w->rings); i++)
+		atomic_fetch_or(&w->asked[i / 64], 1ull << i % 64);
+}
+
 static void on_loop(void *ctx, uint32_t events)
 {
 	struct vc_worker *w = ctx;
@@ -61,9 +69,22 @@ static void on_loop(void *ctx, uint32_t events)
 	if (read(w->fd, &count, sizeof count) < 0)
 		return;
 	pthread_mutex_lock(&w->lock);
+	rung(w);
 	if (w->running)
 		serve_unlocked(w);
 	pthread_mutex_unlock(&w->lock);
+}
+
+/* Caller holds the lock, which is given up meanwhile. */
+static void wait_unlocked(struct vc_worker *w)
+{
+	uint64_t count;
+
+	pthread_mutex_unlock(&w->lock);
+	while (read(w->fd, &count, sizeof count) < 0 && errno == EINTR)
+		;
+	pthread_mutex_lock(&w->lock);
+	rung(w);
 }
 
 static void *on_thread(void *ctx)
@@ -75,38 +96,47 @@ static void *on_thread(void *ctx)
 		if (w->running && is_asked(w))
 			serve_unlocked(w);
 		else
-			pthread_cond_wait(&w->changed, &w->lock);
+			wait_unlocked(w);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }
 
-static int join_loop(struct vc_worker *w)
+static int begin(struct vc_worker *w, bool thread)
 {
 	int r;
 
-	w->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w->fd = eventfd(0, EFD_CLOEXEC | (thread ? 0 : EFD_NONBLOCK));
 	if (w->fd < 0)
 		return vc_fail_errno(errno, "%s: cannot make an eventfd", w->v->ops->type);
-	r = vc_watch_new(w->v->env->loop, w->fd, EPOLLIN, on_loop, w, &w->watch);
+	if (!thread) {
+		r = vc_watch_new(w->v->env->loop, w->fd, EPOLLIN, on_loop, w, &w->watch);
+	} else {
+		r = vc_thread_new(&w->thread, on_thread, w);
+		r = r ? vc_fail_errno(r, "%s: cannot make a thread for queue %u", w->v->ops->type, w->first) : 0;
+	}
 	if (r < 0)
 		close(w->fd);
 	return r;
+}
+
+static void signal_worker(struct vc_worker *w)
+{
+	const uint64_t one = 1;
+
+	/* fails only when the counter is full: signalled already */
+	while (write(w->fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
 }
 
 int vc_worker_init(struct vc_worker *w, struct vc_virtio *v, uint32_t first, uint32_t count, bool thread)
 {
 	int r;
 
-	*w = (struct vc_worker){.v = v, .first = first, .count = count, .fd = -1};
+	*w = (struct vc_worker){.v = v, .first = first, .count = count};
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->changed, NULL);
-	if (thread) {
-		r = vc_thread_new(&w->thread, on_thread, w);
-		r = r ? vc_fail_errno(r, "%s: cannot make a thread for queue %u", v->ops->type, first) : 0;
-	} else {
-		r = join_loop(w);
-	}
+	r = begin(w, thread);
 	if (r < 0) {
 		pthread_cond_destroy(&w->changed);
 		pthread_mutex_destroy(&w->lock);
@@ -116,16 +146,16 @@ int vc_worker_init(struct vc_worker *w, struct vc_virtio *v, uint32_t first, uin
 
 void vc_worker_fini(struct vc_worker *w)
 {
-	if (w->fd >= 0) {
+	if (w->watch) {
 		vc_watch_free(w->watch);
-		close(w->fd);
 	} else {
 		pthread_mutex_lock(&w->lock);
 		w->quit = true;
-		pthread_cond_broadcast(&w->changed);
 		pthread_mutex_unlock(&w->lock);
+		signal_worker(w);
 		pthread_join(w->thread, NULL);
 	}
+	close(w->fd);
 	pthread_cond_destroy(&w->changed);
 	pthread_mutex_destroy(&w->lock);
 }
@@ -151,19 +181,24 @@ void vc_worker_stop(struct vc_worker *w)
 
 void vc_worker_ask(struct vc_worker *w, uint32_t n)
 {
-	const uint64_t one = 1;
 	uint32_t at = n - w->first;
 
 	/* a full barrier, so that the worker finds what made us ask */
 	if (atomic_fetch_or(&w->asked[at / 64], 1ull << at % 64) >> at % 64 & 1)
 		return;
-	if (w->fd >= 0) {
-		/* fails only when the counter is full: signalled already */
-		while (write(w->fd, &one, sizeof one) < 0 && errno == EINTR)
-			;
+	signal_worker(w);
+}
+
+void vc_virtio_doorbell(struct vc_virtio *v, unsigned n, const struct vc_ioeventfd *where, bool add)
+{
+	struct vc_worker *w = v->worker_count == 1 ? v->workers : &v->workers[n];
+	struct vc_ioeventfd e = *where;
+
+	if (!v->env->doorbell)
 		return;
-	}
-	pthread_mutex_lock(&w->lock);
-	pthread_cond_broadcast(&w->changed);
-	pthread_mutex_unlock(&w->lock);
+	e.fd = w->fd;
+	if (add)
+		atomic_store(&w->rings, true);
+	if (v->env->doorbell(v->env->machine_ctx, &e, add) < 0 && add)
+		vc_log(v->env->log, VCORE_LOG_DEBUG, "%s: queue %u without a doorbell in the kernel", v->ops->type, n);
 }

@@ -243,25 +243,6 @@ int vcore_device_remove(vcore_device *device)
 	return r;
 }
 
-int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id)
-{
-	struct vc_dev *dev;
-	int r = 0;
-
-	pthread_mutex_lock(&vm->buses.lock);
-	for (dev = vm->buses.devices; dev && dev->id != id;)
-		dev = dev->next;
-	if (!dev)
-		r = vc_fail(ENOENT, "there is no device %u", id);
-	else if (!dev->removable)
-		r = vc_fail(ENOTSUP, "device %u (%s) is a part of the machine type, or the program's own to remove", id,
-		            dev->type);
-	else
-		dev->removable = false; /* nobody else removes it */
-	pthread_mutex_unlock(&vm->buses.lock);
-	return r < 0 ? r : vcore_device_remove((vcore_device *)dev);
-}
-
 const char *vcore_device_type(vcore_device *device)
 {
 	return device ? dev_of(device)->type : "";

@@ -15,8 +15,12 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_virtio_balloon_type,
     &vc_virtio_blk_type,
     &vc_virtio_console_type,
+    &vc_virtio_gpu_type,
+    &vc_virtio_keyboard_type,
+    &vc_virtio_mouse_type,
     &vc_virtio_net_type,
     &vc_virtio_rng_type,
+    &vc_virtio_tablet_type,
     &vc_virtio_vsock_type,
     NULL,
 };

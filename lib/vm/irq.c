@@ -131,6 +131,17 @@ int vcore_ioeventfd_remove(vcore_vm *vm, enum vcore_bus bus, uint64_t address, u
 	return r;
 }
 
+int vc_vm_doorbell(void *ctx, const struct vc_ioeventfd *e, bool add)
+{
+	struct vcore_vm *vm = ctx;
+	int r;
+
+	pthread_mutex_lock(&vm->doorbells);
+	r = vm->bvm.ops->ioeventfd(&vm->bvm, e, add);
+	pthread_mutex_unlock(&vm->doorbells);
+	return r;
+}
+
 /* ---- irqfd ---- */
 
 static void irqfd_ready(void *ctx, uint32_t events)

@@ -38,13 +38,14 @@ struct vc_mon_event {
 	uint32_t device;
 	char type[32];
 	struct vcore_exit exit;
+	struct vcore_block_error block; /* without the image's path */
 };
 struct json_object *vc_mon_event(const struct vc_mon_event *event);
 struct json_object *vc_mon_events_lost(uint32_t count);
 
 /* ---- commands ---- */
 
-enum vc_mon_kind { VC_MON_STRING, VC_MON_NUMBER, VC_MON_OBJECT, VC_MON_ARRAY, VC_MON_KINDS };
+enum vc_mon_kind { VC_MON_STRING, VC_MON_NUMBER, VC_MON_BOOL, VC_MON_OBJECT, VC_MON_ARRAY, VC_MON_KINDS };
 
 struct vc_mon_arg {
 	const char *name;
@@ -71,7 +72,8 @@ struct vc_mon_command {
 
 /* Tables, each up to a name of NULL. */
 extern const struct vc_mon_command vc_mon_general_commands[], vc_mon_vm_commands[], vc_mon_device_commands[],
-    vc_mon_snapshot_commands[];
+    vc_mon_display_commands[], vc_mon_input_commands[];
+extern const struct vc_mon_command vc_mon_snapshot_commands[];
 extern const struct vc_mon_command *const vc_mon_topics[]; /* NULL-terminated */
 const struct vc_mon_command *vc_mon_find(const char *name);
 extern const char *const vc_mon_kind_names[VC_MON_KINDS];
@@ -79,6 +81,7 @@ extern const char *const vc_mon_kind_names[VC_MON_KINDS];
 /* An argument's value; the fallback where it was not given. */
 const char *vc_mon_string(const struct vc_mon_call *call, const char *name, const char *fallback);
 uint64_t vc_mon_number(const struct vc_mon_call *call, const char *name, uint64_t fallback);
+bool vc_mon_bool(const struct vc_mon_call *call, const char *name, bool fallback);
 /* The value is the object's from then on. A NULL object, for want of memory, is let pass. */
 void vc_mon_add(struct json_object *object, const char *name, struct json_object *value);
 void vc_mon_append(struct json_object *array, struct json_object *value);

@@ -58,6 +58,13 @@ uint64_t vc_mon_number(const struct vc_mon_call *call, const char *name, uint64_
 	return json_object_object_get_ex(call->arguments, name, &value) ? json_object_get_uint64(value) : fallback;
 }
 
+bool vc_mon_bool(const struct vc_mon_call *call, const char *name, bool fallback)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(call->arguments, name, &value) ? json_object_get_boolean(value) : fallback;
+}
+
 /* ---- what is sent ---- */
 
 struct json_object *vc_mon_error(const char *class, const char *format, ...)
@@ -127,6 +134,19 @@ static void describe_end(struct json_object *data, const struct vcore_exit *exit
 		vc_mon_add_string(data, "message", exit->message);
 }
 
+static void describe_block_error(struct json_object *data, const struct vcore_block_error *error)
+{
+	char text[128];
+
+	vc_mon_add_string(data, "operation", vcore_block_operation_name(error->operation));
+	vc_mon_add_number(data, "offset", error->offset);
+	vc_mon_add_number(data, "errno", (uint64_t)error->error);
+	vc_mon_add_string(data, "error", strerror_r(error->error, text, sizeof text));
+	vc_mon_add_number(data, "errors", error->errors);
+	/* the only one there is: the guest sees the error, and goes on */
+	vc_mon_add_string(data, "action", "report");
+}
+
 struct json_object *vc_mon_event(const struct vc_mon_event *event)
 {
 	static const char *const names[] = {
@@ -136,6 +156,7 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 	    [VC_EVENT_ENDED] = "SHUTDOWN",
 	    [VC_EVENT_DEVICE_ADDED] = "DEVICE_ADDED",
 	    [VC_EVENT_DEVICE_REMOVED] = "DEVICE_REMOVED",
+	    [VC_EVENT_BLOCK_ERROR] = "BLOCK_IO_ERROR",
 	};
 	struct json_object *data = json_object_new_object();
 	const char *name = names[event->kind];
@@ -144,10 +165,12 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 		describe_end(data, &event->exit);
 	if (event->kind == VC_EVENT_ENDED && event->exit.reason == VCORE_EXIT_CRASH)
 		name = "CRASH";
-	if (event->kind == VC_EVENT_DEVICE_ADDED || event->kind == VC_EVENT_DEVICE_REMOVED) {
+	if (event->device) {
 		vc_mon_add_number(data, "id", event->device);
 		vc_mon_add_string(data, "type", event->type);
 	}
+	if (event->kind == VC_EVENT_BLOCK_ERROR)
+		describe_block_error(data, &event->block);
 	return event_named(name, data, &event->time);
 }
 
@@ -163,13 +186,17 @@ struct json_object *vc_mon_events_lost(uint32_t count)
 
 /* ---- arguments against their table ---- */
 
-const char *const vc_mon_kind_names[VC_MON_KINDS] = {
-    [VC_MON_STRING] = "string", [VC_MON_NUMBER] = "number", [VC_MON_OBJECT] = "object", [VC_MON_ARRAY] = "array"};
+const char *const vc_mon_kind_names[VC_MON_KINDS] = {[VC_MON_STRING] = "string",
+                                                     [VC_MON_NUMBER] = "number",
+                                                     [VC_MON_BOOL] = "boolean",
+                                                     [VC_MON_OBJECT] = "object",
+                                                     [VC_MON_ARRAY] = "array"};
 
 static bool fits(const struct vc_mon_arg *arg, struct json_object *value)
 {
 	static const enum json_type types[VC_MON_KINDS] = {[VC_MON_STRING] = json_type_string,
 	                                                   [VC_MON_NUMBER] = json_type_int,
+	                                                   [VC_MON_BOOL] = json_type_boolean,
 	                                                   [VC_MON_OBJECT] = json_type_object,
 	                                                   [VC_MON_ARRAY] = json_type_array};
 

@@ -139,6 +139,10 @@ static void told(struct vc_observer *observer, const struct vc_vm_event *event)
 			memcpy(e->type, event->type, strnlen(event->type, sizeof e->type - 1));
 		if (event->exit)
 			e->exit = *event->exit;
+		if (event->block) {
+			e->block = *event->block;
+			e->block.image = NULL;
+		}
 	}
 	pthread_mutex_unlock(&m->lock);
 	while (write(m->wake_fd, &one, sizeof one) < 0 && errno == EINTR)

@@ -60,13 +60,16 @@ void vc_vm_start_time(struct vcore_vm *vm)
 	clock_changed(vm);
 }
 
-/* A clone's time goes on with its first instruction. Caller holds the lock. */
-static void is_born(struct vcore_vm *vm)
+/* A clone's time goes on with its first instruction, and its loop is driven from there on. Caller holds the lock. */
+static int give_birth(struct vcore_vm *vm)
 {
-	if (!vm->newborn)
-		return;
+	int r = vm->newborn ? vc_loop_begin(vm->loop) : 0;
+
+	if (r < 0 || !vm->newborn)
+		return r;
 	vm->newborn = false;
 	vc_vm_start_time(vm);
+	return 0;
 }
 
 /* ---- how a vm ends ---- */
@@ -125,6 +128,8 @@ const struct vc_machine_ops vc_vm_machine_ops = {
     .reset = machine_reset,
     .debug_exit = machine_debug_exit,
     .panic = machine_panic,
+    .slot_off = vc_vm_slot_off,
+    .block_error = vc_vm_block_error,
 };
 
 /* ---- one stay in the backend ---- */
@@ -349,6 +354,13 @@ static int check_startable(struct vcore_vm *vm)
 	return 0;
 }
 
+/* Nobody owns the vcpus after all. */
+static void give_up(struct vcore_vm *vm)
+{
+	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+		atomic_store(&vm->vcpus[i].owner, VC_OWNER_NONE);
+}
+
 int vcore_vm_start(vcore_vm *vm)
 {
 	int r, error = 0;
@@ -357,9 +369,10 @@ int vcore_vm_start(vcore_vm *vm)
 		return no_vm("vcore_vm_start");
 	pthread_mutex_lock(&vm->lock);
 	r = check_startable(vm);
+	if (r >= 0 && (r = give_birth(vm)) < 0)
+		give_up(vm);
 	if (r >= 0) {
 		vm->state = VCORE_VM_RUNNING;
-		is_born(vm);
 		vm->threads_in = 0;
 		/* the lock is held: no thread gets past may_run() before all exist */
 		error = make_threads(vm);
@@ -488,6 +501,7 @@ static int reset_parts(struct vcore_vm *vm)
 {
 	int r;
 
+	vc_vm_forget_leaving(vm);
 	vc_buses_reset(&vm->buses);
 	r = vc_vcpus_reset(vm);
 	if (r >= 0 && vm->bvm.ops->reset)
@@ -607,7 +621,7 @@ static bool take_final(struct vcore_vcpu *v, struct vcore_exit *exit)
 }
 
 /* The vcpu becomes the calling thread's, which waits for a debugger that holds it. */
-static bool take_for_program(struct vcore_vcpu *v, uint32_t *found)
+static bool take_for_program(struct vcore_vcpu *v, uint32_t *found, int *error)
 {
 	struct vcore_vm *vm = v->vm;
 	bool taken;
@@ -616,8 +630,7 @@ static bool take_for_program(struct vcore_vcpu *v, uint32_t *found)
 	while (v->debug_hold && !vm->ending && atomic_load(&v->owner) == VC_OWNER_NONE)
 		pthread_cond_wait(&vm->changed, &vm->lock);
 	taken = take_over(v, VC_OWNER_PROGRAM, found);
-	if (taken)
-		is_born(vm);
+	*error = taken ? give_birth(vm) : 0;
 	pthread_mutex_unlock(&vm->lock);
 	return taken;
 }
@@ -633,15 +646,16 @@ static int busy_running(const struct vcore_vcpu *v, uint32_t owner)
 int vcore_vcpu_run(vcore_vcpu *v, int64_t timeout_ns, struct vcore_exit *out)
 {
 	struct vcore_exit exit;
-	struct vc_timer *timer;
+	struct vc_timer *timer = NULL;
 	uint32_t owner;
 	int r;
 
 	if (!v || vc_struct_in(&exit, sizeof exit, out) < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_run: a vcpu and an exit with its size set are needed");
-	if (!take_for_program(v, &owner))
+	if (!take_for_program(v, &owner, &r))
 		return busy_running(v, owner);
-	r = arm_timeout(v, timeout_ns, &timer);
+	if (r >= 0)
+		r = arm_timeout(v, timeout_ns, &timer);
 	while (r >= 0 && !take_final(v, &exit)) {
 		vc_vm_debug_wait(v);
 		execute(v, &exit);

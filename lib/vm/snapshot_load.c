@@ -114,7 +114,7 @@ static int copy_in(struct vc_slot *slot, struct vc_image *image)
 	return 0;
 }
 
-static int load_slot(struct vc_slot *slot, struct vc_image *image)
+static int load_slot(struct vcore_vm *vm, struct vc_slot *slot, struct vc_image *image)
 {
 	int r;
 
@@ -123,7 +123,7 @@ static int load_slot(struct vc_slot *slot, struct vc_image *image)
 	if (slot->image == image)
 		return vc_image_restore(slot);
 	r = vc_image_map(image, slot);
-	if (r >= 0)
+	if (r >= 0 && !vm->newborn)
 		vc_mem_wrote(slot, slot->gpa, slot->length);
 	return r;
 }
@@ -134,7 +134,7 @@ static int load_memory(struct vcore_vm *vm, const struct vcore_snapshot *s)
 
 	vc_gate_begin(&vm->gate, NULL);
 	for (uint32_t i = 0; r >= 0 && i < s->slots; i++)
-		r = load_slot(vm->mem.slots[i], s->slot[i].image);
+		r = load_slot(vm, vm->mem.slots[i], s->slot[i].image);
 	vc_gate_end(&vm->gate, NULL);
 	return r;
 }
@@ -171,6 +171,7 @@ static int become(struct vcore_vm *vm, const struct vcore_snapshot *s)
 	}
 	if (r >= 0)
 		r = load_devices(devs, s);
+	vc_vm_forget_leaving(vm);
 	if (r >= 0)
 		r = load_vcpus(vm, s);
 	free(devs);

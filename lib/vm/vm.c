@@ -169,6 +169,7 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .tsc_khz = o->tsc_khz,
 	    .vcpus = b->vcpus,
 	    .switches = &vm->switches,
+	    .doorbell = backend->ioeventfd ? vc_vm_doorbell : NULL,
 	};
 	r = backend->vm_create(b);
 	if (r < 0)
@@ -206,6 +207,8 @@ static int make_parts(struct vcore_vm *vm, const struct vcore_options *o)
 	if ((r = vc_loop_new(&vm->clock, o->loop == VCORE_LOOP_THREAD, &vm->loop)) < 0)
 		return r;
 	vm->parts_ready[PART_LOOP] = true;
+	if (vm->birth)
+		vc_loop_defer(vm->loop);
 	if ((r = vc_mem_init(&vm->mem, &vm->gate)) < 0)
 		return r;
 	vm->parts_ready[PART_MEM] = true;

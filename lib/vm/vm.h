@@ -46,6 +46,7 @@ enum vc_vm_event_kind {
 	VC_EVENT_ENDED,          /* exit */
 	VC_EVENT_DEVICE_ADDED,   /* device, type */
 	VC_EVENT_DEVICE_REMOVED, /* device, type */
+	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
 };
 
 struct vc_vm_event {
@@ -53,6 +54,7 @@ struct vc_vm_event {
 	const struct vcore_exit *exit;
 	uint32_t device; /* vc_dev.id */
 	const char *type;
+	const struct vcore_block_error *block;
 };
 
 /* Who is told of it. */
@@ -153,6 +155,8 @@ struct vcore_vm {
 	uint32_t waiters; /* in vcore_vm_wait(), not to be overtaken by a reset */
 	int exit_fd;      /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
+	vcore_block_error_fn block_error; /* constant once it was started, as its ctx */
+	void *block_error_ctx;
 
 	/* for timeouts of vcore_vcpu_run(): made at first use, under lock */
 	struct vc_clock host_clock;
@@ -246,10 +250,24 @@ void vc_vm_free_zones(struct vcore_vm *vm);
 /* As vcore_device_add(), and its id. */
 int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properties, vcore_device **device,
                      uint32_t *id);
-/* Remove a device that is `removable`, by its id. -ENOENT, -ENOTSUP, else as vcore_device_remove(). */
-int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id);
+/* remove.c */
+/*
+ * Remove a device that is `removable`, by its id. One behind a root port goes when the guest has let go of it: 1;
+ * unless force, or the guest does not look at the port's button. -ENOENT, -ENOTSUP, -EBUSY the guest has been asked
+ * already, else as vcore_device_remove().
+ */
+int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id, bool force);
+/* As in struct vc_machine_ops. */
+void vc_vm_slot_off(void *ctx, uint32_t id);
+/* The guest that was asked to let go of devices is no more. */
+void vc_vm_forget_leaving(struct vcore_vm *vm);
+
+/* block.c: as in struct vc_machine_ops. */
+void vc_vm_block_error(void *ctx, const void *frontend, const struct vcore_block_error *error);
 
 /* irq.c */
+/* As in struct vc_env: in the kernel alone. */
+int vc_vm_doorbell(void *ctx, const struct vc_ioeventfd *e, bool add);
 void vc_vm_free_irqfds(struct vcore_vm *vm);
 extern const struct vc_irq_sink vc_user_irq_sink; /* ctx: the vcore_vm */
 

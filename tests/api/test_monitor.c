@@ -220,8 +220,8 @@ START_TEST(lists)
 	call(&first);
 	command(&first, "query-version", "{\"return\":{\"virtcore\":\"");
 	text = ask(&first, "{\"execute\":\"query-commands\"}");
-	says(text, "{\"name\":\"device-remove\",\"help\":\"remove a "
-	           "device\",\"arguments\":[{\"name\":\"id\",\"type\":\"number\",\"needed\":true");
+	says(text, "{\"name\":\"device-remove\",\"help\":\"remove a device");
+	says(text, "tells when\",\"arguments\":[{\"name\":\"id\",\"type\":\"number\",\"needed\":true");
 	says(text, "\"query-commands\"");
 	command(&first, "help", "query-status     whether the vm runs");
 	says(ask(&first, "{\"execute\":\"help\",\"arguments\":{\"command\":\"device-add\"}}"), "type=string");
@@ -273,7 +273,7 @@ START_TEST(ending)
 	OK(vcore_vm_wait(vm, LONG, NULL));
 	command(&first, "query-status", "\"exited\",\"running\":false,\"exit\":\"stopped\"");
 	command(&first, "query-cpus", "\"ended\"");
-	command(&first, "reset", "\"Busy\",\"desc\":\"the vm has ended");
+	command(&first, "reset", "\"Busy\",\"desc\":\"vcore_vm_reset: the vm has ended");
 	/* the end is still there for the program */
 	OK(vcore_vm_wait(vm, LONG, NULL));
 	end();
@@ -344,6 +344,56 @@ START_TEST(devices)
 	says(receive(&first), "\"custom\"");
 	OK(vcore_device_add(vm, "debug-exit", NULL, NULL));
 	remove_device(id_in(receive(&first)), "{\"return\":{}}");
+	end();
+}
+END_TEST
+
+/* What is asked of devices that are not there, or that no driver of the guest's serves. */
+START_TEST(screens)
+{
+	static const struct {
+		const char *request, *expected;
+	} rows[] = {
+	    {"screendump\",\"arguments\":{\"filename\":\"/tmp/x.bmp\",\"format\":\"bmp\"}", "expected ppm or png"},
+	    {"screendump\",\"arguments\":{\"filename\":\"/no/such/place\"}", "the guest shows nothing"},
+	    {"screendump\",\"arguments\":{\"filename\":\"/tmp/x\",\"display\":1}", "\"NotFound\""},
+	    {"display-resize\",\"arguments\":{\"width\":800,\"height\":5}", "expected 32 to 4095"},
+	    {"display-resize\",\"arguments\":{\"width\":800,\"height\":600}", "{\"return\":{}}"},
+	    {"query-displays\",\"arguments\":{}", "{\"width\":0,\"height\":0,\"wanted-width\":800,\"wanted-height\":600"},
+	    {"query-inputs\",\"arguments\":{}", "{\"kind\":\"keyboard\",\"ready\":false,\"room\":0,\"leds\":[]}"},
+	    {"send-key\",\"arguments\":{\"keys\":[\"ctrl\",{\"type\":\"qcode\",\"data\":\"a\"}]}",
+	     "no driver of the guest's"},
+	    {"send-key\",\"arguments\":{\"keys\":[]}", "expected 1 to 16"},
+	    {"send-key\",\"arguments\":{\"keys\":[\"warp\"]}", "there is no key \\\"warp\\\""},
+	    {"send-key\",\"arguments\":{\"keys\":[5]}", "a key is 5: expected its name"},
+	    {"send-key\",\"arguments\":{\"keys\":[{\"type\":\"number\",\"data\":5}]}", "expected its name"},
+	    {"input-send-event\",\"arguments\":{\"events\":[{\"type\":\"btn\",\"data\":{\"down\":true,\"button\":\"left\"}}"
+	     "]}",
+	     "there is no virtcore tablet"},
+	    {"input-send-event\",\"arguments\":{\"events\":[{\"type\":\"rel\",\"data\":{\"axis\":\"x\",\"value\":1}}]}",
+	     "there is no virtcore mouse"},
+	    {"input-send-event\",\"arguments\":{\"events\":[{\"type\":\"rel\",\"data\":{\"axis\":\"z\",\"value\":1}}]}",
+	     "axis"},
+	    {"input-send-event\",\"arguments\":{\"events\":[{\"type\":\"key\",\"data\":{\"key\":\"a\"}}]}", "down"},
+	    {"input-send-event\",\"arguments\":{\"events\":[{\"type\":\"warp\",\"data\":{}}]}", "key, btn, rel or abs"},
+	    {"input-send-event\",\"arguments\":{\"events\":[null,1]}", "key, btn, rel or abs"},
+	    {"input-send-event\",\"arguments\":{\"events\":[]}", "{\"return\":{}}"},
+	};
+	char request[256];
+
+	watch(api_microvm(_i, VCORE_IRQCHIP_AUTO, 1));
+	call(&first);
+	says(ask(&first, "{\"execute\":\"screendump\",\"arguments\":{\"filename\":\"x\"}}"),
+	     "there is no display 0: the vm has 0");
+	command(&first, "query-displays", "{\"return\":[]}");
+	OK(vcore_device_add(vm, "virtio-gpu", NULL, NULL));
+	OK(vcore_device_add(vm, "virtio-keyboard", NULL, NULL));
+	receive(&first);
+	receive(&first);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		snprintf(request, sizeof request, "{\"execute\":\"%s}", rows[i].request);
+		says(ask(&first, request), rows[i].expected);
+	}
 	end();
 }
 END_TEST
@@ -616,6 +666,7 @@ int main(void)
 	EACH(tcase, ending);
 	EACH(tcase, crash);
 	EACH(tcase, devices);
+	EACH(tcase, screens);
 	EACH(tcase, malformed);
 	EACH(tcase, long_lines);
 	EACH(tcase, many_clients);

@@ -11,6 +11,7 @@
 #include "core/util.h"
 #include "virtio/types.h"
 #include "virtio_driver.h"
+#include "virtio_machine.h"
 
 enum { MAX_DEPTH = 256, HEADER = 16 };
 
@@ -18,16 +19,7 @@ struct slot {
 	uint64_t header, data;
 };
 
-/* As much of a vm as a device needs. */
-static struct machine {
-	struct vc_gate gate;
-	struct vc_mem mem;
-	struct vc_buses buses;
-	struct vc_clock clock;
-	struct vc_irqs irqs;
-	struct vc_log log;
-	struct vc_env env;
-} p;
+static struct machine p;
 static struct vdrv d;
 static struct vdrv_queue q;
 static struct slot slots[MAX_DEPTH];
@@ -48,36 +40,6 @@ static void add(struct slot *slot)
 	         (struct vdrv_buf[]){
 	             {slot->header, HEADER, false}, {slot->data, bytes, !writes}, {slot->header + HEADER, 1, true}},
 	         3, slot);
-}
-
-static void set_line(void *ctx, unsigned gsi, bool level) {}
-
-static int make_machine(void)
-{
-	static const struct vc_irq_sink sink = {.set = set_line};
-
-	if (vc_gate_init(&p.gate) || vc_mem_init(&p.mem, &p.gate) || vc_buses_init(&p.buses, &p.gate))
-		return -1;
-	p.mem.gpa_limit = 1ull << 46;
-	vc_clock_init(&p.clock);
-	p.irqs = (struct vc_irqs){&sink, NULL};
-	p.env = (struct vc_env){.buses = &p.buses,
-	                        .mem = &p.mem,
-	                        .irqs = &p.irqs,
-	                        .clock = &p.clock,
-	                        .log = &p.log,
-	                        .tsc_khz = 1000000,
-	                        .vcpus = 1};
-	return vc_loop_new(&p.clock, false, &p.env.loop) ||
-	       vc_mem_add(&p.mem, NULL, 0, VC_MIB(256), VCORE_MEM_RWX, NULL, NULL);
-}
-
-static void free_machine(void)
-{
-	vc_buses_fini(&p.buses);
-	vc_loop_free(p.env.loop);
-	vc_mem_fini(&p.mem);
-	vc_gate_fini(&p.gate);
 }
 
 static int create(const char *properties)
@@ -124,7 +86,9 @@ int main(int argc, char **argv)
 	writes = argc > 5 && !strcmp(argv[5], "write");
 	if (!depth || depth > MAX_DEPTH || !bytes || bytes % 512)
 		return 2;
-	if (make_machine() < 0 || create(properties) < 0) {
+	machine_init(&p);
+	machine_add_memory(&p, 0, VC_MIB(256), VCORE_MEM_RWX);
+	if (create(properties) < 0) {
 		fprintf(stderr, "blk: %s\n", vcore_error_message());
 		return 1;
 	}
@@ -145,6 +109,6 @@ int main(int argc, char **argv)
 	printf("{\"name\":\"virtio-blk\",\"properties\":\"%s\",\"bytes\":%u,\"depth\":%u,\"write\":%s,\"requests_per_"
 	       "second\":%.0f}\n",
 	       properties, bytes, depth, writes ? "true" : "false", (double)count * 1e9 / (double)(vc_host_ns() - start));
-	free_machine();
+	machine_fini(&p);
 	return count ? 0 : 1;
 }

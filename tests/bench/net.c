@@ -12,10 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../unit/virtio_driver.h"
 #include "core/util.h"
 #include "net/switch_names.h"
 #include "virtio/types.h"
+#include "virtio_driver.h"
+#include "virtio_machine.h"
 
 enum { SIZE = 256, HEADER = 12, SLOT = 1600 };
 
@@ -25,16 +26,8 @@ struct nic {
 	uint64_t memory; /* a slot for each chain */
 };
 
-/* As much of a vm as a device needs. */
-static struct {
-	struct vc_gate gate;
-	struct vc_mem mem;
-	struct vc_buses buses;
-	struct vc_clock clock;
-	struct vc_irqs irqs;
-	struct vc_switch_names names;
-	struct vc_env env;
-} p;
+static struct machine p;
+static struct vc_switch_names names;
 
 static void must(bool ok)
 {
@@ -44,30 +37,18 @@ static void must(bool ok)
 	exit(1);
 }
 
-static void ignore_irq(void *ctx, unsigned gsi, bool level) {}
-
 static void make_env(void)
 {
-	static const struct vc_irq_sink sink = {.set = ignore_irq};
-
-	must(!vc_gate_init(&p.gate) && !vc_mem_init(&p.mem, &p.gate) && !vc_buses_init(&p.buses, &p.gate));
-	p.mem.gpa_limit = 1ull << 46;
-	vc_clock_init(&p.clock);
-	p.irqs = (struct vc_irqs){&sink, &p};
-	vc_switch_names_init(&p.names);
-	p.env = (struct vc_env){
-	    .buses = &p.buses, .mem = &p.mem, .irqs = &p.irqs, .clock = &p.clock, .vcpus = 1, .switches = &p.names};
-	must(!vc_loop_new(&p.clock, false, &p.env.loop));
-	must(!vc_mem_add(&p.mem, NULL, 0, VC_MIB(16), VCORE_MEM_RWX, NULL, NULL));
+	machine_init(&p);
+	vc_switch_names_init(&names);
+	p.env.switches = &names;
+	machine_add_memory(&p, 0, VC_MIB(16), VCORE_MEM_RWX);
 }
 
 static void free_env(void)
 {
-	vc_buses_fini(&p.buses);
-	vc_loop_free(p.env.loop);
-	vc_mem_fini(&p.mem);
-	vc_switch_names_fini(&p.names);
-	vc_gate_fini(&p.gate);
+	machine_fini(&p);
+	vc_switch_names_fini(&names);
 }
 
 static double now(void)
@@ -145,7 +126,7 @@ int main(int argc, char **argv)
 
 	make_env();
 	must(!vcore_switch_new(&sw));
-	must(!vc_switch_names_add(&p.names, "lan", sw));
+	must(!vc_switch_names_add(&names, "lan", sw));
 	begin(&a, "52:00:00:00:00:0a", more, 0x10000);
 	begin(&b, "52:00:00:00:00:0b", more, 0x800000);
 	fill_frames(&a);

@@ -8,17 +8,13 @@
 
 #include "core/util.h"
 #include "device/device.h"
+#include "unit/virtio_machine.h"
 #include "virtio/types.h"
 
 enum { RAM = 1 << 20, STEP = 12, PLACES = 5, STATE_MAX = 1 << 17 };
 
 struct world {
-	struct vc_gate gate;
-	struct vc_mem mem;
-	struct vc_buses buses;
-	struct vc_clock clock;
-	struct vc_irqs irqs;
-	struct vc_env env;
+	struct machine m;
 	struct vc_log log;
 	struct vc_dev *probe;
 	bool level[VC_GSI_COUNT];
@@ -87,7 +83,7 @@ static void add_probe(struct world *w, const char *address)
 	    .address = address,
 	};
 
-	check(vc_pci_add(w->env.pci, &description, &probe_ops, w, &w->probe) == 0, "the function cannot be added");
+	check(vc_pci_add(w->m.env.pci, &description, &probe_ops, w, &w->probe) == 0, "the function cannot be added");
 }
 
 static void add_type(struct world *w, const struct vc_device_type *type, const char *text)
@@ -96,7 +92,7 @@ static void add_type(struct world *w, const struct vc_device_type *type, const c
 	struct vc_dev *dev;
 
 	check(vc_props_parse(text, &props) == 0, "properties");
-	check(type->create(&w->env, props, &dev) == 0, "a device cannot be added");
+	check(type->create(&w->m.env, props, &dev) == 0, "a device cannot be added");
 	vc_props_free(props);
 }
 
@@ -106,23 +102,14 @@ static void begin(struct world *w)
 	static const struct vc_machine_ops machine = {.reset = nothing, .poweroff = nothing};
 
 	memset(w, 0, sizeof *w);
-	check(vc_gate_init(&w->gate) == 0 && vc_mem_init(&w->mem, &w->gate) == 0 && vc_buses_init(&w->buses, &w->gate) == 0,
-	      "no vm");
-	w->mem.gpa_limit = 1ull << 46;
-	vc_clock_init(&w->clock);
-	w->irqs = (struct vc_irqs){&sink, w};
+	machine_init(&w->m);
+	w->m.irqs = (struct vc_irqs){&sink, w};
 	w->log = (struct vc_log){quiet, w, VCORE_LOG_ERROR};
-	w->env = (struct vc_env){.buses = &w->buses,
-	                         .mem = &w->mem,
-	                         .irqs = &w->irqs,
-	                         .clock = &w->clock,
-	                         .log = &w->log,
-	                         .machine = &machine,
-	                         .vcpus = 1};
-	check(vc_loop_new(&w->clock, false, &w->env.loop) == 0, "no loop");
-	check(vc_mem_add(&w->mem, NULL, 0, RAM, VCORE_MEM_RWX, NULL, NULL) == 0, "no RAM");
-	check(vc_pci_host_new(&w->env) == 0, "no PCI");
-	vc_pci_set_window64(w->env.pci, (struct vc_pci_window){1ull << 40, 1ull << 40});
+	w->m.env.log = &w->log;
+	w->m.env.machine = &machine;
+	machine_add_memory(&w->m, 0, RAM, VCORE_MEM_RWX);
+	check(vc_pci_host_new(&w->m.env) == 0, "no PCI");
+	vc_pci_set_window64(w->m.env.pci, (struct vc_pci_window){1ull << 40, 1ull << 40});
 	add_type(w, &vc_virtio_rng_type, "addr=1");
 	add_type(w, &vc_pci_root_port_type, "addr=2");
 	add_probe(w, "3");
@@ -130,12 +117,9 @@ static void begin(struct world *w)
 
 static void end(struct world *w)
 {
-	vc_buses_fini(&w->buses);
+	machine_fini(&w->m);
 	for (unsigned gsi = 0; gsi < VC_GSI_COUNT; gsi++)
 		check(!w->level[gsi] || w->tampered, "a function left its interrupt line asserted");
-	vc_loop_free(w->env.loop);
-	vc_mem_fini(&w->mem);
-	vc_gate_fini(&w->gate);
 }
 
 static void dispatch(struct world *w, enum vcore_bus bus, uint64_t address, unsigned width, bool write, uint64_t data)
@@ -143,18 +127,18 @@ static void dispatch(struct world *w, enum vcore_bus bus, uint64_t address, unsi
 	struct vcore_io io = {
 	    .size = sizeof io, .bus = bus, .address = address, .width = width, .data = data, .is_write = write};
 
-	vc_bus_dispatch(&w->buses, NULL, &io);
+	vc_bus_dispatch(&w->m.buses, NULL, &io);
 }
 
 /* Where a BAR of a function is, or was to be. */
 static uint64_t bar_address(struct world *w, unsigned devfn, unsigned bar)
 {
-	uint64_t low = vc_pci_config_read(w->env.pci, devfn >> 8, devfn & 0xff, 0x10 + 4 * bar, 4);
+	uint64_t low = vc_pci_config_read(w->m.env.pci, devfn >> 8, devfn & 0xff, 0x10 + 4 * bar, 4);
 
 	if (low & 1)
 		return low & 0xfffc;
 	return (low & ~15ull) |
-	       ((low & 4) && bar < 5 ? vc_pci_config_read(w->env.pci, devfn >> 8, devfn & 0xff, 0x14 + 4 * bar, 4) << 32
+	       ((low & 4) && bar < 5 ? vc_pci_config_read(w->m.env.pci, devfn >> 8, devfn & 0xff, 0x14 + 4 * bar, 4) << 32
 	                             : 0);
 }
 
@@ -216,11 +200,11 @@ static void step(struct world *w, struct input *in)
 		save_and_load(w, in);
 		break;
 	case 10:
-		check(vc_dev_remove(&w->buses, NULL, w->probe) == 0, "the function cannot be removed");
+		check(vc_dev_remove(&w->m.buses, NULL, w->probe) == 0, "the function cannot be removed");
 		add_probe(w, write ? "2/0" : "3");
 		break;
 	case 11:
-		vc_buses_reset(&w->buses);
+		vc_buses_reset(&w->m.buses);
 		break;
 	case 12:
 		dispatch(w, VCORE_BUS_MMIO, value & 0xffffffffffff, width, write, value);
@@ -229,7 +213,7 @@ static void step(struct world *w, struct input *in)
 		vc_pci_unplug(vc_pci_function_of(w->probe));
 		break;
 	default:
-		vc_loop_run(w->env.loop, 0);
+		vc_loop_run(w->m.env.loop, 0);
 	}
 }
 

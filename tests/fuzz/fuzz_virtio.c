@@ -15,6 +15,8 @@
 #include "core/util.h"
 #include "unit/virtio_driver.h"
 #include "unit/virtio_machine.h"
+#include "virtio/gpu.h"
+#include "virtio/input.h"
 #include "virtio/types.h"
 
 /* Of each queue: where its three parts lie in its piece of memory. */
@@ -22,10 +24,28 @@ enum { RAM = 0x10000, ORDERS = 40, QUEUES = 0x1000, STRIDE = 0x400, DRIVER = 0x2
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 
+/* What the host does to a device meanwhile. */
+static void point(struct vc_dev *dev, uint8_t argument)
+{
+	vcore_input_key(vinput_input(dev->frontend), argument, argument & 1);
+	vcore_input_move_to(vinput_input(dev->frontend), argument, argument * 100);
+}
+
+static void look(struct vc_dev *dev, uint8_t argument)
+{
+	static uint32_t picture[64 * 64];
+	vcore_display *display = vgpu_display(dev->frontend);
+
+	vcore_display_copy(display, NULL, picture, sizeof picture, 0, NULL);
+	vcore_display_copy(display, &(struct vcore_rect){argument, 1, 8, argument}, picture, sizeof picture, 64, NULL);
+	vcore_display_request_size(display, 16u * argument, 100);
+}
+
 static const struct {
 	const struct vc_device_type *type;
 	const char *properties;
 	uint32_t queues;
+	void (*host)(struct vc_dev *dev, uint8_t argument);
 } devices[] = {
     {&vc_virtio_rng_type, "transport=mmio", 1},
     {&vc_virtio_console_type, "transport=mmio,cols=80,rows=25,port1=one,port2=two,port1_input=file:/dev/zero", 8},
@@ -36,6 +56,10 @@ static const struct {
     {&vc_virtio_net_type, "transport=mmio,packed=on,queues=2,mac=52:54:00:00:00:02", 5},
     {&vc_virtio_vsock_type, "transport=mmio,path=%s", 3},
     {&vc_virtio_9p_type, "transport=mmio,worker=loop,tag=share,path=%s/share", 1},
+    {&vc_virtio_gpu_type, "transport=mmio,memory=1M", 2, look},
+    {&vc_virtio_gpu_type, "transport=mmio,memory=1M,packed=on", 2, look},
+    {&vc_virtio_keyboard_type, "transport=mmio", 2, point},
+    {&vc_virtio_tablet_type, "transport=mmio,packed=on", 2, point},
 };
 
 /* What devices find on the host: a directory of this process, with a socket for the guest's port 1 and a share. */
@@ -140,9 +164,9 @@ static void make_available(struct vdrv *d, uint32_t q, uint8_t head)
 	vc_st16(queue + 16 * (head % SIZE) + 14, (uint16_t)((head & 0x10 ? 0x80 : 0x8000) | head >> 5));
 }
 
-static void obey(struct vdrv *d, uint32_t queues, uint8_t order, uint8_t argument)
+static void obey(struct vdrv *d, unsigned n, uint8_t order, uint8_t argument)
 {
-	uint32_t q = (order >> 3) % queues;
+	uint32_t q = (order >> 3) % devices[n].queues;
 
 	switch (order & 7) {
 	case 0:
@@ -153,6 +177,8 @@ static void obey(struct vdrv *d, uint32_t queues, uint8_t order, uint8_t argumen
 		break;
 	case 3:
 		vdrv_write(d, VDRV_QUEUE_NOTIFY, argument);
+		if (devices[n].host)
+			devices[n].host(d->dev, argument);
 		break;
 	case 4:
 		vdrv_set_config(d, argument & 63, 1u << (argument >> 6), 0x0101010101010101ull * order);
@@ -192,7 +218,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	memcpy(vdrv_ptr(&d, QUEUES), data + 1 + 2 * ORDERS, rest < RAM / 2 - QUEUES ? rest : RAM / 2 - QUEUES);
 	set_up(&d, devices[n].queues);
 	for (unsigned i = 0; i < ORDERS; i++)
-		obey(&d, devices[n].queues, data[1 + 2 * i], data[2 + 2 * i]);
+		obey(&d, n, data[1 + 2 * i], data[2 + 2 * i]);
 	machine_fini(&m);
 	return 0;
 }

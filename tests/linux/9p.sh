@@ -4,20 +4,11 @@
 # Boots Debian's kernel with a directory of this host, twice, once read-only. It passes when files can be used there as they are used, and the host
 # finds what the guest has done. The cloud kernel knows no 9P, so it is the full one, in DIR. 77 where there is none to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 transport=$3
 shift 3
-for tool in busybox cpio gzip modprobe; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir" amd64) || { echo "SKIP: no Debian kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/9p-$transport-$(cksum <"$here/9p-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" "virtio_$transport" 9pnet_virtio 9p) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/9p-init.sh" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+find_kernel amd64
+make_initrd "9p-$transport" 9p-init.sh "virtio_$transport 9pnet_virtio 9p"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -30,10 +21,6 @@ timeout -s KILL 200 "$microvm" --kernel "$kernel" --initrd "$initrd" --cmdline "
 	"$@" </dev/null 2>&1 | tr -d '\r' >"$log"
 status=${PIPESTATUS[0]}
 
-bad=
-expect() { # expect TEXT PATTERN
-	grep -qE -- "$2" "$log" || bad="$bad no $1;"
-}
 [ "$status" = 0 ] || bad="$bad microvm ended with $status;"
 expect "init" '^9p: init$'
 expect "file of the host" '^9p: host says hello guest$'
@@ -55,12 +42,5 @@ seq 1 300000 | cmp -s - "$share/numbers" || bad="$bad other numbers on the host;
 [ "$(find "$share" -mindepth 1 -printf '%f\n' | LC_ALL=C sort | tr '\n' ' ')" = "copy eight hello link numbers " ] || bad="$bad other files on the host;"
 [ "$(readlink "$share/link")" = /hello ] || bad="$bad another link on the host;"
 [ "$(TZ=UTC stat -c '%y %a' "$share/eight" | cut -c 1-19)" = "2001-02-03 04:05:06" ] || bad="$bad another time on the host;"
-trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|soft lockup' "$log" | head -n 3)
-[ -z "$trouble" ] || bad="$bad $trouble;"
-if [ -n "$bad" ]; then
-	cat "$log"
-	ls -l "$share"
-	echo "9p.sh $transport $*:$bad"
-	exit 1
-fi
-echo "9p.sh $transport $*: files of the host"
+no_trouble
+verdict "9p.sh $transport $*" "files of the host"

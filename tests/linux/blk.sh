@@ -5,23 +5,12 @@
 # qcow2 image, and what it wrote on a raw one, are on the host what they were in the guest, e2fsck and qemu-img check find nothing, and a
 # read-only disk and the file under an overlay are unchanged. 77 where there is no kernel to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2
 shift 2
-for tool in busybox cpio gzip modprobe qemu-img mke2fs e2fsck debugfs; do
-	command -v $tool >/dev/null || {
-		echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod, qemu-utils, e2fsprogs)"
-		exit 77
-	}
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/blk-$(cksum <"$here/blk-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" virtio_mmio virtio_blk ext4) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/blk-init.sh" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+need qemu-img mke2fs e2fsck debugfs
+find_kernel
+make_initrd blk blk-init.sh "virtio_mmio virtio_blk ext4"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -41,10 +30,6 @@ timeout -s KILL 300 "$microvm" --kernel "$kernel" --initrd "$initrd" --cmdline "
 	--device "virtio-blk,transport=mmio,image=$work/d.qcow2,overlay=on" "$@" </dev/null 2>&1 | tr -d '\r' >"$log"
 status=${PIPESTATUS[0]}
 
-bad=
-expect() { # expect TEXT PATTERN
-	grep -qE -- "$2" "$log" || bad="$bad no $1;"
-}
 value() { # value NAME: what the guest says
 	sed -n "s/^blk: $1 //p" "$log"
 }
@@ -58,8 +43,7 @@ for step in mount fstrim umount "mount again" "raw data" blkdiscard read-only; d
 	expect "$step" "^blk: $step ok\$"
 done
 expect "end" '^blk: end$'
-trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|soft lockup|I/O error, dev vd[abd]|Buffer I/O error|EXT4-fs error' "$log" | head -n 3)
-[ -z "$trouble" ] || bad="$bad $trouble;"
+no_trouble 'I/O error, dev vd[abd]|Buffer I/O error|EXT4-fs error'
 
 qemu-img check -q "$work/a.qcow2" >"$work/out" 2>&1 || { cat "$work/out"; bad="$bad qemu-img check;"; }
 qemu-img convert -O raw "$work/a.qcow2" "$work/plain"
@@ -73,9 +57,4 @@ done
 [ "$(value overlay | wc -c)" = 33 ] || bad="$bad no overlay;"
 cmp -s "$work/c.raw" "$work/c.before" || bad="$bad a read-only disk has changed;"
 cmp -s "$work/d.qcow2" "$work/d.before" || bad="$bad the file under an overlay has changed;"
-if [ -n "$bad" ]; then
-	cat "$log"
-	echo "blk.sh $*:$bad"
-	exit 1
-fi
-echo "blk.sh $*: four disks"
+verdict "blk.sh $*" "four disks"

@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Sourced by the network tests. DIR keeps the kernel; sets $kernel and $initrd, or skips the test.
-skip() {
-	echo "SKIP: $*"
-	exit 77
-}
-linux=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-tools=$linux/../tools
-for tool in busybox cpio gzip modprobe depmod; do
-	command -v "$tool" >/dev/null || skip "$tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || skip "no Debian cloud kernel: neither in $dir nor from apt"
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+need depmod
+find_kernel
 release=${kernel##*/vmlinuz-}
-initrd=$dir/net-$(cat "$linux"/net-*.sh | cksum | cut -d ' ' -f 1).gz
+initrd=$dir/net-$(cat "$here"/net-*.sh | cksum | cut -d ' ' -f 1).gz
 
-make_initrd() {
+make_net_initrd() {
 	local pairs=() order work kind file
 	[ -f "$dir/lib/modules/$release/modules.dep" ] || depmod -b "$dir" "$release" || exit 70
 	work=$(mktemp -d)
@@ -25,7 +18,7 @@ make_initrd() {
 		modprobe -d "$dir" -S "$release" --show-depends "$m" || exit
 	done | awk '!seen[$0]++') >"$work/order"
 	[ -s "$work/order" ] || skip "the kernel package in $dir has no modules"
-	sh "$tools/mkinitramfs.sh" "$initrd" "$linux/net-init.sh" "$work/order:modules/order" "$linux/net-udhcpc.sh:udhcpc.sh" "${pairs[@]}" || exit 70
+	sh "$tools/mkinitramfs.sh" "$initrd" "$here/net-init.sh" "$work/order:modules/order" "$here/net-udhcpc.sh:udhcpc.sh" "${pairs[@]}" || exit 70
 	rm -rf "$work"
 }
-[ -f "$initrd" ] || make_initrd
+[ -f "$initrd" ] || make_net_initrd

@@ -5,20 +5,11 @@
 # belong, its stock driver reads random bytes, interrupts of that kind (msi, intx) are counted, and all of it works once more after a removal and a
 # rescan. 77 where there is no kernel to be had. With `prepare` for IRQ: only fetches and makes what it needs in DIR.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 irq=$3
 shift 3
-for tool in busybox cpio gzip modprobe; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/pci-$(cksum <"$here/pci-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" virtio_pci virtio-rng) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/pci-init.sh" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+find_kernel
+make_initrd pci pci-init.sh "virtio_pci virtio-rng"
 [ "$irq" != prepare ] || exit 0
 cmdline="console=ttyS0 quiet panic=-1" # messages in the midst of lines would hide those
 [ "$irq" = msi ] || cmdline="$cmdline pci=nomsi"
@@ -29,10 +20,6 @@ trap 'rm -f "$log"' EXIT
 	tr -d '\r' >"$log"
 status=${PIPESTATUS[0]}
 
-bad=
-expect() { # expect TEXT PATTERN
-	grep -qE -- "$2" "$log" || bad="$bad no $1;"
-}
 [ "$status" = 0 ] || bad="$bad microvm ended with $status;"
 expect "init" '^pci: init$'
 expect "ECAM" '^pci: PCI: MMCONFIG at \[mem 0xe0000000-0xefffffff\] reserved'
@@ -52,11 +39,5 @@ expect "interrupts" '^pci: interrupts counted$'
 expect "removal" '^pci: removed$'
 expect "random bytes after a rescan" '^pci: again virtio_rng.[01] 4096 bytes$'
 expect "end" '^pci: end$'
-trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|nobody cared|insmod .* fails|can.t assign' "$log" | head -n 3)
-[ -z "$trouble" ] || bad="$bad $trouble;"
-if [ -n "$bad" ]; then
-	cat "$log"
-	echo "pci.sh $irq $*:$bad"
-	exit 1
-fi
-echo "pci.sh $irq $*: $(sed -n 's/^pci: irq //p' "$log" | tr -s ' ' | tail -n 1)"
+no_trouble 'nobody cared|insmod .* fails|can.t assign'
+verdict "pci.sh $irq $*" "$(sed -n 's/^pci: irq //p' "$log" | tr -s ' ' | tail -n 1)"

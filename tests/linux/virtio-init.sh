@@ -8,6 +8,10 @@ mount -t devtmpfs dev /dev 2>/dev/null
 while read -r module; do
 	insmod "/mods/$module"
 done </mods/order
+# the driver makes ports when the device tells of them, which takes a moment
+until [ -e /dev/hvc0 ] && grep -qs '^org.test.port$' /sys/class/virtio-ports/*/name; do
+	sleep 0.1
+done
 exec </dev/hvc0 >/dev/hvc0 2>&1
 echo "virtio: init"
 echo "<1>virtio: from the kernel" >/dev/kmsg

@@ -4,20 +4,11 @@
 # Boots Debian's cloud kernel whose only console is a virtio one, with a named port and two entropy devices, one with packed queues and a
 # thread of its own. It passes when Debian's drivers bind to them and data goes both ways. 77 where there is no kernel to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 transport=$3
 shift 3
-for tool in busybox cpio gzip modprobe; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/virtio-$transport-$(cksum <"$here/virtio-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" "virtio_$transport" virtio_console virtio_rng) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/virtio-init.sh" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+find_kernel
+make_initrd "virtio-$transport" virtio-init.sh "virtio_$transport virtio_console virtio_rng"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -30,10 +21,6 @@ timeout -s KILL 200 "$microvm" --kernel "$kernel" --initrd "$initrd" --cmdline "
 	"$@" </dev/null 2>&1 | tr -d '\r' >"$log"
 status=${PIPESTATUS[0]}
 
-bad=
-expect() { # expect TEXT PATTERN
-	grep -qE -- "$2" "$log" || bad="$bad no $1;"
-}
 [ "$status" = 0 ] || bad="$bad microvm ended with $status;"
 expect "init" '^virtio: init$'
 expect "message of the kernel" 'virtio: from the kernel$'
@@ -46,11 +33,5 @@ expect "bytes of the second entropy device" '^virtio: virtio_rng.1 26[0-9]{4}$'
 expect "input of the port" '^virtio: port says hello guest$'
 expect "end" '^virtio: end$'
 seq 1 30000 | cmp -s - "$work/out" || bad="$bad other output of the port;"
-trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|soft lockup' "$log" | head -n 3)
-[ -z "$trouble" ] || bad="$bad $trouble;"
-if [ -n "$bad" ]; then
-	cat "$log"
-	echo "virtio.sh $transport $*:$bad"
-	exit 1
-fi
-echo "virtio.sh $transport $*: console and entropy devices"
+no_trouble
+verdict "virtio.sh $transport $*" "console and entropy devices"

@@ -4,20 +4,11 @@
 # Boots Debian's cloud kernel with a virtio-vsock. It passes when megabytes sent through connections from the guest and from the host come back
 # unchanged, at the same time, and a port where nobody listens refuses. 77 where there is no kernel to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 program=$3 transport=$4
 shift 4
-for tool in busybox cpio gzip modprobe; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/vsock-$transport-$(cat "$here/vsock-init.sh" "$program" | cksum | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" "virtio_$transport" vmw_vsock_virtio_transport) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/vsock-init.sh" "$program:bin/vsock" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+find_kernel
+make_initrd "vsock-$transport" vsock-init.sh "virtio_$transport vmw_vsock_virtio_transport" "$program:bin/vsock"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -30,10 +21,6 @@ status=${PIPESTATUS[0]}
 [ "$status" = 0 ] || kill $(jobs -p)
 wait
 
-bad=
-expect() { # expect TEXT PATTERN FILE
-	grep -qE -- "$2" "$3" || bad="$bad no $1;"
-}
 [ "$status" = 0 ] || bad="$bad microvm ended with $status;"
 expect "init" '^vsock: init$' "$log"
 expect "data of the guest's connection" '^vsock: sent 3000000, 3000000 came back$' "$log"
@@ -43,11 +30,5 @@ expect "end" '^vsock: end$' "$log"
 expect "end of the host's echo" '^vsock: echoed 3000000$' "$work/echo"
 expect "data of the host's connection" '^vsock: sent 2000000, 2000000 came back$' "$work/send"
 [ ! -e "$work/vsock" ] || bad="$bad the socket is left;"
-trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|soft lockup' "$log" | head -n 3)
-[ -z "$trouble" ] || bad="$bad $trouble;"
-if [ -n "$bad" ]; then
-	cat "$log" "$work/echo" "$work/send"
-	echo "vsock.sh $transport $*:$bad"
-	exit 1
-fi
-echo "vsock.sh $transport $*: 5 MB both ways"
+no_trouble
+verdict "vsock.sh $transport $*" "5 MB both ways" "$work/echo" "$work/send"

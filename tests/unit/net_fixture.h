@@ -27,7 +27,8 @@ struct net_user {
 	unsigned room; /* how many more it takes */
 	unsigned count;
 	struct net_frame frames[NET_KEEP_MAX];
-	unsigned links;
+	unsigned links, sendables;
+	bool holds; /* it waits for room elsewhere; set before it is opened */
 };
 
 static inline unsigned net_user_receive(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count)
@@ -52,6 +53,11 @@ static inline unsigned net_user_receive(void *ctx, unsigned queue, const struct 
 	return n;
 }
 
+static inline void net_user_sendable(void *ctx, unsigned queue)
+{
+	((struct net_user *)ctx)->sendables++;
+}
+
 static inline void net_user_link(void *ctx, bool up)
 {
 	((struct net_user *)ctx)->links++;
@@ -60,11 +66,16 @@ static inline void net_user_link(void *ctx, bool up)
 /* Opens a backing of these properties for it. mac: its last byte. */
 static inline int net_user_try(struct platform_env *p, struct net_user *u, const char *text, uint8_t mac)
 {
-	struct vc_net_user user = {net_user_receive, net_user_link, u, 1, {0x52, 0, 0, 0, 0, mac}};
+	struct vc_net_user user = {.receive = net_user_receive,
+	                           .sendable = u->holds ? net_user_sendable : NULL,
+	                           .link = net_user_link,
+	                           .ctx = u,
+	                           .queues = 1,
+	                           .mac = {0x52, 0, 0, 0, 0, mac}};
 	struct vc_props *props;
 	int r;
 
-	memset(u, 0, sizeof *u);
+	*u = (struct net_user){.holds = u->holds};
 	u->room = NET_KEEP_MAX;
 	ck_assert_int_eq(vc_props_parse(text, &props), 0);
 	r = vc_net_open(&p->env, props, &user, &u->net);

@@ -72,36 +72,35 @@ static void got(unsigned na, unsigned nb, unsigned nc)
 	forget_three();
 }
 
+/* The same, and how many frames each of the three gets. */
+static void sends(struct net_user *from, uint8_t target, uint8_t source, uint16_t vlan, unsigned na, unsigned nb,
+                  unsigned nc)
+{
+	send_frame(from, target, source, vlan);
+	got(na, nb, nc);
+}
+
 #define PORT "net=switch,switch=lan"
 
 START_TEST(test_learning)
 {
 	open_three(PORT, PORT, PORT);
 	/* addresses that nobody was configured with */
-	send_frame(&a, 0x22, 0x11, 0);
-	got(0, 1, 1);
-	send_frame(&b, 0x11, 0x22, 0);
-	got(1, 0, 0);
-	send_frame(&a, 0x22, 0x11, 0);
-	got(0, 1, 0);
+	sends(&a, 0x22, 0x11, 0, 0, 1, 1);
+	sends(&b, 0x11, 0x22, 0, 1, 0, 0);
+	sends(&a, 0x22, 0x11, 0, 0, 1, 0);
 	/* it has moved */
-	send_frame(&c, 0x11, 0x22, 0);
-	got(1, 0, 0);
-	send_frame(&a, 0x22, 0x11, 0);
-	got(0, 0, 1);
+	sends(&c, 0x11, 0x22, 0, 1, 0, 0);
+	sends(&a, 0x22, 0x11, 0, 0, 0, 1);
 	/* to where it comes from: nowhere */
-	send_frame(&a, 0x11, 0x33, 0);
-	got(0, 0, 0);
+	sends(&a, 0x11, 0x33, 0, 0, 0, 0);
 	/* known by configuration */
-	send_frame(&a, 0xb, 0x11, 0);
-	got(0, 1, 0);
-	send_frame(&a, 0xff, 0x11, 0);
-	got(0, 1, 1);
+	sends(&a, 0xb, 0x11, 0, 0, 1, 0);
+	sends(&a, 0xff, 0x11, 0, 0, 1, 1);
 	/* a port that goes is forgotten */
 	net_user_close(&c);
 	net_user_open(&p, &c, PORT, 0xc);
-	send_frame(&a, 0x22, 0x11, 0);
-	got(0, 1, 1);
+	sends(&a, 0x22, 0x11, 0, 0, 1, 1);
 	close_three();
 }
 END_TEST
@@ -170,21 +169,16 @@ START_TEST(test_vlans)
 	got(0, 1, 0);
 	send_frame(&c, 0xff, 0x33, 21);
 	send_frame(&c, 0xff, 0x33, 30);
-	send_frame(&c, 0xff, 0x33, 0);
-	got(0, 0, 0);
+	sends(&c, 0xff, 0x33, 0, 0, 0, 0);
 	/* an access port takes no tags but its own VLAN's */
-	send_frame(&a, 0xff, 0x11, 20);
-	got(0, 0, 0);
+	sends(&a, 0xff, 0x11, 20, 0, 0, 0);
 	send_frame(&a, 0xff, 0x11, 10);
 	ck_assert_uint_eq(vc_ldbe16(c.frames[0].data + 14), 0xa00a);
 	got(0, 0, 1);
 	/* the same address in two VLANs is two stations */
-	send_frame(&b, 0xff, 0x11, 0);
-	got(0, 0, 1);
-	send_frame(&c, 0x11, 0x33, 10);
-	got(1, 0, 0);
-	send_frame(&c, 0x11, 0x33, 20);
-	got(0, 1, 0);
+	sends(&b, 0xff, 0x11, 0, 0, 0, 1);
+	sends(&c, 0x11, 0x33, 10, 1, 0, 0);
+	sends(&c, 0x11, 0x33, 20, 0, 1, 0);
 	close_three();
 
 	/* unmanaged ports let tags through */
@@ -193,6 +187,121 @@ START_TEST(test_vlans)
 	ck_assert_uint_eq(vc_ldbe16(b.frames[0].data + 14), 0xa063);
 	got(0, 1, 1);
 	close_three();
+}
+END_TEST
+
+/* ---- a receiver without room ---- */
+
+enum { SEVERAL = 8 };
+
+/* Frames for b, the last one for c. Their 16th byte counts. Returns how many are done with. */
+static unsigned send_several(struct net_user *from, unsigned first, unsigned end)
+{
+	static uint8_t data[SEVERAL][60];
+	struct iovec iov[SEVERAL];
+	struct vc_net_frame frames[SEVERAL];
+
+	for (unsigned i = first; i < end; i++) {
+		const uint8_t head[16] = {0x52, 0,    0,    0, 0,         i == SEVERAL - 1 ? 0xc : 0xb, 0x52, 0, 0, 0, 0xaa,
+		                          0x88, 0x88, 0xb5, 0, (uint8_t)i};
+
+		memcpy(data[i], head, sizeof head);
+		iov[i] = (struct iovec){data[i], sizeof data[i]};
+		frames[i] = (struct vc_net_frame){.iov = &iov[i], .iov_count = 1, .length = sizeof data[i]};
+	}
+	return vc_net_send(from->net, 0, frames + first, end - first);
+}
+
+static void assert_dropped(const struct net_user *u, uint64_t count)
+{
+	struct vc_net_counters counters;
+
+	vc_net_get_counters(u->net, &counters);
+	ck_assert_uint_eq(counters.rx_dropped, count);
+}
+
+START_TEST(test_hold)
+{
+	struct vc_net_counters counters;
+
+	a.holds = true;
+	open_three(PORT, PORT ",hold=1000", PORT);
+	b.room = 3;
+	ck_assert_uint_eq(send_several(&a, 0, SEVERAL), 3);
+	ck_assert_uint_eq(b.count, 3);
+	ck_assert_uint_eq(c.count, 0); /* nothing overtakes */
+	ck_assert_uint_eq(send_several(&a, 3, SEVERAL), 0);
+	ck_assert_uint_eq(a.sendables, 0);
+	assert_dropped(&b, 0);
+	vc_net_get_counters(a.net, &counters);
+	ck_assert_uint_eq(counters.tx_frames, 3);
+	/* what goes to many waits for nobody */
+	send_frame(&c, 0xff, 0x33, 0);
+	ck_assert_uint_eq(a.count, 1);
+	assert_dropped(&b, 1);
+	/* nor does one that cannot */
+	ck_assert_uint_eq(send_several(&c, 0, 1), 1);
+	assert_dropped(&b, 2);
+	/* there is room for some, and for all */
+	b.room = 2;
+	vc_net_room(b.net, 0);
+	platform_settle(&p);
+	ck_assert_uint_eq(a.sendables, 1);
+	ck_assert_uint_eq(send_several(&a, 3, SEVERAL), 2);
+	b.room = 100;
+	vc_net_room(b.net, 0);
+	platform_settle(&p);
+	ck_assert_uint_eq(a.sendables, 2);
+	ck_assert_uint_eq(send_several(&a, 5, SEVERAL), 3);
+	ck_assert_uint_eq(c.count, 1);
+	ck_assert_uint_eq(b.count, 7);
+	for (unsigned i = 0; i < 7; i++)
+		ck_assert_uint_eq(b.frames[i].data[15], i);
+	assert_dropped(&b, 2);
+	/* a guest that is not there is not waited for, nor one that goes */
+	b.room = 0;
+	ck_assert_uint_eq(send_several(&a, 0, 1), 0);
+	vc_net_stop(b.net);
+	platform_settle(&p);
+	ck_assert_uint_eq(a.sendables, 3);
+	ck_assert_uint_eq(send_several(&a, 0, 1), 1);
+	vc_net_start(b.net);
+	ck_assert_uint_eq(send_several(&a, 0, 1), 0);
+	net_user_close(&b);
+	ck_assert_uint_eq(a.sendables, 4);
+	net_user_close(&a);
+	net_user_close(&c);
+	a.holds = false;
+}
+END_TEST
+
+/* For ever nobody waits. */
+START_TEST(test_hold_ends)
+{
+	unsigned turns = 0;
+
+	a.holds = true;
+	open_three(PORT, PORT ",hold=1", PORT);
+	b.room = 0;
+	while (send_several(&a, 0, 4) == 0) {
+		unsigned before = a.sendables;
+
+		/* the timer tells */
+		while (a.sendables == before)
+			vc_loop_run(p.env.loop, 1000000000);
+		ck_assert_uint_lt(turns++, 1000);
+	}
+	assert_dropped(&b, 4);
+	/* and not again, as long as it takes nothing */
+	ck_assert_uint_eq(send_several(&a, 0, 4), 4);
+	assert_dropped(&b, 8);
+	close_three();
+	open_three(PORT, PORT ",hold=0", PORT);
+	b.room = 0;
+	ck_assert_uint_eq(send_several(&a, 0, SEVERAL), SEVERAL);
+	ck_assert_uint_eq(c.count, 1);
+	close_three();
+	a.holds = false;
 }
 END_TEST
 
@@ -275,8 +384,7 @@ START_TEST(test_filter)
 	vc_net_set_filter(b.net, false, false, macs, 2);
 	send_frame(&a, 0x99, 0x11, 0); /* nobody's */
 	got(0, 0, 1);
-	send_frame(&a, 0xff, 0x11, 0);
-	got(0, 1, 1);
+	sends(&a, 0xff, 0x11, 0, 0, 1, 1);
 	net_user_send(&a, group, 60);
 	got(0, 1, 1);
 	group[5] = 6;
@@ -327,8 +435,7 @@ START_TEST(test_ports)
 	vc_net_start(b.net);
 	vc_net_set_link(b.net, false);
 	ck_assert_uint_eq(b.links, 1);
-	send_frame(&c, 0xff, 0xc, 0);
-	got(0, 0, 0);
+	sends(&c, 0xff, 0xc, 0, 0, 0, 0);
 	close_three();
 
 	ck_assert_int_eq(vcore_switch_new(&other), 0);
@@ -401,18 +508,29 @@ END_TEST
 /* ---- threads ---- */
 
 static _Atomic bool ending;
-static _Atomic uint64_t received;
+static _Atomic uint64_t received, sendable;
 
+/* There is not always room for all. */
 static unsigned count_only(void *ctx, unsigned queue, const struct vc_net_frame *frames, unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
+	static _Atomic unsigned turn;
+	/* twice in a row: it is tried again at once */
+	unsigned n = atomic_fetch_add(&turn, 1) % 8 < 2 ? count / 2 : count;
+
+	for (unsigned i = 0; i < n; i++)
 		received += frames[i].length;
-	return count;
+	return n;
+}
+
+static void count_sendable(void *ctx, unsigned queue)
+{
+	atomic_fetch_add(&sendable, 1);
 }
 
 static struct vc_net *open_counter(const char *text, uint8_t mac)
 {
-	struct vc_net_user user = {count_only, NULL, NULL, 2, {0x52, 0, 0, 0, 0, mac}};
+	struct vc_net_user user = {
+	    .receive = count_only, .sendable = count_sendable, .queues = 2, .mac = {0x52, 0, 0, 0, 0, mac}};
 	struct vc_props *props;
 	struct vc_net *net;
 
@@ -446,6 +564,7 @@ static void *send_on(void *arg)
 			frames[i] = (struct vc_net_frame){.iov = &iov[i], .iov_count = 1, .length = 60};
 		}
 		vc_net_send(s->net, s->queue, frames, 8);
+		vc_net_room(s->net, s->queue);
 	}
 	return NULL;
 }
@@ -453,10 +572,16 @@ static void *send_on(void *arg)
 START_TEST(test_removal)
 {
 	static const uint8_t macs[1][6] = {{0x52, 0, 0, 0, 0, 3}};
-	struct vc_net *one = open_counter(PORT, 1), *two = open_counter(PORT, 2);
-	struct sender senders[3] = {{one, 0, 1}, {one, 1, 1}, {two, 0, 2}};
+	struct sender senders[3];
+	struct vc_net *one, *two;
 	pthread_t threads[3];
 
+	net_loop_thread(&p);
+	one = open_counter(PORT, 1);
+	two = open_counter(PORT, 2);
+	senders[0] = (struct sender){one, 0, 1};
+	senders[1] = (struct sender){one, 1, 1};
+	senders[2] = (struct sender){two, 0, 2};
 	for (unsigned i = 0; i < 3; i++)
 		pthread_create(&threads[i], NULL, send_on, &senders[i]);
 	for (unsigned i = 0; i < 100; i++) {
@@ -466,10 +591,13 @@ START_TEST(test_removal)
 		vc_net_set_filter(three, i & 2, false, macs, 1);
 		while (received < before + 60)
 			sched_yield();
+		vc_net_room(three, 0);
 		vc_net_stop(three);
 		vc_net_start(three);
 		vc_net_close(three);
 	}
+	while (!sendable)
+		sched_yield();
 	ending = true;
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);
@@ -487,6 +615,8 @@ int main(void)
 	tcase_add_test(cases, test_malformed);
 	tcase_add_test(cases, test_table);
 	tcase_add_test(cases, test_vlans);
+	tcase_add_test(cases, test_hold);
+	tcase_add_test(cases, test_hold_ends);
 	tcase_add_test(cases, test_checksum_moves);
 	tcase_add_test(cases, test_offloads);
 	tcase_add_test(cases, test_storm);

@@ -80,6 +80,15 @@ START_TEST(bridge)
 }
 END_TEST
 
+static void open_windows(void)
+{
+	put(2, COMMAND, 2, MASTER | MEMORY | IO);
+	put(2, 0x1c, 2, 0xf0c0);     /* ports 0xc000 to 0xffff */
+	put(2, 0x20, 4, 0xfeb0f000); /* 0xf0000000 to 0xfebfffff */
+	put(2, 0x24, 4, 0xfff10001); /* prefetchable: all above 4 GiB */
+	put(2, 0x28, 8, 0xffffffff00000001);
+}
+
 START_TEST(bus_behind)
 {
 	struct vcore_pci_info info;
@@ -102,6 +111,7 @@ START_TEST(bus_behind)
 	put(2, 0x19, 2, 0);
 	ck_assert_uint_eq(vc_pci_config_read(p.env.pci, 0, 0, 0, 4), 0x0d578086);
 	put(2, 0x19, 2, 0x0101);
+	open_windows();
 	put_behind(COMMAND, 2, MEMORY);
 	ck_assert(peek(behind(BAR0, 4) & ~15u, 4, &data));
 	ck_assert_uint_eq(probe.reads, 1);
@@ -121,6 +131,71 @@ START_TEST(bus_behind)
 		d.address = wrong[i].address;
 		refuse(&d, wrong[i].error, "PCI address");
 	}
+}
+END_TEST
+
+static bool answers(uint64_t address)
+{
+	uint64_t data;
+
+	return peek(address, 4, &data);
+}
+
+static bool port_answers(uint64_t address)
+{
+	uint64_t data = 0;
+
+	return touch(VCORE_BUS_PIO, address, 4, false, &data);
+}
+
+/* What lies behind answers only where the port lets accesses through. */
+START_TEST(windows)
+{
+	uint64_t memory, wide, ports;
+
+	add_card();
+	memory = behind(BAR0, 4) & ~15u;
+	ports = behind(BAR0 + 4, 4) & ~3u;
+	wide = behind(BAR0 + 8, 8) & ~15ull;
+	put_behind(COMMAND, 2, MEMORY | IO);
+	ck_assert(!answers(memory) && !answers(wide) && !port_answers(ports));
+	open_windows();
+	ck_assert(answers(memory) && answers(wide) && port_answers(ports));
+	/* the port decodes memory or ports, or not */
+	put(2, COMMAND, 2, IO);
+	ck_assert(!answers(memory) && !answers(wide) && port_answers(ports));
+	put(2, COMMAND, 2, MEMORY);
+	ck_assert(answers(memory) && answers(wide) && !port_answers(ports));
+	open_windows();
+	/* a window elsewhere, an empty one, the smallest */
+	put(2, 0x20, 4, 0xfeb0f800);
+	ck_assert(!answers(memory));
+	put(2, 0x20, 4, 0xf000f010);
+	ck_assert(!answers(memory));
+	put(2, 0x20, 4, 0xf000f000);
+	ck_assert(answers(memory));
+	put(2, 0x1c, 2, 0xf0d0);
+	ck_assert(!port_answers(ports));
+	put(2, 0x1c, 2, 0xc0c0);
+	ck_assert(port_answers(ports));
+	put(2, 0x28, 4, (wide >> 32) + 1);
+	ck_assert(!answers(wide));
+	put(2, 0x28, 8, wide >> 32 << 32 | wide >> 32);
+	ck_assert(answers(wide));
+	/* a BAR that the guest moves out of the window and in again */
+	put_behind(BAR0, 4, 0xf0100000);
+	ck_assert(!answers(0xf0100000));
+	put(2, 0x20, 4, 0xf010f000);
+	ck_assert(answers(0xf0100000));
+	/* bus numbers that leave out the bus behind */
+	put(2, 0x1a, 1, 0);
+	ck_assert_uint_eq(behind(0, 4), 0xffffffff);
+	put(2, 0x1a, 1, 1);
+	ck_assert_uint_eq(behind(0, 4), 0x56781234);
+	/* a reset closes them */
+	vc_buses_reset(&p.buses);
+	put_behind(COMMAND, 2, MEMORY | IO);
+	ck_assert(!answers(memory) && !answers(wide) && !port_answers(ports));
 }
 END_TEST
 
@@ -212,6 +287,7 @@ int main(void)
 	tcase_add_checked_fixture(cases, port_setup, teardown);
 	tcase_add_test(cases, bridge);
 	tcase_add_test(cases, bus_behind);
+	tcase_add_test(cases, windows);
 	tcase_add_test(cases, events);
 	tcase_add_test(cases, button_and_power);
 	tcase_add_test(cases, port_state);

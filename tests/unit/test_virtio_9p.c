@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/stat.h>
+#include <virtcore/error.h>
 
 #include "platform_env.h"
 #include "virtio/p9.h"
@@ -478,23 +479,147 @@ START_TEST(readonly)
 }
 END_TEST
 
+static uint8_t state[1 << 16];
+static size_t state_size;
+
+static void save_all(void)
+{
+	struct vc_dev *dev = p.buses.devices;
+	int64_t size = dev->ops.save(dev->ctx, NULL, 0);
+
+	ck_assert_msg(size > 0 && size <= (int64_t)sizeof state, "%s", vcore_error_message());
+	ck_assert_int_eq(dev->ops.save(dev->ctx, state, (size_t)size - 1), -ENOSPC);
+	ck_assert_int_eq(dev->ops.save(dev->ctx, state, sizeof state), size);
+	state_size = (size_t)size;
+}
+
+static int load_all(void)
+{
+	struct vc_dev *dev = p.buses.devices;
+
+	return dev->ops.load(dev->ctx, state, state_size);
+}
+
+static void run(const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	ck_assert_int_eq(system(text), 0);
+}
+
+static void refuses_to(int r, int error, const char *text)
+{
+	ck_assert_msg(r == -error && strstr(vcore_error_message(), text), "%d: %s", r, vcore_error_message());
+}
+
+/* Mounted, with files and directories open: all of it goes on where it is loaded. */
 START_TEST(saved)
 {
-	static uint8_t state[1 << 16];
-	struct vc_dev *dev;
-	int64_t size;
+	begin("");
+	ck_assert_int_eq(call(MKDIR, "dsdd", ROOT, "a", 0755, 0), 0);
+	ck_assert_int_eq(walk(ROOT, 2, "file"), 0);
+	ck_assert_int_eq(call(LOPEN, "dd", 2, O_RDONLY), 0);
+	ck_assert_int_eq(walk(ROOT, 3, "a"), 0);
+	ck_assert_int_eq(call(LCREATE, "dsddd", 3, "new", O_RDWR, 0644, 0), 0);
+	ck_assert_int_eq(walk(ROOT, 4, "a"), 0);
+	ck_assert_int_eq(call(LOPEN, "dd", 4, O_RDONLY | O_DIRECTORY), 0);
+	ck_assert_int_eq(walk(ROOT, 5, "a"), 0);
+	/* a name that the guest's own walk would not give: the host has moved it */
+	run("mv %s/in/a %s/in/b", dir, dir);
+	save_all();
+	vdrv_reset(&d);
+	ck_assert_int_eq(load_all(), 0);
+	ck_assert_int_eq(call(READ, "dqd", 2, 0ull, 100), 0);
+	expect_data("hello\n");
+	ck_assert_int_eq(call_write(1, "dqd", 2, 0ull, 1), -EBADF);
+	memcpy(out + 23, "abc", 3);
+	ck_assert_int_eq(call_write(3, "dqd", 3, 0ull, 3), 0);
+	ck_assert_int_eq(call(READ, "dqd", 3, 0ull, 100), 0);
+	expect_data("abc");
+	run("test $(cat %s/in/b/new) = abc", dir);
+	ck_assert_int_eq(call(READDIR, "dqd", 4, 0ull, 1000), 0);
+	ck_assert_uint_gt(vc_ld32(in + 7), 0);
+	ck_assert_int_eq(walk(5, 6, "new"), 0);
+	ck_assert_int_eq(call(REMOVE, "d", 6), 0);
+	ck_assert_int_ne(access(host("in/b/new"), F_OK), 0);
+	ck_assert_int_eq(walk(ROOT, 7, "file"), 0);
+	ck_assert_int_eq(call(MKDIR, "dsdd", ROOT, "c", 0755, 0), 0);
+	end();
+}
+END_TEST
+
+START_TEST(not_saved)
+{
+	begin("");
+	ck_assert_int_eq(walk(ROOT, 2, "file"), 0);
+	ck_assert_int_eq(call(LOPEN, "dd", 2, O_RDONLY), 0);
+	save_all();
+	/* gone, another kind of thing, and a link in its place */
+	run("mv %s/in/file %s/out/", dir, dir);
+	refuses_to(load_all(), ENOENT, "\"file\"");
+	run("mkdir %s/in/file", dir);
+	refuses_to(load_all(), ESTALE, "\"file\"");
+	run("rmdir %s/in/file && ln -s ../out/secret %s/in/file", dir, dir);
+	refuses_to(load_all(), ESTALE, "\"file\"");
+	run("rm %s/in/file && mv %s/out/file %s/in/", dir, dir, dir);
+	ck_assert_int_eq(load_all(), 0);
+	/* what is removed, or has left the directory, has no name to be found by */
+	run("mv %s/in/file %s/out/", dir, dir);
+	refuses_to((int)p.buses.devices->ops.save(p.buses.devices->ctx, NULL, 0), EBUSY, "/out/file, which is not in");
+	run("rm %s/out/file", dir);
+	refuses_to((int)p.buses.devices->ops.save(p.buses.devices->ctx, NULL, 0), EBUSY, "which is removed");
+	ck_assert_int_eq(call(READ, "dqd", 2, 0ull, 100), 0);
+	expect_data("hello\n");
+	ck_assert_int_eq(call(CLUNK, "d", 2), 0);
+	save_all();
+	ck_assert_int_eq(load_all(), 0);
+	ck_assert_int_eq(walk(ROOT, 2, "nothing"), -ENOENT);
+	end();
+}
+END_TEST
+
+/* A state that somebody else has made. */
+START_TEST(hostile_state)
+{
+	static uint8_t good[sizeof state];
+	size_t own;
 
 	begin("");
-	dev = p.buses.devices;
-	ck_assert_int_eq(dev->ops.save(dev->ctx, state, sizeof state), -EBUSY);
 	ck_assert_int_eq(walk(ROOT, 2, "file"), 0);
-	ck_assert_int_eq(call(CLUNK, "d", 2), 0);
-	ck_assert_int_eq(call(CLUNK, "d", ROOT), 0);
-	size = dev->ops.save(dev->ctx, state, sizeof state);
-	ck_assert_int_gt(size, 0);
-	ck_assert_int_eq(dev->ops.load(dev->ctx, state, (size_t)size), 0);
-	ck_assert_int_eq(call(VERSION, "ds", 8192, "9P2000.L"), 0);
-	ck_assert_int_eq(call(ATTACH, "ddssd", ROOT, ~0u, "user", "", 0), 0);
+	save_all();
+	memcpy(good, state, sizeof good);
+	/* the last record: number, flags, type, length, "file" */
+	own = state_size - 20;
+	if (memcmp(state + own + 16, "file", 4)) /* the root's comes last */
+		own -= 16;
+	ck_assert_mem_eq(state + own + 16, "file", 4);
+	memcpy(state + own + 16, "../o", 4);
+	ck_assert_int_lt(load_all(), 0);
+	memcpy(state + own + 16, "/etc", 4); /* counts from the directory */
+	ck_assert_int_lt(load_all(), 0);
+	memcpy(state + own + 16, "fi\0e", 4);
+	ck_assert_int_eq(load_all(), -EINVAL);
+	memcpy(state, good, sizeof good);
+	vc_st32(state + own + 12, 0xffffffff);
+	ck_assert_int_eq(load_all(), -EINVAL);
+	memcpy(state, good, sizeof good);
+	vc_st32(state + own, ROOT); /* twice the same */
+	ck_assert_int_eq(load_all(), -EINVAL);
+	memcpy(state, good, sizeof good);
+	vc_st32(state + own + 4, O_CREAT | O_TRUNC);
+	ck_assert_int_eq(load_all(), -EINVAL);
+	memcpy(state, good, sizeof good);
+	for (size_t cut = 1; cut < 60; cut++) {
+		state_size--;
+		ck_assert_int_eq(load_all(), -EINVAL);
+	}
+	state_size += 59;
+	ck_assert_int_eq(load_all(), 0);
+	ck_assert_int_eq(call(LOPEN, "dd", 2, O_RDONLY), 0);
 	end();
 }
 END_TEST
@@ -525,6 +650,8 @@ int main(void)
 	tcase_add_test(tc, many_fids);
 	tcase_add_test(tc, readonly);
 	tcase_add_test(tc, saved);
+	tcase_add_test(tc, not_saved);
+	tcase_add_test(tc, hostile_state);
 	tcase_add_test(tc, refusals);
 	return platform_run("virtio-9p", tc);
 }

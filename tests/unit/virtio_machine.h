@@ -26,9 +26,10 @@ static inline void machine_init(struct machine *m)
 	*m = (struct machine){0};
 	if (vc_gate_init(&m->gate) < 0 || vc_mem_init(&m->mem, &m->gate) < 0 || vc_buses_init(&m->buses, &m->gate) < 0)
 		abort();
+	m->mem.gpa_limit = 1ull << 46;
 	vc_clock_init(&m->clock);
 	m->irqs = (struct vc_irqs){&sink, m};
-	m->env = (struct vc_env){.buses = &m->buses, .mem = &m->mem, .irqs = &m->irqs, .clock = &m->clock};
+	m->env = (struct vc_env){.buses = &m->buses, .mem = &m->mem, .irqs = &m->irqs, .clock = &m->clock, .vcpus = 1};
 	if (vc_loop_new(&m->clock, false, &m->env.loop) < 0)
 		abort();
 }

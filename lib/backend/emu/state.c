@@ -19,22 +19,15 @@ static bool emu_host_has_avx(void)
 	return __builtin_cpu_supports("avx");
 }
 
-/* There in programs under a leak checker, which does not look for pointers in mapped memory by itself. */
-void __lsan_register_root_region(const void *start, size_t size) __attribute__((weak));
-void __lsan_unregister_root_region(const void *start, size_t size) __attribute__((weak));
-
 int emu_vcpu_new(struct vc_bvcpu *v, struct emu_vcpu **vcpu)
 {
-	uint8_t *memory = mmap(NULL, EMU_JIT_STACK + sizeof(struct emu_vcpu), PROT_READ | PROT_WRITE,
-	                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *memory = vc_pages_new(EMU_JIT_STACK + sizeof(struct emu_vcpu));
 	struct emu_vcpu *c;
 	int r;
 
-	if (memory == MAP_FAILED)
-		return vc_fail_errno(errno, "no memory for vcpu %u", v->index);
+	if (!memory)
+		return vc_fail(ENOMEM, "no memory for vcpu %u", v->index);
 	c = (struct emu_vcpu *)(void *)(memory + EMU_JIT_STACK);
-	if (__lsan_register_root_region)
-		__lsan_register_root_region(c, sizeof *c);
 	/* not in a vcpu that executes an instruction for another backend */
 	c->jit = v->vm->ops == &vc_backend_emu && v->vm->priv ? ((struct emu_vm *)v->vm->priv)->jit : NULL;
 	c->jit_mode_key = ~0u;
@@ -75,9 +68,7 @@ void emu_vcpu_free(struct emu_vcpu *c)
 	if (c->sys)
 		free(c->sys->done);
 	free(c->sys);
-	if (__lsan_unregister_root_region)
-		__lsan_unregister_root_region(c, sizeof *c);
-	munmap((uint8_t *)c - EMU_JIT_STACK, EMU_JIT_STACK + sizeof *c);
+	vc_pages_free((uint8_t *)c - EMU_JIT_STACK, EMU_JIT_STACK + sizeof *c);
 }
 
 int emu_backend_vcpu_create(struct vc_bvcpu *v)

@@ -9,7 +9,7 @@
 int interp_new(struct emu_vcpu *c)
 {
 	int err;
-	c->interp = calloc(1, sizeof *c->interp);
+	c->interp = vc_pages_new(sizeof *c->interp);
 	if (!c->interp)
 		return vc_fail(ENOMEM, "no memory for the interpreter of vcpu %u", c->bvcpu->index);
 	c->zero = 0;
@@ -25,7 +25,7 @@ void interp_free(struct emu_vcpu *c)
 	if (!c->interp)
 		return;
 	interp_cache_free(c->interp);
-	free(c->interp);
+	vc_pages_free(c->interp, sizeof *c->interp);
 	c->interp = NULL;
 }
 

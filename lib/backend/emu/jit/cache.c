@@ -23,7 +23,7 @@ int jit_cache_new(struct jit_vm *j)
 	if (j->meta == MAP_FAILED)
 		return vc_fail_errno(errno, "cannot allocate %u MiB for what belongs to translated code",
 		                     (unsigned)(JIT_META_SIZE >> 20));
-	j->trans = calloc(1, sizeof *j->trans);
+	j->trans = vc_pages_new(sizeof *j->trans);
 	if (!j->trans)
 		return vc_fail(ENOMEM, "no memory for the translator");
 	jit_make_thunks(j);
@@ -36,7 +36,7 @@ void jit_cache_free(struct jit_vm *j)
 	emu_codemap_free(j->write, j->execute, JIT_CODE_SIZE);
 	if (j->meta && j->meta != MAP_FAILED)
 		munmap(j->meta, JIT_META_SIZE);
-	free(j->trans);
+	vc_pages_free(j->trans, sizeof *j->trans);
 }
 
 /* ---- room ---- */

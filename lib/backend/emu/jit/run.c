@@ -15,7 +15,7 @@
 
 int jit_vm_new(struct vc_bvm *vm, struct jit_vm **jit)
 {
-	struct jit_vm *j = calloc(1, sizeof *j);
+	struct jit_vm *j = vc_pages_new(sizeof *j);
 	int r;
 
 	if (!j)
@@ -37,7 +37,7 @@ void jit_vm_free(struct jit_vm *j)
 		return;
 	jit_cache_free(j);
 	pthread_mutex_destroy(&j->lock);
-	free(j);
+	vc_pages_free(j, sizeof *j);
 }
 
 /* ---- the mode ---- */
@@ -84,12 +84,19 @@ void jit_mode_changed(struct emu_vcpu *c)
 
 void jit_forget_paths(struct emu_vcpu *c)
 {
-	memset(c->jit_jumps, 0xff, sizeof c->jit_jumps);
-	memset(c->jit_returns, 0xff, sizeof c->jit_returns);
-	memset(c->jit_pages, 0xff, sizeof c->jit_pages);
+	/* no tag is 0, see choose_context(); a vcpu that never ran has touched none of that memory */
+	if (!c->jit_paths)
+		return;
+	c->jit_paths = false;
+	memset(c->jit_jumps, 0, sizeof c->jit_jumps);
+	memset(c->jit_returns, 0, sizeof c->jit_returns);
+	memset(c->jit_pages, 0, sizeof c->jit_pages);
 }
 
-/* Which context tags are of, for code at rip. */
+/*
+ * Which context tags are of, for code at rip. Neither half of addresses XORed with it is 0 above bit 47: numbers are not
+ * 0, and keys not 15.
+ */
 static void choose_context(struct emu_vcpu *c, uint64_t rip)
 {
 	c->jit_ctx = c->mmu->jit_number[rip >> 63] << 48 | (uint64_t)c->jit_key << 60;
@@ -499,6 +506,7 @@ static enum emu_stop run(struct emu_vcpu *c)
 	const uint8_t *code;
 	struct jit_block *b;
 
+	c->jit_paths = true;
 	for (;;) {
 		/* who asks for something sets the request first: where this is 0 already, nothing needs a fence here */
 		if (atomic_load_explicit(&c->jit_poll, memory_order_relaxed))
@@ -601,6 +609,7 @@ enum jit_step jit_step(struct emu_vcpu *c)
 	struct jit_block *b = try_find(c);
 	uint64_t start = c->s.rip;
 
+	c->jit_paths = true;
 	atomic_store(&c->jit_poll, 0);
 	c->jit_page = linear_of(c, start) & VC_PAGE_MASK;
 	do {

@@ -18,7 +18,7 @@
 
 int emu_mmu_new(struct emu_vcpu *c)
 {
-	struct emu_mmu *m = calloc(1, sizeof *m);
+	struct emu_mmu *m = vc_pages_new(sizeof *m);
 
 	if (!m)
 		return vc_fail(ENOMEM, "no memory for the MMU of vcpu %u", c->bvcpu->index);
@@ -33,7 +33,7 @@ int emu_mmu_new(struct emu_vcpu *c)
 
 void emu_mmu_free(struct emu_vcpu *c)
 {
-	free(c->mmu);
+	vc_pages_free(c->mmu, sizeof *c->mmu);
 	c->mmu = NULL;
 }
 
