@@ -25,6 +25,7 @@
 #include <virtcore/switch.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
+#include <virtcore/virtio_mem.h>
 #include <virtcore/vm.h>
 
 #endif

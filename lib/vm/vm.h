@@ -47,6 +47,11 @@ enum vc_vm_event_kind {
 	VC_EVENT_DEVICE_ADDED,   /* device, type */
 	VC_EVENT_DEVICE_REMOVED, /* device, type */
 	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
+	/* of a device's own, as struct vc_machine_event */
+	VC_EVENT_WATCHDOG,     /* action */
+	VC_EVENT_PANICKED,     /* action */
+	VC_EVENT_CRASH_LOADED, /* action */
+	VC_EVENT_MEMORY_SIZE,  /* device, size */
 };
 
 struct vc_vm_event {
@@ -55,6 +60,8 @@ struct vc_vm_event {
 	uint32_t device; /* vc_dev.id */
 	const char *type;
 	const struct vcore_block_error *block;
+	const char *action; /* a constant */
+	uint64_t size;
 };
 
 /* Who is told of it. */
@@ -128,6 +135,7 @@ struct vcore_vm {
 	struct vc_ioapic *ioapic;
 	struct vc_acpi_pm *pm;
 	struct vc_fw_cfg *fw_cfg;
+	struct vc_vmgenid *vmgenid;
 	uint64_t ram_low, ram_high; /* bytes from 0, and from 4 GiB */
 
 	/* paths of the last vcore_boot() from files, for reset; under lock */
@@ -203,6 +211,8 @@ void vc_vm_observe(struct vcore_vm *vm, struct vc_observer *observer);
 /* The observer is told nothing any more when this returns. */
 void vc_vm_unobserve(struct vcore_vm *vm, struct vc_observer *observer);
 void vc_vm_tell(struct vcore_vm *vm, const struct vc_vm_event *event);
+/* As vc_machine_ops.tell. */
+void vc_vm_tell_of_device(void *vm, const struct vc_machine_event *event);
 
 /* debug.c */
 struct vc_debugger {
