@@ -152,6 +152,9 @@ int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length)
  */
 int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length);
 
+/* What these slots take of the host, added to stats, one a slot, of zeros. Whoever calls holds the read lock. */
+int vc_mem_usage(struct vc_slot *const *slots, uint32_t count, struct vcore_memory_stats *stats);
+
 /* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is
  * off. */
 void vc_mem_mark_dirty(struct vc_slot *slot, uint64_t gpa, uint64_t length);
