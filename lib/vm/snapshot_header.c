@@ -206,7 +206,7 @@ char *vc_snapshot_header_write(const struct vcore_snapshot *s)
 	char id[2 * sizeof s->id + 1], *text;
 
 	for (size_t i = 0; i < sizeof s->id; i++)
-		sprintf(id + 2 * i, "%02x", s->id[i]);
+		snprintf(id + 2 * i, 3, "%02x", s->id[i]);
 	h.id = id;
 	vc_json_put(root, header_keys, &h);
 	json_object_object_add(root, "cpu", write_cpu(&s->cpuid));
