@@ -77,6 +77,7 @@ extern const struct vc_mon_command vc_mon_general_commands[], vc_mon_vm_commands
     vc_mon_memory_commands[], vc_mon_device_commands[], vc_mon_display_commands[], vc_mon_input_commands[],
     vc_mon_guest_memory_commands[];
 extern const struct vc_mon_command *const vc_mon_topics[]; /* NULL-terminated */
+extern const struct vc_mon_command vc_mon_snapshot_commands[];
 const struct vc_mon_command *vc_mon_find(const char *name);
 extern const char *const vc_mon_kind_names[VC_MON_KINDS];
 
