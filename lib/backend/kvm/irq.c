@@ -117,13 +117,17 @@ void kvm_ioapic_changed(void *bvm, unsigned pin)
 {
 	struct vc_bvm *vm = bvm;
 	struct kvm_vm *k = kvm_vm_of(vm);
-	struct kvm_route *route = &k->pins[pin];
+	struct kvm_route *route = &k->pins[pin], now = {0};
 	bool level;
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&k->lock);
-	route->used = vc_ioapic_pin_msi(vm->ioapic, pin, &route->address, &route->data, &level);
-	r = set_routing(vm);
+	now.used = vc_ioapic_pin_msi(vm->ioapic, pin, &now.address, &now.data, &level);
+	/* the table is dear, and a reset or a load that changes nothing says so of all pins */
+	if (now.used != route->used || now.address != route->address || now.data != route->data) {
+		*route = now;
+		r = set_routing(vm);
+	}
 	pthread_mutex_unlock(&k->lock);
 	if (r < 0)
 		vc_log(vm->env.log, VCORE_LOG_WARN, "%s", vcore_error_message());
