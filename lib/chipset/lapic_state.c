@@ -134,7 +134,8 @@ int vc_lapic_load(struct vc_lapic *lapic, const struct vc_lapic_state *state)
 		lapic_put(lapic, APIC_LVT_LINT0, lapic_get(lapic, APIC_LVT_LINT0) | LVT_REMOTE_IRR);
 	if (!(lapic_get(lapic, APIC_SVR) & SVR_ENABLED))
 		for (unsigned reg = APIC_LVT_TIMER; reg <= APIC_LVT_ERROR; reg++)
-			lapic_put(lapic, reg, lapic_get(lapic, reg) | LVT_MASKED);
+			if (reg != APIC_LVT_LINT0) /* at power-on open for the 8259 */
+				lapic_put(lapic, reg, lapic_get(lapic, reg) | LVT_MASKED);
 	lapic_timer_resume(lapic, vc_ld32(state->regs + APIC_TMCCT * 16), state->tsc_deadline);
 	lapic_priority_lowered(lapic);
 	return 0;

@@ -25,6 +25,7 @@ const struct vc_backend vc_backend_kvm = {
     .ioapic_changed = kvm_ioapic_changed,
     .get_lapic = kvm_get_lapic,
     .set_lapic = kvm_set_lapic,
+    .settle = kvm_settle,
     .add_chips = kvm_add_chips,
     .ioeventfd = kvm_ioeventfd,
     .irqfd = kvm_irqfd,

@@ -56,6 +56,8 @@ static int set_routing(struct vc_bvm *vm)
 static int create_full(struct vc_bvm *vm)
 {
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	/* late ticks are one, as the library's PIT has it: the other way waits for an EOI that a state loaded may lack */
+	struct kvm_reinject_control reinject = {.pit_reinject = 0};
 	struct kvm_vm *k = kvm_vm_of(vm);
 	int r;
 
@@ -63,6 +65,8 @@ static int create_full(struct vc_bvm *vm)
 		return vc_fail_errno(errno, "KVM_CREATE_IRQCHIP");
 	if (vm->has_pit && kvm_ioctl_p(k->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
 		return vc_fail_errno(errno, "KVM_CREATE_PIT2");
+	if (vm->has_pit)
+		kvm_ioctl_p(k->vm_fd, KVM_REINJECT_CONTROL, &reinject);
 	r = set_routing(vm);
 	for (uint32_t i = 0; r >= 0 && i < VC_ARRAY_SIZE(k->chips); i++) {
 		k->chips[i].chip_id = i;

@@ -124,6 +124,7 @@ extern const struct vc_irq_sink kvm_irq_sink;
 int kvm_add_chips(struct vc_bvm *vm);
 
 /* lapic.c */
+void kvm_settle(struct vc_bvm *vm);
 int kvm_get_lapic(struct vc_bvcpu *v, struct vc_lapic_state *state);
 int kvm_set_lapic(struct vc_bvcpu *v, const struct vc_lapic_state *state);
 

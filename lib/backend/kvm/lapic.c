@@ -37,6 +37,34 @@ static bool may_have_expired(const uint8_t *regs)
 	       !has_vector(regs, REG_IRR, vector) && !has_vector(regs, REG_ISR, vector);
 }
 
+/*
+ * SPLIT: a vcpu may have ended an interrupt and been stopped before the kernel told the library's IOAPIC. Where no
+ * local APIC has a vector any more, its pins need no EOI; if one comes later yet, that asks an asserted line again.
+ */
+void kvm_settle(struct vc_bvm *vm)
+{
+	uint8_t busy[256] = {0};
+	struct kvm_lapic_state page;
+	uint64_t address;
+	uint32_t data;
+	bool level;
+
+	if (vm->irqchip != VCORE_IRQCHIP_SPLIT || !vm->ioapic)
+		return;
+	for (uint32_t i = 0; i < vm->vcpus; i++) {
+		if (kvm_ioctl_p(kvm_of(vm->vcpu[i])->fd, KVM_GET_LAPIC, &page) < 0)
+			return;
+		for (unsigned vector = 0; vector < 256; vector++)
+			busy[vector] |= has_vector((const uint8_t *)page.regs, REG_IRR, (uint8_t)vector) ||
+			                has_vector((const uint8_t *)page.regs, REG_ISR, (uint8_t)vector);
+	}
+	for (unsigned pin = 0; pin < VC_GSI_COUNT; pin++) {
+		vc_ioapic_pin_msi(vm->ioapic, pin, &address, &data, &level);
+		if (level && !busy[data & 0xff])
+			vc_ioapic_eoi(vm->ioapic, (uint8_t)data);
+	}
+}
+
 int kvm_get_lapic(struct vc_bvcpu *v, struct vc_lapic_state *state)
 {
 	struct kvm_vcpu *k = kvm_of(v);

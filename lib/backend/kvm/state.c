@@ -441,6 +441,19 @@ int kvm_get_state(struct vc_bvcpu *v, struct vc_cpu_state *s)
 	return r;
 }
 
+/*
+ * SPLIT: what the kernel would say after an exit. A vcpu that is halted inside it makes none by itself, and an
+ * interrupt of the library's 8259s would wait for ever.
+ */
+static void allow_injection(struct vc_bvcpu *v, const struct vc_cpu_state *s)
+{
+	struct kvm_run *run = kvm_of(v)->run;
+
+	run->if_flag = !!(s->rflags & VC_FLAG_IF);
+	run->ready_for_interrupt_injection =
+	    run->if_flag && !s->shadow_sti && !s->shadow_mov_ss && !s->interrupt_injected && !s->exception_pending;
+}
+
 int kvm_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
 {
 	struct vc_cpu_state *s = (struct vc_cpu_state *)(uintptr_t)state; /* only read */
@@ -464,5 +477,9 @@ int kvm_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
 		r = set_debug_regs(v, s);
 	if (r >= 0)
 		r = set_mp_state(v, s);
-	return r < 0 ? r : set_events(v, s);
+	if (r >= 0)
+		r = set_events(v, s);
+	if (r >= 0 && kvm_in_kernel_lapic(v->vm))
+		allow_injection(v, s);
+	return r;
 }
