@@ -258,6 +258,75 @@ START_TEST(asserted_line)
 }
 END_TEST
 
+/* ---- the TSC ---- */
+
+static struct vcore_vm_info info_of(vcore_vm *vm)
+{
+	struct vcore_vm_info info = {.size = sizeof info};
+
+	OK(vcore_vm_get_info(vm, &info));
+	return info;
+}
+
+/* How far the guest's TSC is ahead of its time, in ticks: between these, for it is read some time in between. */
+struct ahead {
+	int64_t least, most;
+};
+
+static struct ahead ahead_of(vcore_vm *vm)
+{
+	struct vcore_vm_info before = info_of(vm), after;
+	double per_ns = (double)before.tsc_khz / 1e6;
+	int64_t tsc;
+
+	api_run(vm, VCORE_EXIT_HALT);
+	after = info_of(vm);
+	tsc = (int64_t)api_rax(vm);
+	return (struct ahead){tsc - (int64_t)((double)after.time_ns * per_ns),
+	                      tsc - (int64_t)((double)before.time_ns * per_ns)};
+}
+
+static void same(struct ahead a, struct ahead b, uint64_t tsc_khz)
+{
+	int64_t slack = (int64_t)tsc_khz; /* 1 ms: between stopping one and the other */
+
+	ck_assert_int_le(a.least, b.most + slack);
+	ck_assert_int_le(b.least, a.most + slack);
+}
+
+/* It stands and goes on with guest time: in a clone, after going back, after a pause. */
+START_TEST(tsc_goes_on)
+{
+	/* rdtsc; shl $32, %rdx; or %rdx, %rax; hlt; jmp back */
+	static const uint8_t code[] = {0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20, 0x48, 0x09, 0xd0, 0xf4, 0xeb, 0xf4};
+	vcore_vm *vm = api_vm(_i, 1), *twin = NULL;
+	uint64_t khz = info_of(vm).tsc_khz;
+	struct ahead first;
+	vcore_snapshot *s;
+
+	if (api_is_poor_kvm(_i, "a TSC of the guest's own")) {
+		vcore_vm_unref(vm);
+		return;
+	}
+	api_load(vm, 0, VCORE_MODE_LONG64, CODE, code, sizeof code);
+	first = ahead_of(vm);
+	OK(vcore_snapshot_take(vm, &s));
+	api_pause_ms(20);
+	same(first, ahead_of(vm), khz);
+	OK(vcore_snapshot_clone(s, NULL, &twin));
+	api_pause_ms(20);
+	same(first, ahead_of(twin), khz);
+	for (unsigned n = 0; n < 5; n++) {
+		OK(vcore_vm_reset_to(vm, s));
+		api_pause_ms(5);
+		same(first, ahead_of(vm), khz);
+	}
+	vcore_snapshot_unref(s);
+	vcore_vm_unref(twin);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("snapshot_irq");
@@ -268,6 +337,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, through_the_8259, 0, KINDS);
 	tcase_add_loop_test(tc, tsc_deadlines, 0, KINDS);
 	tcase_add_loop_test(tc, asserted_line, 0, KINDS);
+	EACH(tc, tsc_goes_on);
 	suite_add_tcase(s, tc);
 	return s;
 }
