@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# snapshot.sh DIR PROGRAM BACKEND|prepare [CLONE-BACKEND]
+# snapshot.sh DIR PROGRAM BACKEND|prepare [CLONE-BACKEND [CPU]]
 # Snapshots and clones of a running Debian cloud kernel. 77 where there is no kernel to be had.
 set -u
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
