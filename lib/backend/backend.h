@@ -148,6 +148,11 @@ struct vc_backend {
 	/* The local APIC in the kernel, of a vcpu that does not run; NULL: the library has them. */
 	int (*get_lapic)(struct vc_bvcpu *vcpu, struct vc_lapic_state *state);
 	int (*set_lapic)(struct vc_bvcpu *vcpu, const struct vc_lapic_state *state);
+	/* No vcpu runs: let the library's controllers know what the kernel has not told yet. NULL: nothing to do. */
+	void (*settle)(struct vc_bvm *vm);
+	/* FULL: add the controllers in the kernel to the buses, as devices without registers that save and load what
+	 * lib/chipset's do. */
+	int (*add_chips)(struct vc_bvm *vm);
 
 	/* Descriptors; NULL: lib/vm serves them by vc_ioeventfd in the bus and by watches in the loop. */
 	int (*ioeventfd)(struct vc_bvm *vm, const struct vc_ioeventfd *e, bool add);

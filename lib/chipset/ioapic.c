@@ -8,13 +8,13 @@
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/chip_state.h"
 #include "chipset/dev_state.h"
 #include "core/error.h"
 #include "core/util.h"
 
-#define PINS          24u
-#define VERSION       0x20u
-#define STATE_VERSION 1u
+#define PINS    VC_IOAPIC_PINS
+#define VERSION 0x20u
 
 #define MMIO_LENGTH 0x1000u
 #define IOREGSEL    0x00u
@@ -30,10 +30,7 @@
 #define RTE_VECTOR        0xffull
 #define RTE_DELIVERY(rte) ((rte) >> 8 & 7)
 #define RTE_LOGICAL       0x800ull
-#define RTE_REMOTE_IRR    0x4000ull
-#define RTE_LEVEL         0x8000ull
 #define RTE_MASKED        0x10000ull
-#define RTE_WRITABLE      0xfffe00000001afffull /* destination with its extension in bits 55:49; not status, remote IRR */
 
 #define DM_LOWEST 1u
 
@@ -54,13 +51,6 @@ struct vc_ioapic {
 	uint64_t rte[PINS];
 };
 
-struct ioapic_state {
-	uint32_t version;
-	uint8_t select, id, pad[2];
-	uint32_t lines, pad2;
-	uint64_t rte[PINS];
-};
-
 /* SDM vol. 3, 10.11: the entry as an MSI. Bits 55:49 extend the destination as address bits 11:5 do. */
 static struct message to_message(uint64_t rte)
 {
@@ -69,7 +59,7 @@ static struct message to_message(uint64_t rte)
 	return (struct message){
 	    .address = VC_LAPIC_BASE | (rte >> 56) << 12 | (rte >> 49 & 0x7f) << 5 | (delivery == DM_LOWEST ? 8 : 0) |
 	               (rte & RTE_LOGICAL ? 4 : 0),
-	    .data = (uint32_t)(rte & RTE_VECTOR) | delivery << 8 | (rte & RTE_LEVEL ? 0xc000 : 0),
+	    .data = (uint32_t)(rte & RTE_VECTOR) | delivery << 8 | (rte & VC_RTE_LEVEL ? 0xc000 : 0),
 	};
 }
 
@@ -79,11 +69,11 @@ static bool take_level(struct vc_ioapic *io, unsigned pin)
 {
 	uint64_t rte = io->rte[pin];
 
-	if (!(rte & RTE_LEVEL) || (rte & (RTE_MASKED | RTE_REMOTE_IRR)) || !(io->lines >> pin & 1))
+	if (!(rte & VC_RTE_LEVEL) || (rte & (RTE_MASKED | VC_RTE_REMOTE_IRR)) || !(io->lines >> pin & 1))
 		return false;
 	/* Only fixed and lowest-priority interrupts get an EOI. */
 	if (RTE_DELIVERY(rte) <= DM_LOWEST)
-		io->rte[pin] |= RTE_REMOTE_IRR;
+		io->rte[pin] |= VC_RTE_REMOTE_IRR;
 	return true;
 }
 
@@ -102,7 +92,7 @@ void vc_ioapic_set(struct vc_ioapic *ioapic, unsigned pin, bool level)
 	uint64_t rte = ioapic->rte[pin];
 	bool rises = level && !(ioapic->lines >> pin & 1), fire;
 	ioapic->lines = level ? ioapic->lines | 1u << pin : ioapic->lines & ~(1u << pin);
-	if (rte & RTE_LEVEL)
+	if (rte & VC_RTE_LEVEL)
 		fire = rises && take_level(ioapic, pin);
 	else
 		fire = rises && !(rte & RTE_MASKED);
@@ -119,9 +109,10 @@ void vc_ioapic_eoi(struct vc_ioapic *ioapic, uint8_t vector)
 	pthread_mutex_lock(&ioapic->lock);
 	for (unsigned pin = 0; pin < PINS; pin++) {
 		uint64_t *rte = &ioapic->rte[pin];
-		if ((*rte & (RTE_REMOTE_IRR | RTE_LEVEL)) != (RTE_REMOTE_IRR | RTE_LEVEL) || (*rte & RTE_VECTOR) != vector)
+		if ((*rte & (VC_RTE_REMOTE_IRR | VC_RTE_LEVEL)) != (VC_RTE_REMOTE_IRR | VC_RTE_LEVEL) ||
+		    (*rte & RTE_VECTOR) != vector)
 			continue;
-		*rte &= ~RTE_REMOTE_IRR;
+		*rte &= ~VC_RTE_REMOTE_IRR;
 		if (take_level(ioapic, pin))
 			again[count++] = *rte;
 	}
@@ -140,7 +131,7 @@ bool vc_ioapic_pin_msi(struct vc_ioapic *ioapic, unsigned pin, uint64_t *address
 	struct message m = to_message(rte);
 	*address = m.address;
 	*data = m.data;
-	*level = rte & RTE_LEVEL;
+	*level = rte & VC_RTE_LEVEL;
 	return !(rte & RTE_MASKED);
 }
 
@@ -171,10 +162,10 @@ static void write_rte(struct vc_ioapic *io, unsigned pin, bool high, uint32_t va
 	uint64_t old = io->rte[pin];
 	uint64_t rte = high ? (uint64_t)value << 32 | (uint32_t)old : (old & ~0xffffffffull) | value;
 
-	rte = (rte & RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
+	rte = (rte & VC_RTE_WRITABLE) | (old & VC_RTE_REMOTE_IRR);
 	/* An edge pin has no remote IRR; guests without the EOI register clear it by a visit to edge mode. */
-	if (!(rte & RTE_LEVEL))
-		rte &= ~RTE_REMOTE_IRR;
+	if (!(rte & VC_RTE_LEVEL))
+		rte &= ~VC_RTE_REMOTE_IRR;
 	io->rte[pin] = rte;
 }
 
@@ -257,7 +248,7 @@ static void ioapic_reset(void *ctx)
 static int64_t ioapic_save(void *ctx, void *buffer, size_t length)
 {
 	struct vc_ioapic *io = ctx;
-	struct ioapic_state state = {.version = STATE_VERSION};
+	struct vc_ioapic_state state = {.version = VC_IOAPIC_STATE_VERSION};
 
 	pthread_mutex_lock(&io->lock);
 	state.select = io->select;
@@ -271,16 +262,16 @@ static int64_t ioapic_save(void *ctx, void *buffer, size_t length)
 static int ioapic_load(void *ctx, const void *buffer, size_t length)
 {
 	struct vc_ioapic *io = ctx;
-	struct ioapic_state state;
-	int r = vc_dev_state_in("ioapic", STATE_VERSION, &state, sizeof state, buffer, length);
+	struct vc_ioapic_state state;
+	int r = vc_dev_state_in("ioapic", VC_IOAPIC_STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;
 	if (state.id > 0xf || state.lines >> PINS)
 		return vc_fail(EINVAL, "ioapic: state has ID %u, lines %#x", state.id, state.lines);
 	for (unsigned pin = 0; pin < PINS; pin++)
-		if ((state.rte[pin] & ~(RTE_WRITABLE | RTE_REMOTE_IRR)) ||
-		    ((state.rte[pin] & RTE_REMOTE_IRR) && !(state.rte[pin] & RTE_LEVEL)))
+		if ((state.rte[pin] & ~(VC_RTE_WRITABLE | VC_RTE_REMOTE_IRR)) ||
+		    ((state.rte[pin] & VC_RTE_REMOTE_IRR) && !(state.rte[pin] & VC_RTE_LEVEL)))
 			return vc_fail(EINVAL, "ioapic: state has the impossible entry %#llx for pin %u",
 			               (unsigned long long)state.rte[pin], pin);
 	pthread_mutex_lock(&io->lock);

@@ -94,6 +94,7 @@ void vc_lapics_set_lint(struct vc_lapics *lapics, unsigned pin, bool level);
 
 /* Versioned state without host pointers, for snapshots and for handing over to KVM: registers in the KVM_GET_LAPIC page
  * layout. */
+#define VC_LAPIC_STATE_VERSION 1u
 struct vc_lapic_state {
 	uint32_t version;
 	uint32_t errors; /* collected since the last write of the error status register */

@@ -6,8 +6,7 @@
 #include "core/error.h"
 #include "core/util.h"
 
-#define STATE_VERSION 1u
-#define MAX_LAPICS    4096u
+#define MAX_LAPICS 4096u
 
 int vc_lapics_new(const struct vc_lapics_config *config, struct vc_lapics **lapics)
 {
@@ -82,7 +81,7 @@ void vc_lapic_reset(struct vc_lapic *lapic, bool keep_base)
 void vc_lapic_save(struct vc_lapic *lapic, struct vc_lapic_state *state)
 {
 	memset(state, 0, sizeof *state);
-	state->version = STATE_VERSION;
+	state->version = VC_LAPIC_STATE_VERSION;
 	state->base = lapic_base(lapic);
 	state->errors = atomic_load(&lapic->errors);
 	state->tsc_deadline = lapic_timer_get_deadline(lapic);
@@ -114,8 +113,8 @@ int vc_lapic_load(struct vc_lapic *lapic, const struct vc_lapic_state *state)
 {
 	bool x2apic = state->base & APIC_BASE_EXTD;
 
-	if (state->version != STATE_VERSION)
-		return vc_fail(EINVAL, "LAPIC state has version %u, not %u", state->version, STATE_VERSION);
+	if (state->version != VC_LAPIC_STATE_VERSION)
+		return vc_fail(EINVAL, "LAPIC state has version %u, not %u", state->version, VC_LAPIC_STATE_VERSION);
 	if ((state->base & 0xfff00000000002ffull) || (x2apic && !(state->base & APIC_BASE_EN)))
 		return vc_fail(EINVAL, "LAPIC state has the impossible IA32_APIC_BASE %#llx", (unsigned long long)state->base);
 
@@ -135,7 +134,8 @@ int vc_lapic_load(struct vc_lapic *lapic, const struct vc_lapic_state *state)
 		lapic_put(lapic, APIC_LVT_LINT0, lapic_get(lapic, APIC_LVT_LINT0) | LVT_REMOTE_IRR);
 	if (!(lapic_get(lapic, APIC_SVR) & SVR_ENABLED))
 		for (unsigned reg = APIC_LVT_TIMER; reg <= APIC_LVT_ERROR; reg++)
-			lapic_put(lapic, reg, lapic_get(lapic, reg) | LVT_MASKED);
+			if (reg != APIC_LVT_LINT0) /* at power-on open for the 8259 */
+				lapic_put(lapic, reg, lapic_get(lapic, reg) | LVT_MASKED);
 	lapic_timer_resume(lapic, vc_ld32(state->regs + APIC_TMCCT * 16), state->tsc_deadline);
 	lapic_priority_lowered(lapic);
 	return 0;

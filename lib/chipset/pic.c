@@ -9,15 +9,14 @@
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/chip_state.h"
 #include "chipset/dev_state.h"
 #include "core/error.h"
 #include "core/util.h"
 
-#define MASTER_PORT   0x20u
-#define SLAVE_PORT    0xa0u
-#define ELCR_PORT     0x4d0u
-#define CASCADE_IR    2u
-#define STATE_VERSION 1u
+#define MASTER_PORT 0x20u
+#define SLAVE_PORT  0xa0u
+#define ELCR_PORT   0x4d0u
 
 #define ICW1          0x10u
 #define ICW1_SINGLE   0x02u
@@ -34,36 +33,18 @@
 /* Which word the data port takes next. */
 enum { EXPECT_OCW1, EXPECT_ICW2, EXPECT_ICW3, EXPECT_ICW4, EXPECT_COUNT };
 
-/* Registers of one chip; also its saved form. */
-struct chip {
-	uint8_t lines; /* levels of the pins */
-	uint8_t irr, imr, isr;
-	uint8_t elcr;
-	uint8_t base;    /* ICW2 */
-	uint8_t highest; /* IR with the highest priority */
-	uint8_t expect;
-	uint8_t single, need_icw4, sfnm, aeoi;
-	uint8_t rotate_on_aeoi, special_mask, poll, read_isr;
-};
-
 struct vc_pic {
 	void (*intr)(void *ctx, bool level);
 	void *ctx;
-	pthread_mutex_t lock; /* protects chip */
-	struct chip chip[2];  /* master, slave */
-	_Atomic bool output;  /* INTR of the master; changes under lock */
+	pthread_mutex_t lock;       /* protects chip */
+	struct vc_pic_chip chip[2]; /* master, slave */
+	_Atomic bool output;        /* INTR of the master; changes under lock */
 };
 
-struct pic_state {
-	uint32_t version;
-	struct chip chip[2];
-};
-
-/* Pins that may be level-triggered: not the timer, keyboard, cascade, RTC, coprocessor. */
-static const uint8_t elcr_mask[2] = {0xf8, 0xde};
+static const uint8_t elcr_mask[2] = {VC_PIC_ELCR_MASTER, VC_PIC_ELCR_SLAVE};
 
 /* The set bit of highest priority: its distance from the highest IR; 8: none. */
-static unsigned priority(const struct chip *c, uint8_t bits)
+static unsigned priority(const struct vc_pic_chip *c, uint8_t bits)
 {
 	uint8_t rotated = (uint8_t)(bits >> c->highest | bits << (8 - c->highest));
 
@@ -73,19 +54,19 @@ static unsigned priority(const struct chip *c, uint8_t bits)
 /* The IR to be served now; -1: none. */
 static int request(const struct vc_pic *pic, unsigned n)
 {
-	const struct chip *c = &pic->chip[n];
+	const struct vc_pic_chip *c = &pic->chip[n];
 	uint8_t in_service = c->isr;
 
 	/* Special mask mode: what is masked blocks nobody. Special fully nested: the slave may interrupt itself. */
 	if (c->special_mask)
 		in_service &= ~c->imr;
 	if (c->sfnm && n == 0)
-		in_service &= ~(1u << CASCADE_IR);
+		in_service &= ~(1u << VC_PIC_CASCADE_IR);
 	unsigned wanted = priority(c, c->irr & ~c->imr);
 	return wanted < priority(c, in_service) ? (int)((wanted + c->highest) & 7) : -1;
 }
 
-static void set_pin(struct chip *c, unsigned ir, bool level)
+static void set_pin(struct vc_pic_chip *c, unsigned ir, bool level)
 {
 	uint8_t bit = (uint8_t)(1u << ir);
 
@@ -99,7 +80,7 @@ static void set_pin(struct chip *c, unsigned ir, bool level)
 /* Carries the slave's output to the master and the master's to INTR. */
 static void update(struct vc_pic *pic)
 {
-	set_pin(&pic->chip[0], CASCADE_IR, request(pic, 1) >= 0);
+	set_pin(&pic->chip[0], VC_PIC_CASCADE_IR, request(pic, 1) >= 0);
 	atomic_store(&pic->output, request(pic, 0) >= 0);
 }
 
@@ -118,7 +99,7 @@ static void publish(struct vc_pic *pic, bool before)
 }
 
 /* One INTA cycle as the chip sees it. */
-static void acknowledge(struct chip *c, unsigned ir)
+static void acknowledge(struct vc_pic_chip *c, unsigned ir)
 {
 	uint8_t bit = (uint8_t)(1u << ir);
 
@@ -134,8 +115,8 @@ static void acknowledge(struct chip *c, unsigned ir)
 static void acknowledge_slave(struct vc_pic *pic, unsigned ir)
 {
 	acknowledge(&pic->chip[1], ir);
-	set_pin(&pic->chip[0], CASCADE_IR, false);
-	pic->chip[0].irr &= ~(1u << CASCADE_IR);
+	set_pin(&pic->chip[0], VC_PIC_CASCADE_IR, false);
+	pic->chip[0].irr &= ~(1u << VC_PIC_CASCADE_IR);
 }
 
 static int inta(struct vc_pic *pic)
@@ -145,7 +126,7 @@ static int inta(struct vc_pic *pic)
 	if (ir < 0)
 		return pic->chip[0].base + 7; /* spurious: nothing is in service */
 	acknowledge(&pic->chip[0], ir);
-	if (ir != CASCADE_IR || pic->chip[0].single)
+	if (ir != VC_PIC_CASCADE_IR || pic->chip[0].single)
 		return pic->chip[0].base + ir;
 	ir = request(pic, 1);
 	if (ir < 0)
@@ -169,7 +150,7 @@ static uint8_t poll(struct vc_pic *pic, unsigned n)
 	return (uint8_t)(0x80 | ir);
 }
 
-static void write_icw1(struct chip *c, uint8_t value)
+static void write_icw1(struct vc_pic_chip *c, uint8_t value)
 {
 	c->irr &= c->elcr; /* the edge detectors are reset */
 	c->imr = 0;
@@ -186,7 +167,7 @@ static void write_icw1(struct chip *c, uint8_t value)
 	c->expect = EXPECT_ICW2;
 }
 
-static void end_of_interrupt(struct chip *c, bool specific, unsigned ir, bool rotate)
+static void end_of_interrupt(struct vc_pic_chip *c, bool specific, unsigned ir, bool rotate)
 {
 	if (!specific) {
 		/* In special mask mode a non-specific EOI does not reach what is masked. */
@@ -200,7 +181,7 @@ static void end_of_interrupt(struct chip *c, bool specific, unsigned ir, bool ro
 		c->highest = (ir + 1) & 7;
 }
 
-static void write_ocw2(struct chip *c, uint8_t value)
+static void write_ocw2(struct vc_pic_chip *c, uint8_t value)
 {
 	unsigned ir = value & 7;
 
@@ -223,7 +204,7 @@ static void write_ocw2(struct chip *c, uint8_t value)
 	}
 }
 
-static void write_ocw3(struct chip *c, uint8_t value)
+static void write_ocw3(struct vc_pic_chip *c, uint8_t value)
 {
 	if (value & OCW3_SET_SMM)
 		c->special_mask = !!(value & OCW3_SMM);
@@ -233,7 +214,7 @@ static void write_ocw3(struct chip *c, uint8_t value)
 		c->read_isr = value & OCW3_READ_ISR;
 }
 
-static void write_command(struct chip *c, uint8_t value)
+static void write_command(struct vc_pic_chip *c, uint8_t value)
 {
 	if (value & ICW1)
 		write_icw1(c, value);
@@ -243,7 +224,7 @@ static void write_command(struct chip *c, uint8_t value)
 		write_ocw2(c, value);
 }
 
-static void write_data(struct chip *c, uint8_t value)
+static void write_data(struct vc_pic_chip *c, uint8_t value)
 {
 	switch (c->expect) {
 	case EXPECT_ICW2:
@@ -265,7 +246,7 @@ static void write_data(struct chip *c, uint8_t value)
 
 static void write_elcr(struct vc_pic *pic, unsigned n, uint8_t value)
 {
-	struct chip *c = &pic->chip[n];
+	struct vc_pic_chip *c = &pic->chip[n];
 
 	c->elcr = value & elcr_mask[n];
 	c->irr = (c->irr & ~c->elcr) | (c->lines & c->elcr);
@@ -275,7 +256,7 @@ static uint8_t read8(void *ctx, uint64_t port)
 {
 	struct vc_pic *pic = ctx;
 	unsigned n = (port & 0x80) != 0;
-	struct chip *c = &pic->chip[n];
+	struct vc_pic_chip *c = &pic->chip[n];
 
 	if (port == ELCR_PORT || port == ELCR_PORT + 1)
 		return pic->chip[port & 1].elcr;
@@ -289,7 +270,7 @@ static uint8_t read8(void *ctx, uint64_t port)
 static void write8(void *ctx, uint64_t port, uint8_t value)
 {
 	struct vc_pic *pic = ctx;
-	struct chip *c = &pic->chip[(port & 0x80) != 0];
+	struct vc_pic_chip *c = &pic->chip[(port & 0x80) != 0];
 
 	if (port == ELCR_PORT || port == ELCR_PORT + 1)
 		write_elcr(pic, port & 1, value);
@@ -325,7 +306,7 @@ static void pic_write(void *ctx, struct vcore_io *io)
 
 void vc_pic_set(struct vc_pic *pic, unsigned pin, bool level)
 {
-	if (pin > 15 || pin == CASCADE_IR)
+	if (pin > 15 || pin == VC_PIC_CASCADE_IR)
 		return;
 	pthread_mutex_lock(&pic->lock);
 	bool before = atomic_load(&pic->output);
@@ -359,7 +340,7 @@ static void pic_reset(void *ctx)
 	pthread_mutex_lock(&pic->lock);
 	bool before = atomic_load(&pic->output);
 	for (unsigned n = 0; n < 2; n++)
-		pic->chip[n] = (struct chip){.lines = pic->chip[n].lines};
+		pic->chip[n] = (struct vc_pic_chip){.lines = pic->chip[n].lines};
 	update(pic);
 	pthread_mutex_unlock(&pic->lock);
 	publish(pic, before);
@@ -368,7 +349,7 @@ static void pic_reset(void *ctx)
 static int64_t pic_save(void *ctx, void *buffer, size_t length)
 {
 	struct vc_pic *pic = ctx;
-	struct pic_state state = {.version = STATE_VERSION};
+	struct vc_pic_state state = {.version = VC_PIC_STATE_VERSION};
 
 	pthread_mutex_lock(&pic->lock);
 	memcpy(state.chip, pic->chip, sizeof state.chip);
@@ -376,7 +357,7 @@ static int64_t pic_save(void *ctx, void *buffer, size_t length)
 	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
 
-static bool is_valid(const struct chip *c, uint8_t elcr)
+static bool is_valid(const struct vc_pic_chip *c, uint8_t elcr)
 {
 	return !(c->elcr & ~elcr) && !(c->base & 7) && c->highest < 8 && c->expect < EXPECT_COUNT && c->single < 2 &&
 	       c->need_icw4 < 2 && c->sfnm < 2 && c->aeoi < 2 && c->rotate_on_aeoi < 2 && c->special_mask < 2 &&
@@ -386,8 +367,8 @@ static bool is_valid(const struct chip *c, uint8_t elcr)
 static int pic_load(void *ctx, const void *buffer, size_t length)
 {
 	struct vc_pic *pic = ctx;
-	struct pic_state state;
-	int r = vc_dev_state_in("pic", STATE_VERSION, &state, sizeof state, buffer, length);
+	struct vc_pic_state state;
+	int r = vc_dev_state_in("pic", VC_PIC_STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;

@@ -10,18 +10,16 @@
 #include <stdlib.h>
 
 #include "chipset/chip.h"
+#include "chipset/chip_state.h"
 #include "chipset/dev_state.h"
-#include "chipset/pit_channel.h"
 #include "core/error.h"
 #include "core/util.h"
 
-#define PIT_PORT      0x40u
-#define CONTROL_PORT  0x43u
-#define SYSTEM_PORT   0x61u
-#define STATE_VERSION 1u
+#define PIT_PORT     0x40u
+#define CONTROL_PORT 0x43u
+#define SYSTEM_PORT  0x61u
 
 /* Port 0x61 */
-#define SYS_GATE2    0x01u
 #define SYS_WRITABLE 0x0fu
 #define SYS_REFRESH  0x10u
 #define SYS_OUT2     0x20u
@@ -43,13 +41,6 @@ struct pit {
 	struct vc_pit_channel channel[3];
 	uint8_t system;      /* what was written to port 0x61 */
 	int64_t edges_until; /* rising edges of OUT0 up to this tick have been sent */
-};
-
-struct pit_state {
-	uint32_t version;
-	uint8_t system, level, pad[2];
-	int64_t edges_until;
-	struct vc_pit_channel channel[3];
 };
 
 static int64_t tick_now(const struct pit *pit)
@@ -150,7 +141,7 @@ static void write8(void *ctx, uint64_t port, uint8_t value)
 		vc_pit_advance(&pit->channel[n], tick);
 	if (port == SYSTEM_PORT) {
 		pit->system = value & SYS_WRITABLE;
-		vc_pit_set_gate(&pit->channel[2], value & SYS_GATE2, tick);
+		vc_pit_set_gate(&pit->channel[2], value & VC_PIT_GATE2, tick);
 	} else if (port == CONTROL_PORT) {
 		write_control(pit, value, tick);
 	} else if (port < CONTROL_PORT) {
@@ -202,7 +193,7 @@ static void pit_reset(void *ctx)
 static int64_t pit_save(void *ctx, void *buffer, size_t length)
 {
 	struct pit *pit = ctx;
-	struct pit_state state = {.version = STATE_VERSION};
+	struct vc_pit_state state = {.version = VC_PIT_STATE_VERSION};
 
 	pthread_mutex_lock(&pit->lock);
 	state.system = pit->system;
@@ -216,8 +207,8 @@ static int64_t pit_save(void *ctx, void *buffer, size_t length)
 static int pit_load(void *ctx, const void *buffer, size_t length)
 {
 	struct pit *pit = ctx;
-	struct pit_state state;
-	int r = vc_dev_state_in("pit", STATE_VERSION, &state, sizeof state, buffer, length);
+	struct vc_pit_state state;
+	int r = vc_dev_state_in("pit", VC_PIT_STATE_VERSION, &state, sizeof state, buffer, length);
 
 	if (r < 0)
 		return r;

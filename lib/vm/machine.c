@@ -137,7 +137,7 @@ static int build_interrupts(struct vcore_vm *vm)
 
 	if (vm->bvm.irqchip == VCORE_IRQCHIP_FULL) {
 		vm->irqs = (struct vc_irqs){vm->bvm.ops->irq_sink, &vm->bvm};
-		return 0;
+		return vm->bvm.ops->add_chips(&vm->bvm);
 	}
 	if (vm->bvm.irqchip == VCORE_IRQCHIP_SPLIT) {
 		vm->irqs = (struct vc_irqs){&split_sink, vm};

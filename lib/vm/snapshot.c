@@ -84,6 +84,8 @@ int vc_still_begin(struct vcore_vm *vm, const char *who, bool exited, struct vc_
 	}
 	if (vm->bvm.ops->flush_coalesced)
 		vm->bvm.ops->flush_coalesced(&vm->bvm);
+	if (vm->bvm.ops->settle)
+		vm->bvm.ops->settle(&vm->bvm);
 	vc_loop_hold(vm->loop);
 	hold_devices(vm, true);
 	pthread_mutex_lock(&vm->lock);

@@ -217,14 +217,15 @@ static int become(struct vcore_vm *vm, const struct vcore_snapshot *s)
 		r = plug_slots(vm, s);
 	if (r >= 0)
 		r = check_slots(vm, s);
+	/* before the memory: an access that waited for its answer ends, and may write there */
+	if (r >= 0)
+		r = vm->bvm.ops->reset ? vm->bvm.ops->reset(&vm->bvm) : 0;
 	if (r >= 0)
 		r = load_memory(vm, s);
 	if (r >= 0) {
 		set_time(vm, s->time_ns);
-		r = vm->bvm.ops->reset ? vm->bvm.ops->reset(&vm->bvm) : 0;
-	}
-	if (r >= 0)
 		r = load_devices(devs, s);
+	}
 	vc_vm_forget_leaving(vm);
 	if (r >= 0)
 		r = load_vcpus(vm, s);

@@ -252,8 +252,13 @@ static void destroy(struct vcore_vm *vm)
 		vc_vm_free_irqfds(vm);
 	vc_vm_free_zones(vm);
 	vc_loop_free(vm->timeouts);
+	/* a timer's callback may be about to tell a vcpu */
+	if (vm->parts_ready[PART_LOOP])
+		vc_loop_hold(vm->loop);
 	for (uint32_t i = 0; vm->vcpus && i < vm->bvm.vcpus; i++)
 		vc_vcpu_fini(&vm->vcpus[i]);
+	if (vm->parts_ready[PART_LOOP])
+		vc_loop_release(vm->loop);
 	if (vm->parts_ready[PART_BUSES])
 		vc_buses_fini(&vm->buses);
 	if (vm->parts_ready[PART_HOOKS])

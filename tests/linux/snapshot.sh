@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# snapshot.sh DIR PROGRAM BACKEND [CLONE-BACKEND]
+# snapshot.sh DIR PROGRAM BACKEND|prepare [CLONE-BACKEND [CPU]]
 # Snapshots and clones of a running Debian cloud kernel. 77 where there is no kernel to be had.
 set -u
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
@@ -17,4 +17,5 @@ if [ ! -f "$initrd" ]; then
 	# shellcheck disable=SC2086 # one word a file
 	sh "$tools/mkinitramfs.sh" "$initrd" "$here/snapshot-init.sh" $files || exit 70
 fi
+[ "$1" != prepare ] || exit 0
 exec "$program" "$kernel" "$initrd" "$@" </dev/null

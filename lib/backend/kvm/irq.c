@@ -56,6 +56,8 @@ static int set_routing(struct vc_bvm *vm)
 static int create_full(struct vc_bvm *vm)
 {
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	/* late ticks are one, as the library's PIT has it: the other way waits for an EOI that a state loaded may lack */
+	struct kvm_reinject_control reinject = {.pit_reinject = 0};
 	struct kvm_vm *k = kvm_vm_of(vm);
 	int r;
 
@@ -63,6 +65,8 @@ static int create_full(struct vc_bvm *vm)
 		return vc_fail_errno(errno, "KVM_CREATE_IRQCHIP");
 	if (vm->has_pit && kvm_ioctl_p(k->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
 		return vc_fail_errno(errno, "KVM_CREATE_PIT2");
+	if (vm->has_pit)
+		kvm_ioctl_p(k->vm_fd, KVM_REINJECT_CONTROL, &reinject);
 	r = set_routing(vm);
 	for (uint32_t i = 0; r >= 0 && i < VC_ARRAY_SIZE(k->chips); i++) {
 		k->chips[i].chip_id = i;
@@ -117,13 +121,17 @@ void kvm_ioapic_changed(void *bvm, unsigned pin)
 {
 	struct vc_bvm *vm = bvm;
 	struct kvm_vm *k = kvm_vm_of(vm);
-	struct kvm_route *route = &k->pins[pin];
+	struct kvm_route *route = &k->pins[pin], now = {0};
 	bool level;
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&k->lock);
-	route->used = vc_ioapic_pin_msi(vm->ioapic, pin, &route->address, &route->data, &level);
-	r = set_routing(vm);
+	now.used = vc_ioapic_pin_msi(vm->ioapic, pin, &now.address, &now.data, &level);
+	/* the table is dear, and a reset or a load that changes nothing says so of all pins */
+	if (now.used != route->used || now.address != route->address || now.data != route->data) {
+		*route = now;
+		r = set_routing(vm);
+	}
 	pthread_mutex_unlock(&k->lock);
 	if (r < 0)
 		vc_log(vm->env.log, VCORE_LOG_WARN, "%s", vcore_error_message());

@@ -39,7 +39,7 @@ struct kvm_vm {
 	struct kvm_pit_state2 pit;
 	/* while guest time stands still */
 	bool stopped;
-	struct kvm_clock_data clock;
+	uint64_t clock_ahead; /* of guest time: kvmclock, ns */
 };
 
 struct kvm_vcpu {
@@ -62,8 +62,10 @@ struct kvm_vcpu {
 	struct vcore_debug debug;
 	struct kvm_lapic_state lapic; /* power-on state; FULL and SPLIT */
 	enum vc_mp_state mp_state;    /* irqchip USER: the kernel does not know */
-	uint64_t stopped_tsc;
-	uint64_t tsc_seen; /* state.tsc_offset as last given out */
+	/* while guest time stands still */
+	uint64_t tsc_ahead; /* of the vm's: as state.tsc_offset */
+	uint64_t deadline;  /* IA32_TSC_DEADLINE */
+	uint64_t tsc_seen;  /* state.tsc_offset as last given out */
 };
 
 static inline struct kvm_vm *kvm_vm_of(struct vc_bvm *vm)
@@ -101,13 +103,30 @@ int kvm_coalesce(struct vc_bvm *vm, enum vcore_bus bus, uint64_t start, uint64_t
 int kvm_ioeventfd(struct vc_bvm *vm, const struct vc_ioeventfd *e, bool add);
 int kvm_reset(struct vc_bvm *vm);
 int kvm_vcpu_reset(struct vc_bvcpu *v);
+
+/* time.c */
 void kvm_clock_changed(struct vc_bvm *vm);
+uint64_t kvm_vm_tsc(const struct vc_bvm *vm);
+/* How far a vcpu's TSC is ahead of the vm's. */
+uint64_t kvm_get_tsc_ahead(struct vc_bvcpu *v);
+void kvm_set_tsc_ahead(struct vc_bvcpu *v, uint64_t ahead);
+/* IA32_TSC_DEADLINE of a LAPIC in the kernel; one that is set while time stands is armed when it goes on. */
+uint64_t kvm_get_deadline(struct vc_bvcpu *v);
+void kvm_set_deadline(struct vc_bvcpu *v, uint64_t deadline);
 
 /* irq.c */
 int kvm_irq_create(struct vc_bvm *vm);
 int kvm_irqfd(struct vc_bvm *vm, int fd, int gsi, uint64_t address, uint32_t data, bool add);
 void kvm_ioapic_changed(void *bvm, unsigned pin);
 extern const struct vc_irq_sink kvm_irq_sink;
+
+/* chips.c */
+int kvm_add_chips(struct vc_bvm *vm);
+
+/* lapic.c */
+void kvm_settle(struct vc_bvm *vm);
+int kvm_get_lapic(struct vc_bvcpu *v, struct vc_lapic_state *state);
+int kvm_set_lapic(struct vc_bvcpu *v, const struct vc_lapic_state *state);
 
 /* vcpu.c */
 int kvm_vcpu_create(struct vc_bvcpu *v);

@@ -4,8 +4,6 @@
 
 #include "backend/kvm/kvm.h"
 
-#define MSR_TSC 0x10
-
 /* MSRs that have a field in struct vc_cpu_state. */
 #define FIELD(index, member)                         \
 	{                                                \
@@ -29,7 +27,6 @@ static const struct {
     FIELD(0x48, spec_ctrl),
     FIELD(0xda0, xss),
     FIELD(0x3b, tsc_adjust),
-    FIELD(0x6e0, tsc_deadline),
     FIELD(0x17a, mcg_status),
     FIELD(0x17b, mcg_ctl),
     FIELD(0x4b564d01, kvm_system_time),
@@ -130,22 +127,18 @@ static void transfer_msrs(struct vc_bvcpu *v, unsigned long request, struct msrs
 	}
 }
 
-static uint64_t vm_tsc(const struct vc_bvm *vm)
-{
-	return vc_muldiv64(vc_clock_now(vm->env.clock), vm->tsc_khz, 1000000);
-}
-
 static void get_msrs(struct vc_bvcpu *v, struct vc_cpu_state *state)
 {
-	uint64_t *fields[MSRS_MAX], tsc = 0;
+	uint64_t *fields[MSRS_MAX];
 	struct msrs m = {0};
 
 	msr_indices(v, &m, fields, state);
 	transfer_msrs(v, KVM_GET_MSRS, &m, fields);
 	for (uint32_t i = 0; i < m.head.nmsrs; i++)
 		*fields[i] = m.entries[i].data;
-	kvm_get_msr(v, MSR_TSC, &tsc);
-	state->tsc_offset = tsc - vm_tsc(v->vm);
+	if (kvm_in_kernel_lapic(v->vm))
+		state->tsc_deadline = kvm_get_deadline(v);
+	state->tsc_offset = kvm_get_tsc_ahead(v);
 	kvm_of(v)->tsc_seen = state->tsc_offset;
 }
 
@@ -160,10 +153,12 @@ static void set_msrs(struct vc_bvcpu *v, struct vc_cpu_state *state)
 		m.entries[i].data = *fields[i];
 	transfer_msrs(v, KVM_SET_MSRS, &m, fields);
 	/* written only when somebody changed it: a rewrite would lose the time in between */
-	if (state->tsc_offset != k->tsc_seen) {
-		kvm_set_msr(v, MSR_TSC, vm_tsc(v->vm) + state->tsc_offset);
+	if (kvm_vm_of(v->vm)->stopped || state->tsc_offset != k->tsc_seen) {
+		kvm_set_tsc_ahead(v, state->tsc_offset);
 		k->tsc_seen = state->tsc_offset;
 	}
+	/* by the TSC that is now right */
+	kvm_set_deadline(v, state->tsc_deadline);
 }
 
 /* ---- registers ---- */
@@ -446,6 +441,19 @@ int kvm_get_state(struct vc_bvcpu *v, struct vc_cpu_state *s)
 	return r;
 }
 
+/*
+ * SPLIT: what the kernel would say after an exit. A vcpu that is halted inside it makes none by itself, and an
+ * interrupt of the library's 8259s would wait for ever.
+ */
+static void allow_injection(struct vc_bvcpu *v, const struct vc_cpu_state *s)
+{
+	struct kvm_run *run = kvm_of(v)->run;
+
+	run->if_flag = !!(s->rflags & VC_FLAG_IF);
+	run->ready_for_interrupt_injection =
+	    run->if_flag && !s->shadow_sti && !s->shadow_mov_ss && !s->interrupt_injected && !s->exception_pending;
+}
+
 int kvm_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
 {
 	struct vc_cpu_state *s = (struct vc_cpu_state *)(uintptr_t)state; /* only read */
@@ -469,5 +477,9 @@ int kvm_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
 		r = set_debug_regs(v, s);
 	if (r >= 0)
 		r = set_mp_state(v, s);
-	return r < 0 ? r : set_events(v, s);
+	if (r >= 0)
+		r = set_events(v, s);
+	if (r >= 0 && kvm_in_kernel_lapic(v->vm))
+		allow_injection(v, s);
+	return r;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The vm as KVM has it: slots, dirty log, doorbells, guest time. */
+/* The vm as KVM has it: slots, dirty log, doorbells. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -230,46 +230,15 @@ int kvm_hypercalls(struct vc_bvm *vm, bool on)
 	return on ? vc_fail(ENOTSUP, "this /dev/kvm does not hand hypercalls to programs (KVM_CAP_XEN_HVM)") : 0;
 }
 
-/* ---- guest time ---- */
-
-static void stop_time(struct vc_bvm *vm)
-{
-	struct kvm_vm *k = kvm_vm_of(vm);
-
-	kvm_ioctl_p(k->vm_fd, KVM_GET_CLOCK, &k->clock);
-	for (uint32_t i = 0; i < vm->vcpus; i++)
-		kvm_get_msr(vm->vcpu[i], 0x10, &kvm_of(vm->vcpu[i])->stopped_tsc);
-}
-
-static void start_time(struct vc_bvm *vm)
-{
-	struct kvm_vm *k = kvm_vm_of(vm);
-	struct kvm_clock_data clock = {.clock = k->clock.clock};
-
-	kvm_ioctl_p(k->vm_fd, KVM_SET_CLOCK, &clock);
-	for (uint32_t i = 0; i < vm->vcpus; i++)
-		kvm_set_msr(vm->vcpu[i], 0x10, kvm_of(vm->vcpu[i])->stopped_tsc);
-}
-
-void kvm_clock_changed(struct vc_bvm *vm)
-{
-	struct kvm_vm *k = kvm_vm_of(vm);
-	bool stopped = atomic_load(&vm->env.clock->frozen_at) != UINT64_MAX;
-
-	if (stopped == k->stopped)
-		return;
-	k->stopped = stopped;
-	if (stopped)
-		stop_time(vm);
-	else
-		start_time(vm);
-}
+/* ---- power-on ---- */
 
 int kvm_vcpu_reset(struct vc_bvcpu *v)
 {
 	struct kvm_vcpu *k = kvm_of(v);
 
 	atomic_store(&k->interrupt, -1);
+	if (k->io_open)
+		kvm_abandon_access(v);
 	if (kvm_in_kernel_lapic(v->vm) && kvm_ioctl_p(k->fd, KVM_SET_LAPIC, &k->lapic) < 0)
 		return vc_fail_errno(errno, "KVM_SET_LAPIC of vcpu %u", v->index);
 	return 0;
