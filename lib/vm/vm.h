@@ -62,10 +62,10 @@ enum vc_vm_event_kind {
 	VC_EVENT_DEVICE_REMOVED, /* device, type */
 	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
 	/* of a device's own, as struct vc_machine_event */
-	VC_EVENT_WATCHDOG,     /* action */
-	VC_EVENT_PANICKED,     /* action */
-	VC_EVENT_CRASH_LOADED, /* action */
-	VC_EVENT_MEMORY_SIZE,  /* device, size */
+	VC_EVENT_WATCHDOG,       /* action */
+	VC_EVENT_PANICKED,       /* action */
+	VC_EVENT_CRASH_LOADED,   /* action */
+	VC_EVENT_MEMORY_SIZE,    /* device, size */
 	VC_EVENT_VCPU_PLUGGED,   /* vcpu */
 	VC_EVENT_VCPU_UNPLUGGED, /* vcpu */
 };
@@ -210,6 +210,12 @@ void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit);
 /* Stop and join the library's vcpu threads. */
 void vc_vm_join(struct vcore_vm *vm);
 extern const struct vc_machine_ops vc_vm_machine_ops;
+/* One stay in the backend; a host that breaks is the guest's crash. */
+void vc_vcpu_execute(struct vcore_vcpu *v, struct vcore_exit *exit);
+/* Give a vcpu that nobody runs a new owner; waits for a state function. found: who has it. */
+bool vc_vcpu_take_over(struct vcore_vcpu *v, enum vc_owner owner, uint32_t *found);
+/* A clone's time goes on with its first instruction, and its loop is driven from there on. Caller holds the lock. */
+int vc_vm_give_birth(struct vcore_vm *vm);
 /*
  * Keep a vm that does not run as it is: no vcpu is started, run or changed by others until vc_vm_release(). -EBUSY. The
  * claimer itself uses the backend directly.
