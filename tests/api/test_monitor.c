@@ -83,6 +83,16 @@ static void command(struct line *l, const char *name, const char *expected)
 	says(ask(l, request), expected);
 }
 
+/* The same of what comes about soon. */
+static void until_command(struct line *l, const char *name, const char *expected)
+{
+	char request[100];
+
+	snprintf(request, sizeof request, "{\"execute\":\"%s\"}", name);
+	while (!strstr(ask(l, request), expected))
+		api_pause_ms(1);
+}
+
 static void greet(struct line *l)
 {
 	l->fd = dial();
@@ -245,7 +255,8 @@ START_TEST(life)
 	call(&first);
 	call(&second);
 	command(&first, "query-status", "\"running\",\"running\":true");
-	command(&first, "query-cpus", "{\"index\":0,\"state\":\"running\",\"thread-id\":");
+	/* which a thread knows once it runs */
+	until_command(&first, "query-cpus", "{\"index\":0,\"state\":\"running\",\"thread-id\":");
 	command(&first, "pause", "{\"return\":{}}");
 	says(receive(&first), "{\"event\":\"STOP\",\"data\":{},\"timestamp\":{\"seconds\":");
 	says(receive(&second), "{\"event\":\"STOP\"");
