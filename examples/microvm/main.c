@@ -29,7 +29,7 @@ static int fail(const char *what)
 	return STATUS_ERROR;
 }
 
-static int make_vm(struct settings *s, vcore_vm **vm)
+static int make_vm(struct settings *s, struct console *console, vcore_vm **vm)
 {
 	enum vcore_log_level level = s->trace ? VCORE_LOG_TRACE : s->verbose ? VCORE_LOG_INFO : VCORE_LOG_WARN;
 	char *text;
@@ -37,6 +37,8 @@ static int make_vm(struct settings *s, vcore_vm **vm)
 
 	s->vm.log = print_log;
 	s->vm.log_level = level;
+	if (s->restore)
+		return restore_vm(s, console, vm);
 	if (!s->config)
 		return vcore_vm_new(&s->vm, vm) < 0 ? fail("cannot make the vm") : -1;
 	text = read_config(s->config);
@@ -130,7 +132,11 @@ static bool serve(vcore_vm *vm, const struct settings *s, struct console *consol
 		if (fds[1].revents & POLLIN) {
 			struct signalfd_siginfo info;
 
-			if (read(signals, &info, sizeof info) > 0)
+			if (read(signals, &info, sizeof info) <= 0)
+				continue;
+			if (info.ssi_signo == SIGUSR1)
+				save_snapshot(vm, s->snapshot);
+			else
 				vcore_vm_stop(vm);
 		}
 		if ((fds[2].revents & (POLLIN | POLLHUP)) && console_input(console))
@@ -139,7 +145,7 @@ static bool serve(vcore_vm *vm, const struct settings *s, struct console *consol
 	return timed_out;
 }
 
-static int block_signals(void)
+static int block_signals(const struct settings *s)
 {
 	sigset_t set;
 
@@ -148,6 +154,8 @@ static int block_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
+	if (s->snapshot)
+		sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
@@ -291,9 +299,9 @@ int main(int argc, char **argv)
 		status = print_config(&s);
 	if (status >= 0)
 		return status;
-	signals = block_signals();
-	status = make_vm(&s, &vm);
-	if (status < 0)
+	signals = block_signals(&s);
+	status = make_vm(&s, &console, &vm);
+	if (status < 0 && !s.restore)
 		status = add_devices(vm, &s, &console);
 	if (status < 0)
 		status = run(vm, &s, &console, signals);

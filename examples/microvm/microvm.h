@@ -32,10 +32,14 @@ struct settings {
 	const char *debug_exit;  /* port as text; NULL: none */
 	const char *gdb_address; /* NULL: the library's default */
 	const char *monitor;     /* path of its socket; NULL: none */
+	const char *snapshot;    /* file for SIGUSR1; NULL: none */
+	const char *restore;     /* snapshot's file to go on from; NULL: none */
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
 	bool stats, verbose, trace, gdb, print_config;
+	bool no_verify;   /* --restore without looking at the checksums of memory */
 	bool shape_given; /* an option that --config excludes */
+	bool guest_given; /* one that --restore excludes: the guest has seen it */
 };
 
 /* options.c. Returns -1 to go on, else the exit status. */
@@ -46,6 +50,14 @@ int parse_options(int argc, char **argv, struct settings *s);
 char *read_config(const char *path);
 /* The full JSON description of the machine on standard output. Returns the exit status. */
 int print_config(const struct settings *s);
+
+struct console;
+
+/* snapshot.c */
+/* Take a snapshot of the vm, which goes on, and save it. What goes wrong is printed. */
+void save_snapshot(vcore_vm *vm, const char *path);
+/* A vm that goes on from the file. Returns -1 to go on, else the exit status. */
+int restore_vm(const struct settings *s, struct console *console, vcore_vm **vm);
 
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);

@@ -54,6 +54,9 @@ enum option_id {
 	OPT_DEBUG_EXIT,
 	OPT_GDB,
 	OPT_MONITOR,
+	OPT_SNAPSHOT_SAVE,
+	OPT_RESTORE,
+	OPT_NO_VERIFY,
 	OPT_PRINT_CONFIG,
 	OPT_TIMEOUT,
 	OPT_LOCKSTEP_LIMIT,
@@ -91,6 +94,12 @@ static const struct option_row rows[] = {
     {"debug-exit", "[PORT]", OPT_DEBUG_EXIT, "a port whose write ends the vm (default port: 0xf4)"},
     {"gdb", "[ADDRESS]", OPT_GDB, "wait for gdb there: HOST:PORT or unix:PATH (default: 127.0.0.1:1234)"},
     {"monitor", "SOCKET", OPT_MONITOR, "listen there for `microvm monitor SOCKET`, which watches and steers the vm"},
+    {"snapshot-save", "FILE", OPT_SNAPSHOT_SAVE,
+     "save a snapshot of the vm, which goes on, whenever SIGUSR1 comes; the monitor has it as a command"},
+    {"restore", "FILE", OPT_RESTORE,
+     "go on from a snapshot, in place of --kernel and --config; --device then gives its device of that type other "
+     "properties"},
+    {"no-verify", NULL, OPT_NO_VERIFY, "with --restore: do not look at the checksums of memory"},
     {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
     {"lockstep-limit", "N", OPT_LOCKSTEP_LIMIT, "with engine lockstep: end well once N instructions were compared"},
@@ -106,6 +115,7 @@ static void print_help(void)
 {
 	printf("usage: microvm --kernel FILE [OPTION...]\n"
 	       "       microvm --config FILE [OPTION...]\n"
+	       "       microvm --restore FILE [OPTION...]\n"
 	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
@@ -247,13 +257,13 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_ADDRESS:
 		return take_size("address", value, &s->boot.address);
 	case OPT_MEMORY:
-		s->shape_given = true;
+		s->shape_given = s->guest_given = true;
 		return take_size("memory", value, &s->vm.memory);
 	case OPT_CPUS:
-		s->shape_given = true;
+		s->shape_given = s->guest_given = true;
 		return take_cpus(value, &s->vm.vcpus);
 	case OPT_CPU:
-		s->shape_given = true;
+		s->shape_given = s->guest_given = true;
 		s->vm.cpu = value;
 		return -1;
 	case OPT_BACKEND:
@@ -263,13 +273,13 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		s->shape_given = true;
 		return take_word("engine", value, engines, &s->vm.engine);
 	case OPT_IRQCHIP:
-		s->shape_given = true;
+		s->shape_given = s->guest_given = true;
 		return take_word("irqchip", value, irqchips, &s->vm.irqchip);
 	case OPT_MACHINE:
-		s->shape_given = true;
+		s->shape_given = s->guest_given = true;
 		return take_word("machine", value, machines, &s->vm.machine);
 	case OPT_NO_LEGACY:
-		s->shape_given = true;
+		s->shape_given = s->guest_given = true;
 		s->vm.no_legacy = 1;
 		return -1;
 	case OPT_CONFIG:
@@ -294,6 +304,15 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		return -1;
 	case OPT_MONITOR:
 		s->monitor = value;
+		return -1;
+	case OPT_SNAPSHOT_SAVE:
+		s->snapshot = value;
+		return -1;
+	case OPT_RESTORE:
+		s->restore = value;
+		return -1;
+	case OPT_NO_VERIFY:
+		s->no_verify = true;
 		return -1;
 	case OPT_PRINT_CONFIG:
 		s->print_config = true;
@@ -334,8 +353,14 @@ static int check(struct settings *s, int argc, char **argv)
 		                "irqchip, machine in it\n");
 		return STATUS_USAGE;
 	}
-	if (!s->config && !s->boot.kernel) {
-		fprintf(stderr, "microvm: --kernel FILE or --config FILE is needed (see microvm --help)\n");
+	if (s->restore && (s->guest_given || s->config || s->boot.kernel || s->debug_exit || s->print_config)) {
+		fprintf(stderr,
+		        "microvm: --restore: the machine is as it was saved: of it only backend, engine, serial port and "
+		        "devices' properties can be chosen\n");
+		return STATUS_USAGE;
+	}
+	if (!s->config && !s->boot.kernel && !s->restore) {
+		fprintf(stderr, "microvm: --kernel FILE, --config FILE or --restore FILE is needed (see microvm --help)\n");
 		return STATUS_USAGE;
 	}
 	if (s->boot.kernel && !s->boot.cmdline && s->boot.image != VCORE_IMAGE_FLAT)

@@ -51,6 +51,7 @@ struct vcore_snapshot_info {
 	uint64_t memory;        /**< bytes in all slots */
 	uint64_t memory_copied; /**< of these, bytes that were copied when it was taken */
 	uint64_t time_ns;       /**< guest time */
+	uint8_t id[16];         /**< random: tells it from all others; kept in files */
 };
 
 /** @return 0; -EINVAL */
@@ -108,6 +109,60 @@ VCORE_API int vcore_snapshot_clone(vcore_snapshot *snapshot, const struct vcore_
  *         between, from which vcore_vm_reset() or another vcore_vm_reset_to() leads out
  */
 VCORE_API int vcore_vm_reset_to(vcore_vm *vm, vcore_snapshot *snapshot);
+
+enum vcore_snapshot_file_flags {
+	VCORE_SNAPSHOT_ZSTD = 1u << 0,      /**< save: memory is compressed; -ENOTSUP in a build without zstd */
+	VCORE_SNAPSHOT_SYNC = 1u << 1,      /**< save: returns when the file is on its disk */
+	VCORE_SNAPSHOT_NO_VERIFY = 1u << 2, /**< load: the checksums of memory are not looked at */
+};
+
+struct vcore_snapshot_save_options {
+	uint32_t size;
+	uint32_t flags; /**< VCORE_SNAPSHOT_ZSTD, VCORE_SNAPSHOT_SYNC */
+	/** The file is to hold only what differs from this snapshot, which must be given to load it too. NULL: all. */
+	vcore_snapshot *parent;
+	/** Told now and then, on the calling thread, how many bytes of memory are saved, and of how many. Anything but 0
+	 *  gives up. NULL: nobody is. */
+	int (*progress)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+};
+
+/**
+ * Save a snapshot to a file. It is written beside the path under a temporary name and renamed when it is whole: at all
+ * times the path is what it was or the new file. Only its owner may read it (mode 0600): the guest's memory is in it.
+ * Pages of zeroes take no room. From any thread; it takes as long as writing what there is, and holds no vm.
+ *
+ * @param options NULL: a complete file, not compressed
+ * @return 0; -ECANCELED progress gave up; -ENOTSUP a build without json-c, or ZSTD without zstd; -EINVAL; -ENOMEM;
+ *         errno of writing (the path's old file is still there then, no temporary one)
+ */
+VCORE_API int vcore_snapshot_save(vcore_snapshot *snapshot, const char *path,
+                                  const struct vcore_snapshot_save_options *options);
+
+struct vcore_snapshot_load_options {
+	uint32_t size;
+	uint32_t flags;         /**< VCORE_SNAPSHOT_NO_VERIFY */
+	vcore_snapshot *parent; /**< of an incremental file; not looked at for others */
+};
+
+/**
+ * A snapshot from a file. Memory is not read but mapped: clones read from the file what they touch, all of them share
+ * it, and the file must not be written or cut while the snapshot or a clone lives (deleted or replaced by a new save it
+ * may be). It is read once to look at checksums, unless NO_VERIFY; of a compressed file it is unpacked into host
+ * memory, and the file is done with.
+ *
+ * The file may be anybody's: what is cut off, altered or contradictory is refused. But it names devices with their
+ * properties, and those name files and addresses of the host: of a file that is not trusted give clones properties of
+ * your own (struct vcore_clone_options).
+ *
+ * @param options  NULL: verified, complete
+ * @param snapshot out: a new reference, to be given back with vcore_snapshot_unref()
+ * @return 0; -EINVAL no snapshot, cut off, altered, of another version, or the parent is missing or another one; -EIO a
+ *         compressed part cannot be unpacked; -ENOTSUP a CPU feature this library does not know (named), a build
+ *         without json-c, or a compressed file without zstd; -ENOMEM; errno of reading
+ */
+VCORE_API int vcore_snapshot_load(const char *path, const struct vcore_snapshot_load_options *options,
+                                  vcore_snapshot **snapshot);
 
 VCORE_END_DECLS
 #endif

@@ -27,6 +27,13 @@ static inline uint64_t vc_width_mask(unsigned width)
 	return width >= 8 ? ~0ull : (1ull << (width * 8)) - 1;
 }
 
+static inline bool vc_is_zero(const void *data, size_t length)
+{
+	const uint8_t *at = data;
+
+	return !length || (at[0] == 0 && !memcmp(at, at + 1, length - 1));
+}
+
 /* Unaligned little-endian loads and stores (the host is little-endian x86-64). */
 #define VC_LOAD_STORE(bits)                                   \
 	static inline uint##bits##_t vc_ld##bits(const void *p)   \

@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/io.h"
 #include "core/util.h"
+#include "memory/image_priv.h"
 #include "memory/memory.h"
 
-/* An image has no more extents: each is a mapping in every slot that derives from it, of which a process has 65,530. */
-#define EXTENTS_MAX 512u
 #define PAGES_CHUNK 4096u /* entries of pagemap read at once */
 
 #define PAGEMAP_PRESENT (1ull << 63)
@@ -35,7 +35,7 @@ struct vc_image_file *vc_image_file_new(int fd)
 	return file;
 }
 
-static struct vc_image_file *file_ref(struct vc_image_file *file)
+struct vc_image_file *vc_image_file_ref(struct vc_image_file *file)
 {
 	atomic_fetch_add_explicit(&file->refs, 1, memory_order_relaxed);
 	return file;
@@ -49,7 +49,7 @@ void vc_image_file_unref(struct vc_image_file *file)
 	free(file);
 }
 
-static int new_memfd(uint64_t length, struct vc_image_file **file)
+int vc_image_memfd(uint64_t length, struct vc_image_file **file)
 {
 	int fd = memfd_create("virtcore-image", MFD_CLOEXEC);
 
@@ -67,22 +67,6 @@ static int new_memfd(uint64_t length, struct vc_image_file **file)
 	return 0;
 }
 
-static int write_at(int fd, const uint8_t *data, uint64_t length, uint64_t offset)
-{
-	while (length) {
-		ssize_t n = pwrite(fd, data, length, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return vc_fail_errno(n < 0 ? errno : EIO, "copying memory into an image");
-		data += n;
-		length -= (uint64_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* ---- images ---- */
 
 static uint64_t words_of(uint64_t length)
@@ -90,7 +74,7 @@ static uint64_t words_of(uint64_t length)
 	return (length / VC_PAGE_SIZE + 63) / 64;
 }
 
-static struct vc_image *image_new(uint64_t length, uint32_t room)
+struct vc_image *vc_image_new(uint64_t length, uint32_t room)
 {
 	struct vc_image *image = calloc(1, sizeof *image + room * sizeof image->extent[0]);
 
@@ -127,10 +111,10 @@ void vc_image_unref(struct vc_image *image)
 
 int vc_image_of_file(struct vc_image_file *file, uint64_t offset, uint64_t length, struct vc_image **image)
 {
-	*image = image_new(length, 1);
+	*image = vc_image_new(length, 1);
 	if (!*image)
 		return -ENOMEM;
-	(*image)->extent[0] = (struct vc_extent){0, length / VC_PAGE_SIZE, file_ref(file), offset};
+	(*image)->extent[0] = (struct vc_extent){0, length / VC_PAGE_SIZE, vc_image_file_ref(file), offset};
 	(*image)->count = 1;
 	return 0;
 }
@@ -218,22 +202,25 @@ int vc_image_map(struct vc_image *image, struct vc_slot *slot)
 
 /* ---- making them ---- */
 
-static bool is_zero(const uint8_t *page)
+/* To where they are in the slot. */
+static int copy_pages(struct vc_image_file *file, const struct vc_slot *slot, uint64_t page, uint64_t count)
 {
-	return page[0] == 0 && !memcmp(page, page + 1, VC_PAGE_SIZE - 1);
+	int r = vc_pwrite_all(file->fd, slot->hva + page * VC_PAGE_SIZE, count * VC_PAGE_SIZE, page * VC_PAGE_SIZE);
+
+	return r < 0 ? vc_fail_errno(-r, "copying memory into an image") : 0;
 }
 
 int vc_image_copy(const struct vc_slot *slot, struct vc_image **image)
 {
 	struct vc_image_file *file;
-	int r = new_memfd(slot->length, &file);
+	int r = vc_image_memfd(slot->length, &file);
 
 	if (r < 0)
 		return r;
 	/* pages of zeroes stay holes */
 	for (uint64_t at = 0; r >= 0 && at < slot->length; at += VC_PAGE_SIZE)
-		if (!is_zero(slot->hva + at))
-			r = write_at(file->fd, slot->hva + at, VC_PAGE_SIZE, at);
+		if (!vc_is_zero(slot->hva + at, VC_PAGE_SIZE))
+			r = copy_pages(file, slot, at / VC_PAGE_SIZE, 1);
 	if (r >= 0)
 		r = vc_image_of_file(file, 0, slot->length, image);
 	vc_image_file_unref(file);
@@ -277,8 +264,7 @@ static bool bit(const uint64_t *bits, uint64_t n)
 	return bits[n / 64] >> (n % 64) & 1;
 }
 
-/* The next run of pages with a bit from *page on, gaps of up to `gap` pages included. 0: there is none. */
-static uint64_t next_run(const uint64_t *bits, uint64_t pages, uint64_t gap, uint64_t *page)
+uint64_t vc_image_next_run(const uint64_t *bits, uint64_t pages, uint64_t gap, uint64_t *page)
 {
 	uint64_t at = *page, last;
 
@@ -298,32 +284,36 @@ static uint32_t count_runs(const uint64_t *bits, uint64_t pages, uint64_t gap)
 	uint64_t page = 0, length;
 	uint32_t count = 0;
 
-	for (; (length = next_run(bits, pages, gap, &page)); page += length)
+	for (; (length = vc_image_next_run(bits, pages, gap, &page)); page += length)
 		count++;
 	return count;
 }
 
-static void append(struct vc_image *image, uint64_t page, uint64_t count, struct vc_image_file *file, uint64_t offset)
+uint32_t vc_image_count_runs(const uint64_t *bits, uint64_t pages, uint64_t *gap)
 {
-	if (count)
-		image->extent[image->count++] = (struct vc_extent){page, count, file_ref(file), offset};
+	uint32_t runs;
+
+	*gap = 0;
+	while ((runs = count_runs(bits, pages, *gap)) > VC_IMAGE_RUNS)
+		*gap = *gap ? *gap * 2 : 1;
+	return runs;
 }
 
-/* Pages [from, to) as the base has them. */
-static void append_base(struct vc_image *image, const struct vc_image *base, uint64_t from, uint64_t to)
+void vc_image_append(struct vc_image *image, uint64_t page, uint64_t count, struct vc_image_file *file, uint64_t offset)
+{
+	if (count)
+		image->extent[image->count++] = (struct vc_extent){page, count, vc_image_file_ref(file), offset};
+}
+
+void vc_image_append_base(struct vc_image *image, const struct vc_image *base, uint64_t from, uint64_t to)
 {
 	for (uint32_t i = 0; i < base->count; i++) {
 		const struct vc_extent *e = &base->extent[i];
 		uint64_t start = e->page > from ? e->page : from, end = e->page + e->count < to ? e->page + e->count : to;
 
 		if (start < end)
-			append(image, start, end - start, e->file, e->offset + (start - e->page) * VC_PAGE_SIZE);
+			vc_image_append(image, start, end - start, e->file, e->offset + (start - e->page) * VC_PAGE_SIZE);
 	}
-}
-
-static int copy_run(struct vc_image_file *file, const struct vc_slot *slot, uint64_t page, uint64_t count)
-{
-	return write_at(file->fd, slot->hva + page * VC_PAGE_SIZE, count * VC_PAGE_SIZE, page * VC_PAGE_SIZE);
 }
 
 static int fill_delta(struct vc_image *image, const struct vc_slot *slot, const uint64_t *changed, uint64_t gap,
@@ -332,41 +322,38 @@ static int fill_delta(struct vc_image *image, const struct vc_slot *slot, const 
 	uint64_t pages = slot->length / VC_PAGE_SIZE, page = 0, done = 0, length;
 	int r = 0;
 
-	for (; r >= 0 && (length = next_run(changed, pages, gap, &page)); page += length) {
-		append_base(image, slot->image, done, page);
-		append(image, page, length, file, page * VC_PAGE_SIZE);
-		r = copy_run(file, slot, page, length);
+	for (; r >= 0 && (length = vc_image_next_run(changed, pages, gap, &page)); page += length) {
+		vc_image_append_base(image, slot->image, done, page);
+		vc_image_append(image, page, length, file, page * VC_PAGE_SIZE);
+		r = copy_pages(file, slot, page, length);
 		done = page + length;
 	}
-	append_base(image, slot->image, done, pages);
+	vc_image_append_base(image, slot->image, done, pages);
 	return r;
 }
 
 int vc_image_delta(struct vc_slot *slot, const uint64_t *changed, struct vc_image **out)
 {
-	uint64_t pages = slot->length / VC_PAGE_SIZE, gap = 0;
 	struct vc_image_file *file;
 	struct vc_image *image;
-	uint32_t runs;
+	uint64_t gap;
+	uint32_t runs = vc_image_count_runs(changed, slot->length / VC_PAGE_SIZE, &gap);
 	int r;
 
-	/* what lies between two runs is copied with them when there are too many; all of the base may be split by each */
-	while ((runs = count_runs(changed, pages, gap)) > EXTENTS_MAX / 2)
-		gap = gap ? gap * 2 : 1;
 	if (!runs) {
 		*out = vc_image_ref(slot->image);
 		return 0;
 	}
-	if (slot->image->count + 2 * runs > EXTENTS_MAX) {
+	if (slot->image->count + 2 * runs > VC_IMAGE_EXTENTS) {
 		r = vc_image_copy(slot, out);
 		if (r < 0)
 			return r;
 		image = *out;
 	} else {
-		r = new_memfd(slot->length, &file);
+		r = vc_image_memfd(slot->length, &file);
 		if (r < 0)
 			return r;
-		image = image_new(slot->length, slot->image->count + 2 * runs);
+		image = vc_image_new(slot->length, slot->image->count + 2 * runs);
 		r = image ? fill_delta(image, slot, changed, gap, file) : -ENOMEM;
 		vc_image_file_unref(file);
 	}

@@ -39,6 +39,9 @@ struct vc_image {
 
 /* Takes fd over, also on failure. NULL: no memory. */
 struct vc_image_file *vc_image_file_new(int fd);
+/* A new memfd. 0 or -errno. */
+int vc_image_memfd(uint64_t length, struct vc_image_file **file);
+struct vc_image_file *vc_image_file_ref(struct vc_image_file *file);
 void vc_image_file_unref(struct vc_image_file *file);
 
 /* One extent: all of a slot of that many bytes. 0, -ENOMEM. */
@@ -61,6 +64,27 @@ int vc_image_freeze(struct vc_slot *slot, struct vc_image **image);
 int vc_image_delta(struct vc_slot *slot, const uint64_t *changed, struct vc_image **image);
 /* A copy that leaves the slot as it is. */
 int vc_image_copy(const struct vc_slot *slot, struct vc_image **image);
+
+/* The next run of pages with a bit from *page on, gaps of up to `gap` pages included. 0: there is none. */
+uint64_t vc_image_next_run(const uint64_t *bits, uint64_t pages, uint64_t gap, uint64_t *page);
+/* How many there are with a gap, the smallest that makes them no more than VC_IMAGE_RUNS: a mapping has its price. */
+#define VC_IMAGE_RUNS 256u
+uint32_t vc_image_count_runs(const uint64_t *bits, uint64_t pages, uint64_t *gap);
+
+/* ---- image_file.c: from and to files ---- */
+
+/* Whole pages, read from the files: holes take no memory. 1; 0 all of it are zeroes; -errno with a sentence. */
+int vc_image_read(const struct vc_image *image, uint64_t at, void *buffer, uint64_t length);
+/* Add a bit for each page whose contents are different; images of one length. What comes from the same place is not
+ * looked at. 0 or -errno. */
+int vc_image_compare(const struct vc_image *a, const struct vc_image *b, uint64_t *changed);
+struct vc_run {
+	uint64_t page, count;
+};
+/* As the base is, but for those pages, which are in the file one after the other from offset on. At most VC_IMAGE_RUNS
+ * runs, in order. 0 or -errno. */
+int vc_image_patch(const struct vc_image *base, const struct vc_run *run, uint32_t runs, struct vc_image_file *file,
+                   uint64_t offset, struct vc_image **image);
 
 /* Where the image's bytes are, to be read; NULL with a sentence: cannot be mapped. Any thread. */
 const uint8_t *vc_image_view(struct vc_image *image);

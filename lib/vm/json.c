@@ -10,17 +10,17 @@
 #define TEXT_MAX  (1u << 20)
 #define DEPTH_MAX 16
 
-static const struct vc_json_word machine_words[] = {
+const struct vc_json_word vc_json_machine_words[] = {
     {"none", VCORE_MACHINE_NONE}, {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {0}};
-static const struct vc_json_word backend_words[] = {
+const struct vc_json_word vc_json_backend_words[] = {
     {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
-static const struct vc_json_word engine_words[] = {
+const struct vc_json_word vc_json_engine_words[] = {
     {"auto", VCORE_ENGINE_AUTO},         {"interp", VCORE_ENGINE_INTERP},   {"jit", VCORE_ENGINE_JIT},
     {"lockstep", VCORE_ENGINE_LOCKSTEP}, {"promote", VCORE_ENGINE_PROMOTE}, {0}};
-static const struct vc_json_word irqchip_words[] = {{"auto", VCORE_IRQCHIP_AUTO}, {"none", VCORE_IRQCHIP_NONE},
-                                                    {"user", VCORE_IRQCHIP_USER}, {"split", VCORE_IRQCHIP_SPLIT},
-                                                    {"full", VCORE_IRQCHIP_FULL}, {0}};
-static const struct vc_json_word unhandled_words[] = {
+const struct vc_json_word vc_json_irqchip_words[] = {{"auto", VCORE_IRQCHIP_AUTO}, {"none", VCORE_IRQCHIP_NONE},
+                                                     {"user", VCORE_IRQCHIP_USER}, {"split", VCORE_IRQCHIP_SPLIT},
+                                                     {"full", VCORE_IRQCHIP_FULL}, {0}};
+const struct vc_json_word vc_json_unhandled_words[] = {
     {"exit", VCORE_UNHANDLED_EXIT}, {"ignore", VCORE_UNHANDLED_IGNORE}, {0}};
 static const struct vc_json_word kind_words[] = {{"anon", VCORE_MEMORY_ANON}, {"memfd", VCORE_MEMORY_MEMFD}, {0}};
 static const struct vc_json_word flag_words[] = {{"huge-2m", VCORE_MEM_HUGE_2M},
@@ -41,16 +41,16 @@ static const struct vc_json_word image_words[] = {{"auto", VCORE_IMAGE_AUTO},
 
 #define AT(member) offsetof(struct vcore_options, member)
 const struct vc_json_key vc_json_vm_keys[] = {
-    {"machine", VC_JSON_WORD, AT(machine), machine_words, 0},
-    {"backend", VC_JSON_WORD, AT(backend), backend_words, 0},
-    {"engine", VC_JSON_WORD, AT(engine), engine_words, 0},
-    {"irqchip", VC_JSON_WORD, AT(irqchip), irqchip_words, 0},
+    {"machine", VC_JSON_WORD, AT(machine), vc_json_machine_words, 0},
+    {"backend", VC_JSON_WORD, AT(backend), vc_json_backend_words, 0},
+    {"engine", VC_JSON_WORD, AT(engine), vc_json_engine_words, 0},
+    {"irqchip", VC_JSON_WORD, AT(irqchip), vc_json_irqchip_words, 0},
     {"cpus", VC_JSON_U32, AT(vcpus), NULL, VC_MAX_VCPUS},
     {"cpu", VC_JSON_STRING, AT(cpu), NULL, 0},
     {"memory", VC_JSON_SIZE, AT(memory), NULL, 0},
     {"memory_kind", VC_JSON_WORD, AT(memory_kind), kind_words, 0},
     {"memory_flags", VC_JSON_FLAGS, AT(memory_flags), flag_words, 0},
-    {"unhandled", VC_JSON_WORD, AT(unhandled), unhandled_words, 0},
+    {"unhandled", VC_JSON_WORD, AT(unhandled), vc_json_unhandled_words, 0},
     {"tsc_khz", VC_JSON_U64, AT(tsc_khz), NULL, 100000000},
     {"legacy", VC_JSON_BOOL_NOT, AT(no_legacy), NULL, 0},
     {"switches", VC_JSON_ELSEWHERE, 0, NULL, 0},
@@ -194,10 +194,11 @@ static int take_value(const struct vc_json_key *key, struct json_object *value, 
 		return word_value(key->name, value, key->words, to);
 	case VC_JSON_FLAGS:
 		return flags_value(key->name, value, key->words, to);
+	case VC_JSON_BOOL:
 	case VC_JSON_BOOL_NOT:
 		if (!json_object_is_type(value, json_type_boolean))
 			return wrong(key->name, value, "true or false");
-		*(uint32_t *)to = !json_object_get_boolean(value);
+		*(uint32_t *)to = json_object_get_boolean(value) == (key->kind == VC_JSON_BOOL);
 		return 0;
 	case VC_JSON_U32:
 		r = number_value(key->name, value, key->max, &number);

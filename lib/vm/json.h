@@ -15,6 +15,7 @@ struct vc_json_word {
 enum vc_json_kind {
 	VC_JSON_WORD,
 	VC_JSON_FLAGS,
+	VC_JSON_BOOL, /* a uint32_t of 0 or 1 */
 	VC_JSON_BOOL_NOT,
 	VC_JSON_U32,
 	VC_JSON_U64,
@@ -33,6 +34,9 @@ struct vc_json_key {
 	uint64_t max;
 };
 
+extern const struct vc_json_word vc_json_machine_words[], vc_json_backend_words[], vc_json_engine_words[],
+    vc_json_irqchip_words[], vc_json_unhandled_words[];
+
 /* Of struct vcore_options and struct vcore_boot_options; up to a name of NULL. */
 extern const struct vc_json_key vc_json_vm_keys[], vc_json_boot_keys[];
 
@@ -41,6 +45,8 @@ int vc_json_parse(const char *text, struct json_object **root);
 /* Values into the options struct, which borrows strings from the object; an array of strings is the caller's to free.
  */
 int vc_json_take(struct json_object *object, const struct vc_json_key *keys, void *options);
+/* The other way round: every key of the table. */
+void vc_json_put(struct json_object *object, const struct vc_json_key *keys, const void *options);
 /* An array of objects with a "type". */
 int vc_json_check_devices(struct json_object *devices);
 

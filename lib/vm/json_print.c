@@ -41,6 +41,8 @@ static struct json_object *value_of(const struct vc_json_key *key, const void *o
 		return word_of(*(const uint32_t *)at, key->words);
 	case VC_JSON_FLAGS:
 		return words_of(*(const uint32_t *)at, key->words);
+	case VC_JSON_BOOL:
+		return json_object_new_boolean(!!*(const uint32_t *)at);
 	case VC_JSON_BOOL_NOT:
 		return json_object_new_boolean(!*(const uint32_t *)at);
 	case VC_JSON_U32:
@@ -58,7 +60,7 @@ static struct json_object *value_of(const struct vc_json_key *key, const void *o
 	return NULL;
 }
 
-static void print_keys(struct json_object *to, const struct vc_json_key *keys, const void *options)
+void vc_json_put(struct json_object *to, const struct vc_json_key *keys, const void *options)
 {
 	for (; keys->name; keys++)
 		if (keys->kind != VC_JSON_ELSEWHERE)
@@ -137,7 +139,7 @@ static int print_boot(struct json_object *to, struct json_object *from, const st
 		return 0;
 	if (r >= 0) {
 		full = json_object_new_object();
-		print_keys(full, vc_json_boot_keys, &o);
+		vc_json_put(full, vc_json_boot_keys, &o);
 		json_object_object_add(to, "boot", full);
 	}
 	if (!given || !given->kernel)
@@ -153,7 +155,7 @@ static int describe(struct json_object *to, struct json_object *from, struct vco
 	if (r < 0)
 		return r;
 	fill_defaults(o);
-	print_keys(to, vc_json_vm_keys, o);
+	vc_json_put(to, vc_json_vm_keys, o);
 	r = print_devices(to, from, devices);
 	return r < 0 ? r : print_boot(to, from, boot);
 }

@@ -72,7 +72,7 @@ struct vc_mon_command {
 
 /* Tables, each up to a name of NULL. */
 extern const struct vc_mon_command vc_mon_general_commands[], vc_mon_vm_commands[], vc_mon_device_commands[],
-    vc_mon_display_commands[], vc_mon_input_commands[];
+    vc_mon_display_commands[], vc_mon_input_commands[], vc_mon_snapshot_commands[];
 extern const struct vc_mon_command *const vc_mon_topics[]; /* NULL-terminated */
 const struct vc_mon_command *vc_mon_find(const char *name);
 extern const char *const vc_mon_kind_names[VC_MON_KINDS];

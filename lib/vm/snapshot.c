@@ -3,6 +3,7 @@
 #include "vm/snapshot.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 
 /* ---- the object ---- */
 
@@ -44,6 +45,7 @@ int vcore_snapshot_get_info(const vcore_snapshot *s, struct vcore_snapshot_info 
 		info.memory += s->slot[i].length;
 	info.memory_copied = s->memory_copied;
 	info.time_ns = s->time_ns;
+	memcpy(info.id, s->id, sizeof info.id);
 	vc_struct_out(out, &info, sizeof info);
 	return 0;
 }
@@ -262,6 +264,11 @@ int vcore_snapshot_take(vcore_vm *vm, vcore_snapshot **out)
 	if (!s)
 		return vc_fail(ENOMEM, "no memory for a snapshot");
 	s->refs = 1;
+	if (getrandom(s->id, sizeof s->id, 0) != sizeof s->id) {
+		r = vc_fail_errno(errno, "vcore_snapshot_take: random bytes for the snapshot's identity");
+		vcore_snapshot_unref(s);
+		return r;
+	}
 	r = vc_still_begin(vm, "vcore_snapshot_take", false, &still);
 	if (r >= 0) {
 		r = check_devices(vm);

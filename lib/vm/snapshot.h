@@ -29,6 +29,7 @@ struct vc_snapshot_slot {
 
 struct vcore_snapshot {
 	_Atomic uint32_t refs;
+	uint8_t id[16]; /* random: tells it from all others, also in files */
 	/* the machine */
 	enum vcore_machine machine;
 	enum vcore_backend backend;
