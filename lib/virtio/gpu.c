@@ -74,19 +74,17 @@ static void gpu_reset(void *ctx)
 	pthread_mutex_unlock(&gpu->lock);
 }
 
-static int gpu_statistics(void *ctx, char *text, size_t length)
+static unsigned gpu_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct vgpu *gpu = ctx;
-	uint32_t resources;
-	uint64_t memory;
 
+	stats[0] = (struct vc_stat){"commands", atomic_load(&gpu->commands)};
+	stats[1] = (struct vc_stat){"refused", atomic_load(&gpu->refused)};
 	pthread_mutex_lock(&gpu->lock);
-	resources = gpu->resources;
-	memory = gpu->memory;
+	stats[2] = (struct vc_stat){"resources", gpu->resources};
+	stats[3] = (struct vc_stat){"memory", gpu->memory};
 	pthread_mutex_unlock(&gpu->lock);
-	return snprintf(text, length, "\"commands\":%llu,\"refused\":%llu,\"resources\":%u,\"memory\":%llu",
-	                (unsigned long long)atomic_load(&gpu->commands), (unsigned long long)atomic_load(&gpu->refused),
-	                resources, (unsigned long long)memory);
+	return 4;
 }
 
 static void gpu_destroy(void *ctx)

@@ -226,12 +226,14 @@ static int input_load(void *ctx, const void *buffer, size_t length)
 	return 0;
 }
 
-static int input_statistics(void *ctx, char *text, size_t length)
+static unsigned input_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 {
 	struct vcore_input_info info = {.size = sizeof info};
 
 	vcore_input_get_info(((struct input_device *)ctx)->input, &info);
-	return snprintf(text, length, "\"events\":%llu,\"leds\":%u", (unsigned long long)info.sent, info.leds);
+	stats[0] = (struct vc_stat){"events", info.sent};
+	stats[1] = (struct vc_stat){"leds", info.leds};
+	return 2;
 }
 
 static void input_destroy(void *ctx)
