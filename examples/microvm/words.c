@@ -96,16 +96,33 @@ static struct json_object *split_list(const char *text)
 	return array;
 }
 
+/* A number with K, M, G or T behind it; false: it is none. */
+static bool number_of(const char *text, uint64_t *number)
+{
+	static const char units[] = "KMGT";
+	const char *unit;
+	char *end;
+
+	errno = 0;
+	*number = strtoull(text, &end, 0);
+	unit = *end ? strchr(units, *end) : NULL;
+	if (*text < '0' || *text > '9' || errno || (unit ? end[1] != '\0' : *end != '\0'))
+		return false;
+	for (; unit && unit >= units; unit--) {
+		if (*number > UINT64_MAX >> 10)
+			return false;
+		*number <<= 10;
+	}
+	return true;
+}
+
 /* What is no such value goes as a string, for the monitor to refuse. */
 static struct json_object *value_of(const char *type, const char *text)
 {
 	struct json_object *value = NULL;
-	unsigned long long number;
-	char *end;
+	uint64_t number;
 
-	errno = 0;
-	number = strtoull(text, &end, 0);
-	if (!strcmp(type, "number") && *text >= '0' && *text <= '9' && !*end && !errno)
+	if (!strcmp(type, "number") && number_of(text, &number))
 		return json_object_new_uint64(number);
 	if (!strcmp(type, "boolean") && truth(text) >= 0)
 		return json_object_new_boolean(truth(text));

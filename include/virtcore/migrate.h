@@ -8,13 +8,13 @@
  *
  * Exactly one side runs. The source gives the vm up by one last message, sent when the other side has said that it is
  * whole; whatever fails or is cancelled before that, the source goes on and the other side frees all. If the connection
- * breaks between that message and its acknowledgement, nobody can know from it whether the other side runs: the source's
- * vm stays paused then, and vcore_migrate_send() says -ENOTRECOVERABLE. The program asks the other side and calls
- * vcore_vm_resume() or drops the vm.
+ * breaks between that message and its acknowledgement, nobody can know from it whether the other side runs: the
+ * source's vm stays paused then, and vcore_migrate_send() says -ENOTRECOVERABLE. The program asks the other side and
+ * calls vcore_vm_resume() or drops the vm.
  *
- * The stream is neither encrypted nor authenticated: who can reach a waiting address can send it a machine, with devices
- * that name files of the host (give them properties of your own, see struct vcore_clone_options). Use sockets that only
- * the right peer can reach. What is cut off, altered, or not what it should be is refused.
+ * The stream is neither encrypted nor authenticated: who can reach a waiting address can send it a machine, with
+ * devices that name files of the host (give them properties of your own, see struct vcore_clone_options). Use sockets
+ * that only the right peer can reach. What is cut off, altered, or not what it should be is refused.
  */
 #ifndef VIRTCORE_MIGRATE_H
 #define VIRTCORE_MIGRATE_H
@@ -65,11 +65,11 @@ enum vcore_migrate_flags {
 
 struct vcore_migrate_options {
 	uint32_t size;
-	uint32_t flags;      /**< enum vcore_migrate_flags */
-	const char *address; /**< "unix:PATH", "tcp:HOST:PORT" (numeric host) to connect to; NULL: fd */
-	int32_t fd;          /**< a connected stream socket, duplicated; looked at only without an address */
-	uint32_t timeout_ms; /**< how long nothing may move on the connection; 0: 10,000 */
-	uint64_t bandwidth;  /**< bytes a second while the guest runs; 0: no limit */
+	uint32_t flags;       /**< enum vcore_migrate_flags */
+	const char *address;  /**< "unix:PATH", "tcp:HOST:PORT" (numeric host) to connect to; NULL: fd */
+	int32_t fd;           /**< a connected stream socket, duplicated; looked at only without an address */
+	uint32_t timeout_ms;  /**< how long nothing may move on the connection; 0: 10,000 */
+	uint64_t bandwidth;   /**< bytes a second while the guest runs; 0: no limit */
 	uint64_t downtime_us; /**< the guest is stopped when the rest takes no longer than this by estimate; 0: 50,000 */
 	uint64_t max_time_ms; /**< give up when the guest could not be stopped by then; 0: no limit */
 	/** Told after each round and a few times a second, on the calling thread, without a lock held. Anything but 0

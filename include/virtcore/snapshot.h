@@ -58,7 +58,7 @@ struct vcore_snapshot_info {
 VCORE_API int vcore_snapshot_get_info(const vcore_snapshot *snapshot, struct vcore_snapshot_info *info);
 
 enum vcore_clone_flags {
-	/** The clone keeps what tells machines apart. Without it, its VM generation ID (device vmgenid) is a new one, so
+	/** The clone keeps what tells machines apart. Without it, its VM generation ID is a new one, so
 	 *  that the guest's random numbers are its own. */
 	VCORE_CLONE_SAME_IDENTITY = 1u << 0,
 };
@@ -102,7 +102,7 @@ VCORE_API int vcore_snapshot_clone(vcore_snapshot *snapshot, const struct vcore_
  * Make a vm what the snapshot says, in place: the vm that it was taken of, a clone of it, or one with the same devices
  * and memory. Takes as long as there are pages written since the vm was last the same as the snapshot. A vm that runs
  * is held meanwhile and goes on; one that has exited is VCORE_VM_CREATED then. Devices and slots that came since must
- * be removed before.
+ * be removed before. Its VM generation ID is the snapshot's: vcore_vm_set_generation_id() where the guest is to notice.
  *
  * @return 0; -EINVAL devices or slots differ (named); -ENOTSUP as vcore_snapshot_clone(), nothing has changed then;
  *         -EBUSY, -EDEADLK as vcore_snapshot_take(); other errors, of a device's load, leave the vm in a state in

@@ -211,5 +211,17 @@ VCORE_API int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *info);
  */
 VCORE_API int vcore_vm_get_op_counts(vcore_vm *vm, struct vcore_op_count *counts, uint32_t room);
 
+/**
+ * Give the vm another generation ID: 16 bytes in the guest's memory by which it notices that it is not the only one
+ * with its past (a copy, an older state). Its driver is told, and Linux renews its random numbers. A vm is born with a
+ * random one.
+ * @param id 16 bytes; NULL: random ones
+ * @return 0; -ENOTSUP on machine none; -EINVAL no vm
+ */
+VCORE_API int vcore_vm_set_generation_id(vcore_vm *vm, const uint8_t *id);
+
+/** @param id out: 16 bytes. @return 0; -ENOTSUP on machine none; -EINVAL */
+VCORE_API int vcore_vm_get_generation_id(vcore_vm *vm, uint8_t id[16]);
+
 VCORE_END_DECLS
 #endif

@@ -33,9 +33,11 @@ int vc_dev_take_gsi(struct vc_buses *buses, struct vc_dev *dev, uint32_t wanted)
 	return dev->gsi ? (int)gsi : vc_fail(EEXIST, "device %s: interrupt line %u is taken", dev->type, gsi);
 }
 
-void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid, uint64_t base, uint64_t length)
+void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid, enum vcore_bus bus, uint64_t base,
+                     uint64_t length)
 {
 	pthread_mutex_lock(&buses->lock);
+	dev->bus = bus;
 	dev->base = base;
 	dev->length = length;
 	dev->hid = hid;

@@ -253,6 +253,20 @@ struct vc_dev *vc_dev_visit_from(struct vc_buses *buses, struct vc_visit *visit,
 	return dev;
 }
 
+bool vc_dev_visit_type(struct vc_buses *buses, struct vc_visit *visit, uint32_t id, const char *type)
+{
+	struct vc_dev *dev;
+
+	pthread_mutex_lock(&buses->lock);
+	for (dev = buses->devices; dev; dev = dev->next)
+		if ((!id || dev->id == id) && !dev->removing && dev->frontend && !strcmp(dev->type, type))
+			break;
+	if (dev)
+		visit_begin(buses, visit, dev);
+	pthread_mutex_unlock(&buses->lock);
+	return dev != NULL;
+}
+
 void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit)
 {
 	pthread_mutex_lock(&buses->lock);

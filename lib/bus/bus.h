@@ -47,8 +47,9 @@ struct vc_dev {
 	bool removable;  /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
 	bool leaving;    /* lib/vm has asked the guest to let go of it; under vc_buses.lock */
 	bool removing;   /* under vc_buses.lock */
-	uint32_t gsi;    /* interrupt line of its own; 0: none. These four under vc_buses.lock */
+	uint32_t gsi;    /* interrupt line of its own; 0: none. These five under vc_buses.lock */
 	const char *hid; /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
+	enum vcore_bus bus; /* of its registers there */
 	uint64_t base, length;
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */
 };
@@ -123,13 +124,17 @@ int vc_dev_remove(struct vc_buses *buses, struct vc_pass *self, struct vc_dev *d
  * inside the gate.
  */
 bool vc_dev_visit(struct vc_buses *buses, struct vc_visit *visit, struct vc_dev *dev);
+/* The same for the device of that ID, or with 0 the first, if it is of that type and has a frontend. False: there is
+ * none. */
+bool vc_dev_visit_type(struct vc_buses *buses, struct vc_visit *visit, uint32_t id, const char *type);
 void vc_dev_leave(struct vc_buses *buses, struct vc_visit *visit);
 /* The same for who knows only the least id that it is to have: the first such device, visited; NULL: there is none. */
 struct vc_dev *vc_dev_visit_from(struct vc_buses *buses, struct vc_visit *visit, uint32_t id);
 /* Give dev a line of its own: the wanted one, or with 0 any that is free. The line; -EEXIST, -ENOSPC. announce.c */
 int vc_dev_take_gsi(struct vc_buses *buses, struct vc_dev *dev, uint32_t wanted);
-/* Have ACPI tell the guest of dev: its ID (a constant), MMIO registers and line. */
-void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid, uint64_t base, uint64_t length);
+/* Have ACPI tell the guest of dev: its ID (a constant), registers and line. bus: ports or MMIO. */
+void vc_dev_announce(struct vc_buses *buses, struct vc_dev *dev, const char *hid, enum vcore_bus bus, uint64_t base,
+                     uint64_t length);
 /* dev is whole but for what is added behind its back: from now on it is found by what it does. */
 void vc_dev_set_frontend(struct vc_buses *buses, struct vc_dev *dev, void *frontend,
                          unsigned (*statistics)(void *frontend, struct vc_stat stats[VC_STATS_MAX]));

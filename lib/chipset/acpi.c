@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, MCFG, HPET; the DSDT's contents come from dsdt.c. */
+/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, MCFG, HPET, SRAT; the DSDT's contents come from dsdt.c. */
 #include "chipset/dsdt.h"
 #include "core/error.h"
 #include "core/util.h"
@@ -317,6 +317,62 @@ static uint8_t *build_mcfg(struct build *build)
 	return mcfg;
 }
 
+/* A processor in proximity domain 0 (5.2.16.3: by x2APIC ID, which may be any). */
+static void put_processor_affinity(struct build *build, uint32_t id)
+{
+	uint8_t *entry = take(build, 24, 1);
+
+	if (!entry)
+		return;
+	entry[0] = 2;
+	entry[1] = 24;
+	vc_st32(entry + 8, id);
+	vc_st32(entry + 12, 1); /* enabled */
+}
+
+/* 5.2.16.2 */
+static void put_memory_affinity(struct build *build, const struct vc_acpi_memory *memory)
+{
+	uint8_t *entry = take(build, 40, 1);
+
+	if (!entry)
+		return;
+	entry[0] = 1;
+	entry[1] = 40;
+	vc_st64(entry + 8, memory->start);
+	vc_st64(entry + 16, memory->length);
+	vc_st32(entry + 28, memory->hotplug ? 3 : 1); /* enabled, hot-pluggable */
+}
+
+static bool has_hotplug_memory(const struct vc_acpi_config *config)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; i < config->memory_count; i++)
+		found |= config->memory[i].hotplug;
+	return found;
+}
+
+/* 5.2.16 */
+static uint8_t *build_srat(struct build *build)
+{
+	const struct vc_acpi_config *config = build->config;
+	uint8_t *srat = new_table(build, HEADER_LENGTH + 12);
+	size_t start;
+
+	if (!srat)
+		return NULL;
+	start = (size_t)(srat - build->data);
+	vc_st32(srat + HEADER_LENGTH, 1); /* to be 1 */
+	for (uint32_t id = 0; id < config->vcpus && !build->overflow; id++)
+		put_processor_affinity(build, id);
+	for (uint32_t i = 0; i < config->memory_count && !build->overflow; i++)
+		put_memory_affinity(build, &config->memory[i]);
+	if (!build->overflow)
+		finish(srat, "SRAT", 3, build->length - start);
+	return srat;
+}
+
 static uint8_t *build_xsdt(struct build *build, uint8_t *const *tables, unsigned count)
 {
 	const size_t length = HEADER_LENGTH + 8 * (size_t)count;
@@ -348,7 +404,7 @@ int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size
 	struct build build = {.config = config, .data = buffer, .capacity = length};
 	uint8_t *facs = config->reduced ? NULL : build_facs(&build);
 	uint8_t *dsdt = build_dsdt(&build);
-	uint8_t *tables[4], *xsdt;
+	uint8_t *tables[5], *xsdt;
 	unsigned count = 0;
 
 	if (!build.overflow)
@@ -359,6 +415,8 @@ int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size
 		tables[count++] = build_hpet(&build);
 	if (!build.overflow && config->has_pci)
 		tables[count++] = build_mcfg(&build);
+	if (!build.overflow && has_hotplug_memory(config))
+		tables[count++] = build_srat(&build);
 	xsdt = build.overflow ? NULL : build_xsdt(&build, tables, count);
 	if (!xsdt)
 		return vc_fail(E2BIG, "the ACPI tables for %u vcpus and %u devices take more than %zu bytes", config->vcpus,

@@ -154,12 +154,23 @@ void vc_aml_irq(struct vc_aml_resources *res, unsigned irq)
 	put(res, item, sizeof item);
 }
 
-void vc_aml_interrupt(struct vc_aml_resources *res, uint32_t gsi)
+static void put_interrupt(struct vc_aml_resources *res, uint32_t gsi, uint8_t flags)
 {
-	uint8_t item[9] = {0x89, 6, 0, 0x01 /* consumer, level, active high, exclusive */, 1};
+	uint8_t item[9] = {0x89, 6, 0, flags, 1};
 
 	vc_st32(item + 5, gsi);
 	put(res, item, sizeof item);
+}
+
+/* Consumer, level, active high, exclusive. */
+void vc_aml_interrupt(struct vc_aml_resources *res, uint32_t gsi)
+{
+	put_interrupt(res, gsi, 0x01);
+}
+
+void vc_aml_interrupt_edge(struct vc_aml_resources *res, uint32_t gsi)
+{
+	put_interrupt(res, gsi, 0x03);
 }
 
 /* Word, DWord or QWord address space descriptor: type 0 memory, 1 I/O, 2 bus numbers. */

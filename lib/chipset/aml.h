@@ -50,6 +50,7 @@ struct vc_aml_resources {
 void vc_aml_io(struct vc_aml_resources *res, uint16_t base, uint8_t length);
 void vc_aml_irq(struct vc_aml_resources *res, unsigned irq);       /* ISA: edge, active high, exclusive */
 void vc_aml_interrupt(struct vc_aml_resources *res, uint32_t gsi); /* level, active high, exclusive */
+void vc_aml_interrupt_edge(struct vc_aml_resources *res, uint32_t gsi);
 void vc_aml_memory(struct vc_aml_resources *res, uint64_t base, uint64_t length);
 /* Ranges that a bridge hands down to the bus behind it. */
 void vc_aml_bus_window(struct vc_aml_resources *res, uint16_t first, uint16_t last);

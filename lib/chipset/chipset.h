@@ -18,6 +18,8 @@
 #include "core/loop.h"
 #include "memory/memory.h"
 
+struct vc_machine_event;
+
 /* What the machine as a whole is told, by the guest or for it; called from any thread, without locks. */
 struct vc_machine_ops {
 	void (*poweroff)(void *ctx);
@@ -28,6 +30,24 @@ struct vc_machine_ops {
 	void (*slot_off)(void *ctx, uint32_t id);
 	/* The host has failed a disk; frontend: vc_dev's. NULL allowed. */
 	void (*block_error)(void *ctx, const void *frontend, const struct vcore_block_error *error);
+	/* Hold all vcpus, soon; nothing where the program runs them. */
+	void (*pause)(void *ctx);
+	/* For whoever watches the vm. */
+	void (*tell)(void *ctx, const struct vc_machine_event *event);
+};
+
+/* What a device has to tell. */
+enum vc_machine_event_kind {
+	VC_MACHINE_WATCHDOG,     /* the guest did not come in time: action */
+	VC_MACHINE_PANICKED,     /* the guest says that it cannot go on: action */
+	VC_MACHINE_CRASH_LOADED, /* the same, and that it handles it itself */
+	VC_MACHINE_MEMORY_SIZE,  /* a device has another amount of memory plugged in: device, size */
+};
+struct vc_machine_event {
+	enum vc_machine_event_kind kind;
+	const char *action; /* what is done about it; a constant */
+	uint32_t device;    /* vc_dev.id */
+	uint64_t size;
 };
 
 /* Everything a device of the library may use; lives as long as the vm. */
@@ -49,6 +69,9 @@ struct vc_env {
 	 * good as a descriptor.
 	 */
 	int (*doorbell)(void *ctx, const struct vc_ioeventfd *e, bool add);
+	struct {
+		uint32_t kind, flags;
+	} ram; /* of what RAM is made, for devices that bring more: enum vcore_memory_kind and attributes, VCORE_MEM_* */
 	struct vc_switch_names *switches; /* lib/net: what a NIC's property switch=NAME finds; NULL: nothing */
 	/* The HPET is in legacy replacement mode: it drives GSI 0 and 8, the PIT and the RTC are cut off from them. */
 	_Atomic bool legacy_replaced;
@@ -95,6 +118,19 @@ void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
 #define VC_GED_RESET         2u
 #define VC_GED_RESET_VALUE   0x42u
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
+/* VM generation ID, in memory that the guest does not use; an event device of its own tells of changes, by an edge. */
+#define VC_VMGENID_GPA  0xf1000u
+#define VC_VMGENID_SIZE 16u
+#define VC_VMGENID_GSI  15u
+struct vc_vmgenid;
+/* With a random one. */
+int vc_vmgenid_new(struct vc_env *env, struct vc_vmgenid **vmgenid);
+/* Put it into the guest's memory, for tables that name it. */
+int vc_vmgenid_write(struct vc_vmgenid *vmgenid);
+/* Another one, NULL: a random one; the guest is told. For machines that have been copied, once all of their state is
+ * loaded. Any thread. */
+int vc_vmgenid_set(struct vc_vmgenid *vmgenid, const uint8_t *id);
+void vc_vmgenid_get(struct vc_vmgenid *vmgenid, uint8_t id[VC_VMGENID_SIZE]);
 /*
  * PCI host bridge: sets env->pci. Configuration through mechanism #1 at 0xcf8/0xcfc and through ECAM; reset control
  * register at 0xcf9. INTx A-D of device 0 go to the GSIs from VC_PCI_GSI on.
@@ -116,7 +152,7 @@ int vc_fw_cfg_add(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t l
 int vc_fw_cfg_add_fd(struct vc_fw_cfg *fw, uint16_t key, int fd, uint64_t start, uint32_t length);
 int vc_fw_cfg_add_file(struct vc_fw_cfg *fw, const char *name, const void *data, size_t length);
 
-/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET; written into guest memory. */
+/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET, SRAT; written into guest memory. */
 struct vc_acpi_config {
 	uint32_t vcpus;
 	bool reduced; /* hardware-reduced: no PM block, sleep registers at VC_GED_BASE */
@@ -129,10 +165,17 @@ struct vc_acpi_config {
 		const char *hid;
 		uint32_t uid;
 		uint64_t base, length;
-		uint32_t gsi;
-		bool io; /* base is a port */
+		uint32_t gsi; /* 0: none */
+		bool io;      /* base is a port */
 	} * devices;
 	uint32_t device_count;
+	bool has_vmgenid;
+	/* guest-physical memory, told of in a SRAT when some may come and go: Linux prepares for such addresses */
+	const struct vc_acpi_memory {
+		uint64_t start, length;
+		bool hotplug;
+	} * memory;
+	uint32_t memory_count;
 };
 /* Builds into buffer as they would lie at tables_gpa; returns bytes, or -E2BIG. rsdp: 36 bytes out. Pure: no vm needed.
  */

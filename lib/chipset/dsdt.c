@@ -95,7 +95,8 @@ static void write_device(struct vc_aml *aml, const struct vc_acpi_device *device
 		vc_aml_io(&res, (uint16_t)device->base, (uint8_t)device->length);
 	else
 		vc_aml_memory(&res, device->base, device->length);
-	vc_aml_interrupt(&res, device->gsi);
+	if (device->gsi)
+		vc_aml_interrupt(&res, device->gsi);
 	vc_aml_crs(aml, &res);
 	vc_aml_close(aml, start);
 }
@@ -131,6 +132,8 @@ void vc_dsdt_write(struct vc_aml *aml, const struct vc_acpi_config *config)
 	}
 	if (config->has_hpet)
 		write_hpet(aml);
+	if (config->has_vmgenid)
+		vc_dsdt_write_vmgenid(aml);
 	for (uint32_t i = 0; i < config->device_count; i++)
 		write_device(aml, &config->devices[i], i);
 	vc_aml_close(aml, scope);

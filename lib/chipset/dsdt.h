@@ -11,4 +11,7 @@ void vc_dsdt_write(struct vc_aml *aml, const struct vc_acpi_config *config);
 /* The PCI host bridge, and what reserves its configuration space. Inside the scope \\_SB. */
 void vc_dsdt_write_pci(struct vc_aml *aml, const struct vc_acpi_config *config);
 
+/* The VM generation ID and its event device. Inside the scope \\_SB. */
+void vc_dsdt_write_vmgenid(struct vc_aml *aml);
+
 #endif

@@ -21,6 +21,8 @@ extern const struct vc_device_type
 extern const struct vc_device_type vc_i8042_type;         /* keyboard controller: ports 0x60/0x64, reset by 0xfe, A20 */
 extern const struct vc_device_type vc_debug_exit_type;    /* isa-debug-exit: addr=0xf4 */
 extern const struct vc_device_type vc_pci_root_port_type; /* addr= slot= */
+extern const struct vc_device_type vc_pvpanic_type;       /* bus=isa addr= action= */
+extern const struct vc_device_type vc_i6300esb_type;      /* PCI watchdog: addr= action= */
 extern const struct vc_device_type vc_debugcon_type;      /* port 0xe9/0x402 debug console: addr=, output= */
 
 #endif

@@ -47,6 +47,8 @@ void vc_mem_fini(struct vc_mem *mem)
 	for (uint32_t i = 0; i < mem->count; i++)
 		slot_free(mem->slots[i]);
 	free(mem->slots);
+	while (mem->ranges)
+		vc_mem_unreserve(mem, mem->ranges->gpa);
 	pthread_rwlock_destroy(&mem->lock);
 }
 
@@ -327,7 +329,7 @@ int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length)
 		piece = slot->length - (gpa - slot->gpa);
 		if (piece > length)
 			piece = length;
-		if (slot->flags & VCORE_MEM_W) {
+		if ((slot->flags & VCORE_MEM_W) && !atomic_load(&slot->keep)) {
 			vc_backing_discard(slot, gpa - slot->gpa, piece);
 			vc_mem_wrote(slot, gpa, piece);
 		}

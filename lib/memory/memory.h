@@ -44,7 +44,8 @@ struct vc_slot {
 	bool host_readonly;  /* mapped without PROT_WRITE (a file opened for reading): nobody can write there */
 	struct vc_mem *mem;
 	_Atomic uint32_t
-	    pins; /* the table's, while it is there, and those of vc_mem_pin(): the last to go frees the slot */
+	    pins;          /* the table's, while it is there, and those of vc_mem_pin(): the last to go frees the slot */
+	_Atomic bool keep; /* the guest's storage: nothing of it is discarded */
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive
 	 * section. */
@@ -74,14 +75,23 @@ struct vc_mem_listener {
 	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
 };
 
+/* Addresses that a device keeps for memory of its own, whether there are slots now or not. */
+struct vc_mem_range {
+	uint64_t gpa, length;
+	bool hotplug; /* memory comes and goes there: firmware tables tell of it */
+	struct vc_mem_range *next;
+};
+
 struct vc_mem {
 	struct vc_gate *gate;
 	pthread_rwlock_t lock;  /* protects slots/count for threads that are not inside the gate */
 	struct vc_slot **slots; /* sorted by gpa */
 	uint32_t count;
-	uint32_t max_slots; /* of the backend; 0: no limit */
-	uint64_t gpa_limit; /* first address that no slot may reach */
-	bool want_pages;    /* backend emu */
+	uint32_t max_slots;          /* of the backend; 0: no limit */
+	uint64_t gpa_limit;          /* first address that no slot may reach */
+	uint64_t place_end;          /* no range that vc_mem_reserve() gives reaches it; 0: gpa_limit */
+	struct vc_mem_range *ranges; /* newest first; under lock */
+	bool want_pages;             /* backend emu */
 	const struct vc_mem_listener *listener;
 	void *listener_ctx;
 	_Atomic uint64_t version; /* grows with every change of the map */
@@ -95,6 +105,14 @@ void vc_mem_fini(struct vc_mem *mem);
 int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t length, uint32_t flags,
                const struct vcore_memory_options *options, struct vc_slot **slot);
 void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot);
+
+/*
+ * Keep a range: at *gpa, or with 0 the lowest place from 4 GiB on. It overlaps no slot and no other range; slots may be
+ * added there all the same, by whoever reserved it. align is a power of 2. -EINVAL, -EEXIST, -ENOSPC, -ENOMEM.
+ * reserve.c
+ */
+int vc_mem_reserve(struct vc_mem *mem, uint64_t length, uint64_t align, bool hotplug, uint64_t *gpa);
+void vc_mem_unreserve(struct vc_mem *mem, uint64_t gpa);
 
 /* The slot that holds gpa, or NULL. Caller inside the gate or holding the read lock. */
 struct vc_slot *vc_mem_find(const struct vc_mem *mem, uint64_t gpa);
@@ -130,7 +148,7 @@ int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length)
 
 /*
  * The guest has no use for what is there: whole pages go back to the host where they can, and read as zeroes then.
- * Slots that the guest may not write are left alone. -EFAULT: a byte is in no slot. Any thread.
+ * Slots that the guest may not write, or are to be kept, are left alone. -EFAULT: a byte is in no slot. Any thread.
  */
 int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length);
 

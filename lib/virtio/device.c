@@ -416,6 +416,15 @@ void vc_virtq_reset(struct vc_virtio *v, unsigned n)
 	vc_virtio_give_turn(v);
 }
 
+void vc_virtio_vm_reset(struct vc_virtio *v)
+{
+	if (!v->ops->vm_reset)
+		return;
+	vc_virtio_take_turn(v);
+	v->ops->vm_reset(v->ctx);
+	vc_virtio_give_turn(v);
+}
+
 void vc_virtio_wake(struct vc_virtio *v, unsigned n)
 {
 	vc_worker_ask(v->worker_count == 1 ? v->workers : &v->workers[n], n);

@@ -216,6 +216,14 @@ static void mmio_reset(void *ctx)
 	m->device_features_sel = m->driver_features_sel = m->queue_sel = 0;
 }
 
+static void mmio_vm_reset(void *ctx)
+{
+	struct mmio *m = ctx;
+
+	mmio_reset(m);
+	vc_virtio_vm_reset(m->v);
+}
+
 static int64_t mmio_save(void *ctx, void *buffer, size_t length)
 {
 	struct mmio *m = ctx;
@@ -283,7 +291,7 @@ static const struct vcore_device_ops mmio_ops = {
     .size = sizeof mmio_ops,
     .read = mmio_read,
     .write = mmio_write,
-    .reset = mmio_reset,
+    .reset = mmio_vm_reset,
     .save = mmio_save,
     .load = mmio_load,
     .destroy = mmio_destroy,
@@ -326,7 +334,7 @@ static int plug_in(struct vc_env *env, struct mmio *m, struct vc_dev *dev, struc
 	r = add_region(env, dev, &config->addr);
 	if (r < 0)
 		return r;
-	vc_dev_announce(env->buses, dev, "LNRO0005", config->addr, LENGTH);
+	vc_dev_announce(env->buses, dev, "LNRO0005", VCORE_BUS_MMIO, config->addr, LENGTH);
 	m->base = config->addr;
 	set_doorbells(m, true);
 	return 0;

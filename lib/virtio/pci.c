@@ -190,7 +190,10 @@ static void config_write(void *ctx, uint32_t offset, uint32_t width, uint32_t va
 
 static void pci_reset(void *ctx)
 {
-	vc_virtio_pci_reset(ctx);
+	struct vc_virtio_pci *p = ctx;
+
+	vc_virtio_pci_reset(p);
+	vc_virtio_vm_reset(p->v);
 }
 
 static int64_t pci_save(void *ctx, void *buffer, size_t length)

@@ -87,6 +87,8 @@ struct vc_virtio_ops {
 	/* The state beyond the common half's: as in vcore_device_ops. The device is stopped. NULL: there is none. */
 	int64_t (*save)(void *ctx, void *buffer, size_t length);
 	int (*load)(void *ctx, const void *buffer, size_t length);
+	/* The vm is reset; the device is stopped. NULL allowed. */
+	void (*vm_reset)(void *ctx);
 	/* What it has counted; how many rows. Any thread. NULL: nothing. */
 	unsigned (*statistics)(void *ctx, struct vc_stat stats[VC_STATS_MAX]);
 	/* Exactly once, also when adding it failed. */
@@ -210,6 +212,8 @@ void vc_virtio_config_write(struct vc_virtio *v, uint32_t offset, const void *da
 void vc_virtio_kick(struct vc_virtio *v, unsigned n);
 /* The doorbell of queue n is at that place now, or is no more (fd ignored): the kernel may ring it in our stead. */
 void vc_virtio_doorbell(struct vc_virtio *v, unsigned n, const struct vc_ioeventfd *where, bool add);
+/* The vm is reset, and the device has been. */
+void vc_virtio_vm_reset(struct vc_virtio *v);
 /* State of the common half and the frontend's behind it; for save and load of the transport's device. */
 int64_t vc_virtio_save(struct vc_virtio *v, void *buffer, size_t length);
 int vc_virtio_load(struct vc_virtio *v, const void *buffer, size_t length);

@@ -13,6 +13,7 @@
 #define RSDP_GPA         0xe0000u
 #define TABLES_GPA       0xe1000u
 #define TABLES_MAX       0x10000u
+#define MEMORY_MAX       32u
 #define EBDA_START       0x9fc00u
 #define BDA_COM1         0x400u
 #define BDA_EBDA_SEGMENT 0x40eu
@@ -165,17 +166,38 @@ static uint32_t list_devices(struct vcore_vm *vm, struct vc_acpi_device list[VC_
 	for (const struct vc_dev *d = vm->buses.devices; d && count < VC_GSI_COUNT; d = d->next) {
 		if (!d->hid || d->removing)
 			continue;
-		list[count] =
-		    (struct vc_acpi_device){.hid = d->hid, .uid = count, .base = d->base, .length = d->length, .gsi = d->gsi};
+		list[count] = (struct vc_acpi_device){.hid = d->hid,
+		                                      .uid = count,
+		                                      .base = d->base,
+		                                      .length = d->length,
+		                                      .gsi = d->gsi,
+		                                      .io = d->bus == VCORE_BUS_PIO};
 		count++;
 	}
 	pthread_mutex_unlock(&vm->buses.lock);
 	return count;
 }
 
+/* RAM, and what may come beside it; as much as there is room for. */
+static uint32_t list_memory(struct vcore_vm *vm, struct vc_acpi_memory list[MEMORY_MAX])
+{
+	uint32_t count = 0;
+
+	list[count++] = (struct vc_acpi_memory){.length = vm->ram_low};
+	if (vm->ram_high)
+		list[count++] = (struct vc_acpi_memory){.start = VC_GIB(4), .length = vm->ram_high};
+	vc_mem_rdlock(&vm->mem);
+	for (const struct vc_mem_range *range = vm->mem.ranges; range && count < MEMORY_MAX; range = range->next)
+		if (range->hotplug)
+			list[count++] = (struct vc_acpi_memory){range->gpa, range->length, true};
+	vc_mem_unlock(&vm->mem);
+	return count;
+}
+
 static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 {
 	struct vc_acpi_device devices[VC_GSI_COUNT];
+	struct vc_acpi_memory memory[MEMORY_MAX];
 	struct vc_acpi_config config = {
 	    .vcpus = vm->bvm.vcpus,
 	    .reduced = vm->no_legacy,
@@ -190,6 +212,9 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 	    .tables_gpa = TABLES_GPA,
 	    .devices = devices,
 	    .device_count = list_devices(vm, devices),
+	    .has_vmgenid = vm->vmgenid != NULL,
+	    .memory = memory,
+	    .memory_count = list_memory(vm, memory),
 	};
 	uint8_t rsdp[36], *tables = malloc(TABLES_MAX);
 	int64_t length;
@@ -201,6 +226,8 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 	r = length < 0 ? (int)length : vc_mem_write(&vm->mem, TABLES_GPA, tables, (uint64_t)length);
 	if (r >= 0)
 		r = vc_mem_write(&vm->mem, RSDP_GPA, rsdp, sizeof rsdp);
+	if (r >= 0 && vm->vmgenid)
+		r = vc_vmgenid_write(vm->vmgenid);
 	if (r >= 0)
 		r = vc_fw_cfg_add_file(vm->fw_cfg, "etc/acpi/rsdp", rsdp, sizeof rsdp);
 	if (r >= 0)

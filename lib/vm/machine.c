@@ -20,7 +20,7 @@ static uint32_t ram_kind(const struct vcore_vm *vm, const struct vcore_options *
 
 static int add_ram(struct vcore_vm *vm, const struct vcore_options *o, uint64_t gpa, uint64_t length)
 {
-	struct vcore_memory_options m = {.size = sizeof m, .kind = ram_kind(vm, o), .fd = -1};
+	struct vcore_memory_options m = {.size = sizeof m, .kind = vm->bvm.env.ram.kind, .fd = -1};
 
 	if (!length)
 		return 0;
@@ -34,6 +34,8 @@ static int build_ram(struct vcore_vm *vm, const struct vcore_options *o)
 	uint64_t memory = o->memory ? o->memory : vm->machine->default_memory;
 	int r;
 
+	vm->bvm.env.ram.kind = ram_kind(vm, o);
+	vm->bvm.env.ram.flags = o->memory_flags;
 	vm->ram_low = memory < LOW_RAM_END ? memory : LOW_RAM_END;
 	vm->ram_high = memory - vm->ram_low;
 	r = add_ram(vm, o, 0, vm->ram_low);
@@ -191,6 +193,8 @@ static int build_microvm(struct vcore_vm *vm, const struct vcore_options *o)
 		r = vc_pci_host_new(env); /* has the reset register at 0xcf9 too */
 	if (r >= 0)
 		r = vc_fw_cfg_new(env, &vm->fw_cfg);
+	if (r >= 0)
+		r = vc_vmgenid_new(env, &vm->vmgenid);
 	for (struct vc_dev *d = vm->buses.devices; d; d = d->next) {
 		d->fixed = true;
 		d->owner = vm;
@@ -206,6 +210,7 @@ void vc_machine_place_pci(struct vcore_vm *vm, uint32_t phys_bits)
 	if (!vm->bvm.env.pci || start < VC_GIB(8) || VC_GIB(4) + vm->ram_high > start)
 		return;
 	vc_pci_set_window64(vm->bvm.env.pci, (struct vc_pci_window){start, end - start});
+	vm->mem.place_end = start;
 }
 
 static const struct vc_machine machine_none = {

@@ -47,21 +47,18 @@ uint64_t vc_mig_memory_left(const struct vc_mig_memory *memory);
 
 /* ---- the vm's side (migrate_control.c) ---- */
 
-/* What a vm knows of its migration, under its lock. */
-struct vc_migration {
-	struct vcore_migrate_info info; /* of the last one */
-	int cancel_fd;                  /* -1: there is none */
-	uint64_t begun;                 /* host time */
-	bool has_thread;                /* vc_migrate_start() */
-	pthread_t thread;
-};
-
+/* The vm is being sent until vc_migrate_leave(); *cancel_fd: polls readable when it is to end. -EALREADY, -ECANCELED.
+ */
+int vc_migrate_enter(struct vcore_vm *vm, int *cancel_fd);
+void vc_migrate_leave(struct vcore_vm *vm);
+/* How far it is: for vcore_migrate_get_info(), and an event when the state is another. */
+void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info);
 /*
- * On a thread of the vm's own, which the last vcore_vm_unref() cancels and waits for. What becomes of it is told by
- * events. -EALREADY, -EAGAIN, -EINVAL, -ENOMEM.
+ * Send it, to an address, on a thread of the vm's own, which the last vcore_vm_unref() cancels and waits for. What
+ * becomes of it is told by events. -EALREADY, -EAGAIN, -ENOMEM.
  */
 int vc_migrate_start(struct vcore_vm *vm, const struct vcore_migrate_options *options);
-/* Cancel and wait for that thread; vm->migration is free then. */
+/* Cancel it and wait for that thread; nobody uses the vm any more. */
 void vc_migrate_fini(struct vcore_vm *vm);
 
 #endif

@@ -141,8 +141,7 @@ int64_t vc_mig_memory_look(struct vc_mig_memory *m)
 		return vc_fail(EBUSY, "migration: memory slots were added or removed, or a snapshot was taken, meanwhile");
 	for (uint32_t i = 0; i < m->count; i++) {
 		struct vc_mig_slot *s = &m->slot[i];
-		int64_t r =
-		    vc_mem_get_dirty(&m->vm->mem, NULL, s->slot, VC_LOG_MIGRATION, m->bitmap, words_of(s) * 8);
+		int64_t r = vc_mem_get_dirty(&m->vm->mem, NULL, s->slot, VC_LOG_MIGRATION, m->bitmap, words_of(s) * 8);
 
 		for (uint64_t w = 0; r > 0 && w < words_of(s); w++)
 			s->todo[w] |= m->bitmap[w];

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <virtcore/error.h>
 
 #include "core/clock.h"
 #include "core/crc32c.h"
@@ -29,7 +30,7 @@ enum {
 #define MAGIC 0x474d4356u /* "VCMG" */
 
 #define SENTENCE_MAX 200u
-#define STATE_MAX    (uint32_t)VC_MIB(64)
+#define STATE_MAX    (uint32_t) VC_MIB(64)
 
 static const struct {
 	const char *name;
@@ -38,7 +39,7 @@ static const struct {
     [VC_MIG_HELLO] = {"HELLO", 16},
     [VC_MIG_MACHINE] = {"MACHINE", STATE_MAX},
     [VC_MIG_READY] = {"READY", 0},
-    [VC_MIG_PAGES_FRAME] = {"PAGES", VC_MIG_RUNS * VC_MIG_RUN_BYTES + VC_MIG_PAGES * VC_PAGE_SIZE},
+    [VC_MIG_PAGES_FRAME] = {"PAGES", VC_MIG_RUNS *VC_MIG_RUN_BYTES + VC_MIG_PAGES *VC_PAGE_SIZE},
     [VC_MIG_STATE] = {"STATE", STATE_MAX},
     [VC_MIG_LOADED] = {"LOADED", 0},
     [VC_MIG_GO] = {"GO", 0},
@@ -121,6 +122,27 @@ int vc_mig_wait_until(struct vc_mig_stream *s, uint64_t then)
 	int r = wait_for(s, 0, then);
 
 	return r > 0 ? vc_fail(ECONNRESET, "migration: the connection has ended") : r;
+}
+
+int vc_mig_wait_connected(struct vc_mig_stream *s)
+{
+	socklen_t length = sizeof(int);
+	int error = 0, r = wait_ready(s, POLLOUT);
+
+	if (r < 0)
+		return r;
+	getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	return error ? vc_fail_errno(error, "migration: connecting") : 0;
+}
+
+int vc_mig_look_up(struct vc_mig_stream *s)
+{
+	uint64_t now = vc_host_ns();
+	int r =
+	    now >= s->deadline ? vc_fail(ETIMEDOUT, "the migration took longer than it may") : poll_until(s, 0, now, now);
+
+	/* the connection's end is found by who uses it */
+	return r < 0 ? r : 0;
 }
 
 bool vc_mig_has_word(const struct vc_mig_stream *s)

@@ -48,8 +48,8 @@ enum vc_mig_kind {
 
 /* Used by one thread. */
 struct vc_mig_stream {
-	int fd;        /* a stream socket, ours; it is never waited for inside send() and recv() */
-	int cancel_fd; /* polls readable: give up; -1: nobody can */
+	int fd;            /* a stream socket, ours; it is never waited for inside send() and recv() */
+	int cancel_fd;     /* polls readable: give up; -1: nobody can */
 	uint64_t idle_ns;  /* how long nothing may move */
 	uint64_t deadline; /* host time at which it is over; UINT64_MAX: never */
 	/* Called before each wait and each frame sent; when it wants to be called next, host time. NULL: nobody */
@@ -77,6 +77,10 @@ int vc_mig_send(struct vc_mig_stream *stream, enum vc_mig_kind kind, uint32_t ar
 int vc_mig_receive(struct vc_mig_stream *stream, struct vc_mig_frame *frame);
 /* The next frame is of that kind and has no payload. */
 int vc_mig_expect(struct vc_mig_stream *stream, enum vc_mig_kind kind);
+/* The socket, which was told to connect without waiting, is connected. 0 or -errno */
+int vc_mig_wait_connected(struct vc_mig_stream *stream);
+/* Whether to go on, for who sends without having to wait: 0; -ECANCELED, -ETIMEDOUT */
+int vc_mig_look_up(struct vc_mig_stream *stream);
 /* Something has come, or the peer is gone. */
 bool vc_mig_has_word(const struct vc_mig_stream *stream);
 /* Until then, host time; 0, or as above. */

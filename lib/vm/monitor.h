@@ -37,6 +37,8 @@ struct vc_mon_event {
 	struct timeval time;
 	uint32_t device;
 	char type[32];
+	const char *action;
+	uint64_t size;
 	struct vcore_exit exit;
 	struct vcore_block_error block; /* without the image's path */
 };
@@ -72,7 +74,8 @@ struct vc_mon_command {
 
 /* Tables, each up to a name of NULL. */
 extern const struct vc_mon_command vc_mon_general_commands[], vc_mon_vm_commands[], vc_mon_device_commands[],
-    vc_mon_display_commands[], vc_mon_input_commands[], vc_mon_snapshot_commands[];
+    vc_mon_display_commands[], vc_mon_input_commands[], vc_mon_memory_commands[], vc_mon_snapshot_commands[],
+    vc_mon_migrate_commands[];
 extern const struct vc_mon_command *const vc_mon_topics[]; /* NULL-terminated */
 const struct vc_mon_command *vc_mon_find(const char *name);
 extern const char *const vc_mon_kind_names[VC_MON_KINDS];

@@ -5,9 +5,15 @@
 #include "config.h"
 #include "vm/monitor.h"
 
-const struct vc_mon_command *const vc_mon_topics[] = {vc_mon_general_commands, vc_mon_vm_commands,
-                                                      vc_mon_device_commands,  vc_mon_display_commands,
-                                                      vc_mon_input_commands,   vc_mon_snapshot_commands, NULL};
+const struct vc_mon_command *const vc_mon_topics[] = {vc_mon_general_commands,
+                                                      vc_mon_vm_commands,
+                                                      vc_mon_device_commands,
+                                                      vc_mon_display_commands,
+                                                      vc_mon_input_commands,
+                                                      vc_mon_memory_commands,
+                                                      vc_mon_snapshot_commands,
+                                                      vc_mon_migrate_commands,
+                                                      NULL};
 
 const struct vc_mon_command *vc_mon_find(const char *name)
 {
@@ -64,7 +70,7 @@ static int query_commands(struct vc_mon_call *call)
 
 static void help_line(struct printbuf *text, const struct vc_mon_command *command)
 {
-	sprintbuf(text, "%-16s %s\n", command->name, command->help);
+	sprintbuf(text, "%-20s %s\n", command->name, command->help);
 	for (const struct vc_mon_arg *a = command->args; a && a->name; a++)
 		sprintbuf(text, "    %s%s=%s%s  %s\n", a->needed ? "" : "[", a->name, vc_mon_kind_names[a->kind],
 		          a->needed ? "" : "]", a->help);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The monitor's commands about devices. */
-#include <virtcore/balloon.h>
 #include <virtcore/block.h>
 #include <virtcore/net.h>
 
@@ -175,16 +174,6 @@ static int net_link(struct vc_mon_call *call)
 	return with_device(call, set_link);
 }
 
-static int set_balloon(struct vc_mon_call *call, vcore_device *device)
-{
-	return vcore_balloon_set_target(device, vc_mon_number(call, "size", 0));
-}
-
-static int balloon(struct vc_mon_call *call)
-{
-	return with_device(call, set_balloon);
-}
-
 static const struct vc_mon_arg add_args[] = {
     {"type", VC_MON_STRING, true, 0, "a name of device-types"},
     {"properties", VC_MON_OBJECT, false, 0, "the device's own, by name"},
@@ -199,9 +188,6 @@ static const struct vc_mon_arg remove_args[] = {
 static const struct vc_mon_arg resize_args[] = {
     ID_ARG, {"size", VC_MON_NUMBER, true, INT64_MAX, "bytes, a multiple of 512"}, {0}};
 static const struct vc_mon_arg link_args[] = {ID_ARG, {"up", VC_MON_BOOL, true, 0, "whether the cable is in"}, {0}};
-static const struct vc_mon_arg balloon_args[] = {
-    ID_ARG, {"size", VC_MON_NUMBER, true, INT64_MAX, "bytes that the guest is to do without"}, {0}};
-
 const struct vc_mon_command vc_mon_device_commands[] = {
     {"query-devices", "the devices, where they answer, which can be removed, and what they have counted", NULL,
      query_devices},
@@ -212,6 +198,5 @@ const struct vc_mon_command vc_mon_device_commands[] = {
      device_remove},
     {"block-resize", "give a disk another size, of which the guest is told", resize_args, block_resize},
     {"net-link", "pull a network card's cable, or put it in again", link_args, net_link},
-    {"balloon", "ask the guest to give back so much memory, or to have it again", balloon_args, balloon},
     {0},
 };

@@ -157,6 +157,11 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 	    [VC_EVENT_DEVICE_ADDED] = "DEVICE_ADDED",
 	    [VC_EVENT_DEVICE_REMOVED] = "DEVICE_REMOVED",
 	    [VC_EVENT_BLOCK_ERROR] = "BLOCK_IO_ERROR",
+	    [VC_EVENT_MIGRATION] = "MIGRATION",
+	    [VC_EVENT_WATCHDOG] = "WATCHDOG",
+	    [VC_EVENT_PANICKED] = "GUEST_PANICKED",
+	    [VC_EVENT_CRASH_LOADED] = "GUEST_CRASHLOADED",
+	    [VC_EVENT_MEMORY_SIZE] = "MEMORY_DEVICE_SIZE_CHANGE",
 	};
 	struct json_object *data = json_object_new_object();
 	const char *name = names[event->kind];
@@ -171,6 +176,12 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 	}
 	if (event->kind == VC_EVENT_BLOCK_ERROR)
 		describe_block_error(data, &event->block);
+	if (event->action)
+		vc_mon_add_string(data, event->kind == VC_EVENT_MIGRATION ? "status" : "action", event->action);
+	if (event->kind == VC_EVENT_MEMORY_SIZE) {
+		vc_mon_add_number(data, "id", event->device);
+		vc_mon_add_number(data, "size", event->size);
+	}
 	return event_named(name, data, &event->time);
 }
 

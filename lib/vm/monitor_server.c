@@ -133,7 +133,8 @@ static void told(struct vc_observer *observer, const struct vc_vm_event *event)
 		m->events_lost++;
 	} else {
 		e = &m->events[m->event_count++];
-		*e = (struct vc_mon_event){.kind = event->kind, .device = event->device};
+		*e = (struct vc_mon_event){
+		    .kind = event->kind, .device = event->device, .action = event->action, .size = event->size};
 		gettimeofday(&e->time, NULL);
 		if (event->type)
 			memcpy(e->type, event->type, strnlen(event->type, sizeof e->type - 1));

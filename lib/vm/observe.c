@@ -29,3 +29,20 @@ void vc_vm_tell(struct vcore_vm *vm, const struct vc_vm_event *event)
 		o->told(o, event);
 	pthread_mutex_unlock(&vm->observers_lock);
 }
+
+void vc_vm_tell_of_device(void *vm, const struct vc_machine_event *event)
+{
+	static const enum vc_vm_event_kind kinds[] = {
+	    [VC_MACHINE_WATCHDOG] = VC_EVENT_WATCHDOG,
+	    [VC_MACHINE_PANICKED] = VC_EVENT_PANICKED,
+	    [VC_MACHINE_CRASH_LOADED] = VC_EVENT_CRASH_LOADED,
+	    [VC_MACHINE_MEMORY_SIZE] = VC_EVENT_MEMORY_SIZE,
+	};
+
+	vc_vm_tell(vm, &(struct vc_vm_event){
+	                   .kind = kinds[event->kind],
+	                   .device = event->device,
+	                   .action = event->action,
+	                   .size = event->size,
+	               });
+}

@@ -72,6 +72,16 @@ static int give_birth(struct vcore_vm *vm)
 	return 0;
 }
 
+/* A vm that is held is paused once its last thread has parked. Caller holds the lock. */
+static void settle_pause(struct vcore_vm *vm)
+{
+	if (!vm->hold || vm->threads_in || vm->state != VCORE_VM_RUNNING || vm->ending)
+		return;
+	vm->state = VCORE_VM_PAUSED;
+	vc_vm_stop_time(vm);
+	vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_PAUSED});
+}
+
 /* ---- how a vm ends ---- */
 
 void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit)
@@ -115,6 +125,20 @@ static void machine_debug_exit(void *ctx, uint32_t code)
 	end_with(ctx, VCORE_EXIT_DEBUG_EXIT, code);
 }
 
+static void machine_pause(void *ctx)
+{
+	struct vcore_vm *vm = ctx;
+	bool running;
+
+	pthread_mutex_lock(&vm->lock);
+	running = vm->state == VCORE_VM_RUNNING && !vm->ending;
+	vm->hold |= running;
+	settle_pause(vm);
+	pthread_mutex_unlock(&vm->lock);
+	if (running)
+		request_all(vm, VC_REQ_PAUSE);
+}
+
 static void machine_panic(void *ctx, const char *message)
 {
 	struct vcore_exit exit = {.size = sizeof exit, .reason = VCORE_EXIT_CRASH, .crash = VCORE_CRASH_PANIC};
@@ -130,6 +154,8 @@ const struct vc_machine_ops vc_vm_machine_ops = {
     .panic = machine_panic,
     .slot_off = vc_vm_slot_off,
     .block_error = vc_vm_block_error,
+    .pause = machine_pause,
+    .tell = vc_vm_tell_of_device,
 };
 
 /* ---- one stay in the backend ---- */
@@ -159,7 +185,7 @@ static void execute(struct vcore_vcpu *v, struct vcore_exit *exit)
 
 static bool is_held(const struct vcore_vcpu *v)
 {
-	return v->vm->hold || v->debug_hold;
+	return v->vm->hold || v->vm->throttled || v->debug_hold;
 }
 
 /* Park while the vm or the vcpu is held. False: the vm ends. */
@@ -172,6 +198,7 @@ static bool may_run(struct vcore_vcpu *v)
 	if (is_held(v) && !vm->ending) {
 		v->parked = true;
 		vm->threads_in--;
+		settle_pause(vm);
 		pthread_cond_broadcast(&vm->changed);
 		while (is_held(v) && !vm->ending)
 			pthread_cond_wait(&vm->changed, &vm->lock);
@@ -451,13 +478,19 @@ int vcore_vm_pause(vcore_vm *vm)
 	pthread_mutex_lock(&vm->lock);
 	while (vm->hold && vm->threads_in > 0)
 		pthread_cond_wait(&vm->changed, &vm->lock);
-	if (vm->hold && vm->state == VCORE_VM_RUNNING && !vm->ending) {
-		vm->state = VCORE_VM_PAUSED;
-		vc_vm_stop_time(vm);
-		vc_vm_tell(vm, &(struct vc_vm_event){.kind = VC_EVENT_PAUSED});
-	}
+	settle_pause(vm);
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
+}
+
+void vc_vm_throttle(struct vcore_vm *vm, bool on)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->throttled = on;
+	pthread_cond_broadcast(&vm->changed);
+	pthread_mutex_unlock(&vm->lock);
+	if (on)
+		request_all(vm, VC_REQ_PAUSE);
 }
 
 int vcore_vm_resume(vcore_vm *vm)

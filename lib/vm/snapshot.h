@@ -69,7 +69,8 @@ int vc_snapshot_build(const struct vcore_snapshot *snapshot, const struct vcore_
                       struct vcore_vm **vm);
 /* Make a still vm what the snapshot says; memory: also that, from its images. */
 int vc_snapshot_become(struct vcore_vm *vm, const struct vcore_snapshot *snapshot, bool memory);
-/* Whether it can: same machine, devices and slots. 0; -EINVAL, -ENOTSUP with what is different */
-int vc_snapshot_check(struct vcore_vm *vm, const struct vcore_snapshot *snapshot);
+/* Whether it can: same machine, devices and slots, after virtio-mem's are plugged in. 0; -EINVAL, -ENOTSUP with what is
+ * different */
+int vc_snapshot_match(struct vcore_vm *vm, const struct vcore_snapshot *snapshot);
 
 #endif

@@ -100,6 +100,58 @@ static int check_slots(struct vcore_vm *vm, const struct vcore_snapshot *s)
 	return 0;
 }
 
+static bool has_slot(const struct vcore_snapshot *s, const struct vc_slot *slot)
+{
+	for (uint32_t i = 0; i < s->slots; i++)
+		if (s->slot[i].gpa == slot->gpa && s->slot[i].length == slot->length)
+			return true;
+	return false;
+}
+
+/* A slot where a device plugs memory in and out that the snapshot has not; NULL: there is none. */
+static struct vc_slot *find_plugged(struct vcore_vm *vm, const struct vcore_snapshot *s)
+{
+	struct vc_slot *found = NULL;
+
+	vc_mem_rdlock(&vm->mem);
+	for (const struct vc_mem_range *range = vm->mem.ranges; range; range = range->next)
+		for (uint32_t i = 0; range->hotplug && i < vm->mem.count; i++)
+			if (vm->mem.slots[i]->gpa - range->gpa < range->length && !has_slot(s, vm->mem.slots[i]))
+				found = vm->mem.slots[i];
+	vc_mem_unlock(&vm->mem);
+	return found;
+}
+
+static bool is_pluggable(struct vcore_vm *vm, uint64_t gpa)
+{
+	bool found = false;
+
+	vc_mem_rdlock(&vm->mem);
+	for (const struct vc_mem_range *range = vm->mem.ranges; range; range = range->next)
+		found |= range->hotplug && gpa - range->gpa < range->length;
+	vc_mem_unlock(&vm->mem);
+	return found;
+}
+
+/* Memory that devices had plugged in then, and no other; they find it there when they are loaded. */
+static int plug_slots(struct vcore_vm *vm, const struct vcore_snapshot *s)
+{
+	const struct vcore_memory_options o = {.size = sizeof o, .kind = vm->bvm.env.ram.kind, .fd = -1};
+	struct vc_slot *slot;
+	int r = 0;
+
+	while ((slot = find_plugged(vm, s)))
+		vc_mem_remove(&vm->mem, NULL, slot);
+	for (uint32_t i = 0; r >= 0 && i < s->slots; i++) {
+		vc_mem_rdlock(&vm->mem);
+		slot = vc_mem_find(&vm->mem, s->slot[i].gpa);
+		vc_mem_unlock(&vm->mem);
+		if (!slot && is_pluggable(vm, s->slot[i].gpa))
+			r = vc_mem_add(&vm->mem, NULL, s->slot[i].gpa, s->slot[i].length, s->slot[i].flags, &o, NULL);
+	}
+	return r;
+}
+
 /* Memory that is not mapped anew: the program's, or what others see too. */
 static int copy_in(struct vc_slot *slot, struct vc_image *image)
 {
@@ -156,6 +208,8 @@ static int match_all(struct vcore_vm *vm, const struct vcore_snapshot *s, struct
 	            : vc_fail(EINVAL, "the vm is another machine, or has %u vcpus where the snapshot has %u", vm->bvm.vcpus,
 	                      s->vcpus);
 
+	if (r >= 0)
+		r = plug_slots(vm, s);
 	return r < 0 ? r : check_slots(vm, s);
 }
 
@@ -177,7 +231,7 @@ static int new_devs(const struct vcore_snapshot *s, struct vc_dev ***devs)
 	return *devs ? 0 : vc_fail(ENOMEM, "no memory for %u devices", s->devices);
 }
 
-int vc_snapshot_check(struct vcore_vm *vm, const struct vcore_snapshot *s)
+int vc_snapshot_match(struct vcore_vm *vm, const struct vcore_snapshot *s)
 {
 	struct vc_dev **devs;
 	int r = new_devs(s, &devs);
@@ -289,7 +343,7 @@ static int add_slots(struct vcore_vm *vm, const struct vcore_snapshot *s)
 		vc_mem_rdlock(&vm->mem);
 		there = vc_mem_find(&vm->mem, slot->gpa);
 		vc_mem_unlock(&vm->mem);
-		if (!there)
+		if (!there && !is_pluggable(vm, slot->gpa))
 			r = vc_mem_add(&vm->mem, NULL, slot->gpa, slot->length, slot->flags & VCORE_MEM_RWX, NULL, NULL);
 	}
 	return r;
@@ -345,6 +399,8 @@ int vcore_snapshot_clone(vcore_snapshot *s, const struct vcore_clone_options *op
 		r = vc_snapshot_become(vm, s, true);
 		vc_still_end(&still);
 	}
+	if (r >= 0 && vm->vmgenid && !(options && options->flags & VCORE_CLONE_SAME_IDENTITY))
+		r = vc_vmgenid_set(vm->vmgenid, NULL);
 	if (r < 0) {
 		vcore_vm_unref(vm);
 		return r;

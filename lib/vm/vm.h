@@ -47,6 +47,12 @@ enum vc_vm_event_kind {
 	VC_EVENT_DEVICE_ADDED,   /* device, type */
 	VC_EVENT_DEVICE_REMOVED, /* device, type */
 	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
+	VC_EVENT_MIGRATION,      /* action: its state's name */
+	/* of a device's own, as struct vc_machine_event */
+	VC_EVENT_WATCHDOG,     /* action */
+	VC_EVENT_PANICKED,     /* action */
+	VC_EVENT_CRASH_LOADED, /* action */
+	VC_EVENT_MEMORY_SIZE,  /* device, size */
 };
 
 struct vc_vm_event {
@@ -55,6 +61,8 @@ struct vc_vm_event {
 	uint32_t device; /* vc_dev.id */
 	const char *type;
 	const struct vcore_block_error *block;
+	const char *action; /* a constant */
+	uint64_t size;
 };
 
 /* Who is told of it. */
@@ -105,6 +113,16 @@ struct vc_birth {
 /* vcore_vm_new(); birth: NULL, or valid during the call. */
 int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth, struct vcore_vm **vm);
 
+/* What a vm knows of its migration; under its lock. */
+struct vc_migration {
+	struct vcore_migrate_info info; /* of the last one */
+	bool sending;                   /* there is one */
+	bool closed;                    /* there will be none any more */
+	int cancel_fd;                  /* eventfd; while sending */
+	bool has_thread, thread_done;   /* vc_migrate_start() */
+	pthread_t thread;
+};
+
 struct vcore_vm {
 	_Atomic uint32_t refs;
 	struct vc_log log;
@@ -128,6 +146,7 @@ struct vcore_vm {
 	struct vc_ioapic *ioapic;
 	struct vc_acpi_pm *pm;
 	struct vc_fw_cfg *fw_cfg;
+	struct vc_vmgenid *vmgenid;
 	uint64_t ram_low, ram_high; /* bytes from 0, and from 4 GiB */
 
 	/* paths of the last vcore_boot() from files, for reset; under lock */
@@ -146,6 +165,7 @@ struct vcore_vm {
 	enum vcore_vm_state state;
 	bool claimed;        /* vc_vm_claim(): nothing may start or change its vcpus */
 	bool hold;           /* vcpu threads must park */
+	bool throttled;      /* vcpu threads must park for a while: vc_vm_throttle() */
 	bool newborn;        /* a clone that was not run yet: its time stands */
 	bool time_stands;    /* vcore_vm_pause() or the debugger stopped the guest's clock */
 	bool debug_stands;   /* the debugger holds all vcpus: the clock must not start */
@@ -155,6 +175,7 @@ struct vcore_vm {
 	uint32_t waiters; /* in vcore_vm_wait(), not to be overtaken by a reset */
 	int exit_fd;      /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
+	struct vc_migration migration;
 	vcore_block_error_fn block_error; /* constant once it was started, as its ctx */
 	void *block_error_ctx;
 
@@ -175,6 +196,8 @@ static inline struct vcore_vcpu *vc_vcpu_of(struct vc_bvcpu *b)
 }
 
 /* run.c */
+/* Keep the library's vcpu threads from executing, or let them again; guest time goes on. Does not wait for them. */
+void vc_vm_throttle(struct vcore_vm *vm, bool on);
 /* Record why the vm ends and make all vcpus leave; the first one wins. Any thread, any mode. */
 void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit);
 /* Stop and join the library's vcpu threads. */
@@ -203,6 +226,8 @@ void vc_vm_observe(struct vcore_vm *vm, struct vc_observer *observer);
 /* The observer is told nothing any more when this returns. */
 void vc_vm_unobserve(struct vcore_vm *vm, struct vc_observer *observer);
 void vc_vm_tell(struct vcore_vm *vm, const struct vc_vm_event *event);
+/* As vc_machine_ops.tell. */
+void vc_vm_tell_of_device(void *vm, const struct vc_machine_event *event);
 
 /* debug.c */
 struct vc_debugger {

@@ -223,7 +223,7 @@ START_TEST(lists)
 	says(text, "{\"name\":\"device-remove\",\"help\":\"remove a device");
 	says(text, "tells when\",\"arguments\":[{\"name\":\"id\",\"type\":\"number\",\"needed\":true");
 	says(text, "\"query-commands\"");
-	command(&first, "help", "query-status     whether the vm runs");
+	command(&first, "help", "query-status         whether the vm runs");
 	says(ask(&first, "{\"execute\":\"help\",\"arguments\":{\"command\":\"device-add\"}}"), "type=string");
 	says(ask(&first, "{\"execute\":\"help\",\"arguments\":{\"command\":\"x\"}}"), "\"NotFound\"");
 	command(&first, "query-cpus", "[{\"index\":0,\"state\":\"idle\"},{\"index\":1,\"state\":\"idle\"}]");
@@ -394,6 +394,59 @@ START_TEST(screens)
 		snprintf(request, sizeof request, "{\"execute\":\"%s}", rows[i].request);
 		says(ask(&first, request), rows[i].expected);
 	}
+	end();
+}
+END_TEST
+
+START_TEST(memory)
+{
+	watch(api_microvm(_i, VCORE_IRQCHIP_AUTO, 1));
+	call(&first);
+	command(&first, "query-balloon", "the vm has no virtio-balloon");
+	command(&first, "query-virtio-mem", "the vm has no virtio-mem");
+	OK(vcore_device_add(vm, "virtio-balloon", "target=8M", NULL));
+	OK(vcore_device_add(vm, "virtio-mem", "size=1G", NULL));
+	says(receive(&first), "DEVICE_ADDED");
+	says(receive(&first), "DEVICE_ADDED");
+	command(&first, "query-balloon", "\"target\":8388608,\"actual\":0,\"discarded\":0,\"updates\":0}");
+	says(ask(&first, "{\"execute\":\"balloon\",\"arguments\":{\"target\":4096}}"), "{\"return\":{}}");
+	command(&first, "query-balloon", "\"target\":4096,");
+	says(ask(&first, "{\"execute\":\"balloon\",\"arguments\":{\"target\":35184372088832}}"), "16 TiB");
+	says(ask(&first, "{\"execute\":\"balloon\",\"arguments\":{\"target\":0,\"id\":1}}"),
+	     "device 1 is no virtio-balloon");
+	says(ask(&first, "{\"execute\":\"virtio-mem\",\"arguments\":{\"size\":134217728}}"), "{\"return\":{}}");
+	command(&first, "query-virtio-mem",
+	        "\"address\":4294967296,\"region_size\":1073741824,\"block_size\":2097152,\"requested_size\":134217728,"
+	        "\"plugged_size\":0}");
+	says(ask(&first, "{\"execute\":\"virtio-mem\",\"arguments\":{\"size\":5}}"), "multiple");
+	says(ask(&first, "{\"execute\":\"virtio-mem\"}"), "size");
+	says(ask(&first, "{\"execute\":\"set-generation-id\",\"arguments\":{\"generation_id\":"
+	                 "\"000102030405060708090a0b0c0d0eFF\"}}"),
+	     "{\"return\":{}}");
+	command(&first, "query-generation-id", "\"000102030405060708090a0b0c0d0eff\"");
+	command(&first, "set-generation-id", "{\"return\":{}}");
+	says(ask(&first, "{\"execute\":\"set-generation-id\",\"arguments\":{\"generation_id\":\"0x12\"}}"),
+	     "32 hexadecimal");
+	end();
+}
+END_TEST
+
+START_TEST(panic)
+{
+	watch(api_vm(_i, 1));
+	OK(vcore_device_add(vm, "pvpanic", "action=pause", NULL));
+	call(&first);
+	/* mov dx, 0x505; mov al, 2; out dx, al; mov al, 1; out dx, al; jmp . */
+	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE,
+	         CODE_BYTES(0xba, 0x05, 0x05, 0, 0, 0xb0, 2, 0xee, 0xb0, 1, 0xee, 0xeb, 0xfe));
+	OK(vcore_vm_start(vm));
+	says(receive(&first), "{\"event\":\"GUEST_CRASHLOADED\",\"data\":{\"action\":\"none\"}");
+	says(receive(&first), "{\"event\":\"GUEST_PANICKED\",\"data\":{\"action\":\"pause\"}");
+	says(receive(&first), "\"STOP\"");
+	command(&first, "resume", "{\"return\":{}}");
+	says(receive(&first), "\"RESUME\"");
+	OK(vcore_vm_stop(vm));
+	OK(vcore_vm_wait(vm, LONG, NULL));
 	end();
 }
 END_TEST
@@ -667,6 +720,8 @@ int main(void)
 	EACH(tcase, crash);
 	EACH(tcase, devices);
 	EACH(tcase, screens);
+	EACH(tcase, memory);
+	EACH(tcase, panic);
 	EACH(tcase, malformed);
 	EACH(tcase, long_lines);
 	EACH(tcase, many_clients);

@@ -11,7 +11,7 @@
 #include "unit/virtio_machine.h"
 #include "virtio/types.h"
 
-enum { RAM = 1 << 20, STEP = 12, PLACES = 5, STATE_MAX = 1 << 17 };
+enum { RAM = 1 << 20, STEP = 12, PLACES = 7, STATE_MAX = 1 << 17 };
 
 struct world {
 	struct machine m;
@@ -47,6 +47,10 @@ static int take_message(void *ctx, uint64_t address, uint32_t data)
 }
 
 static void nothing(void *ctx) {}
+
+static void nothing_said(void *ctx, const char *message) {}
+
+static void nothing_told(void *ctx, const struct vc_machine_event *event) {}
 
 static void quiet(void *ctx, enum vcore_log_level level, const char *message) {}
 
@@ -99,7 +103,8 @@ static void add_type(struct world *w, const struct vc_device_type *type, const c
 static void begin(struct world *w)
 {
 	static const struct vc_irq_sink sink = {.set = set_level, .msi = take_message};
-	static const struct vc_machine_ops machine = {.reset = nothing, .poweroff = nothing};
+	static const struct vc_machine_ops machine = {
+	    .reset = nothing, .poweroff = nothing, .pause = nothing, .panic = nothing_said, .tell = nothing_told};
 
 	memset(w, 0, sizeof *w);
 	machine_init(&w->m);
@@ -113,6 +118,8 @@ static void begin(struct world *w)
 	add_type(w, &vc_virtio_rng_type, "addr=1");
 	add_type(w, &vc_pci_root_port_type, "addr=2");
 	add_probe(w, "3");
+	add_type(w, &vc_i6300esb_type, "addr=4,action=pause");
+	add_type(w, &vc_pvpanic_type, "addr=5,bus=pci");
 }
 
 static void end(struct world *w)
@@ -159,8 +166,8 @@ static void save_and_load(struct world *w, struct input *in)
 /* One thing that happens: what, where, how wide, and a value. */
 static void step(struct world *w, struct input *in)
 {
-	/* bus, device and function as in a configuration address; the last is behind the port */
-	static const unsigned places[PLACES] = {0, 1 << 3, 3 << 3, 2 << 3, 1 << 8};
+	/* bus, device and function as in a configuration address; the fifth is behind the port */
+	static const unsigned places[PLACES] = {0, 1 << 3, 3 << 3, 2 << 3, 1 << 8, 4 << 3, 5 << 3};
 	uint8_t what = in->data[0];
 	unsigned devfn = places[(in->data[1] & 7) % PLACES], bar = in->data[1] >> 3 & 7, width = 1u << (in->data[1] >> 6);
 	uint32_t offset = vc_ld16(in->data + 2);

@@ -60,9 +60,12 @@ static const struct {
     {&vc_virtio_gpu_type, "transport=mmio,memory=1M,packed=on", 2, look},
     {&vc_virtio_keyboard_type, "transport=mmio", 2, point},
     {&vc_virtio_tablet_type, "transport=mmio,packed=on", 2, point},
+    {&vc_virtio_mem_type, "transport=mmio,worker=loop,size=16M,requested=10M,memory_addr=2M", 1, NULL},
+    {&vc_virtio_pmem_type, "transport=mmio,worker=loop,image=%s/pmem,sparse=on", 1, NULL},
 };
 
-/* What devices find on the host: a directory of this process, with a socket for the guest's port 1 and a share. */
+/* What devices find on the host: a directory of this process, with a socket for the guest's port 1, a share and a file
+ * for virtio-pmem. */
 static struct {
 	char name[32], share[48];
 	int listener;
@@ -106,6 +109,11 @@ static void renew_host(void)
 	nftw(host.share, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	snprintf(path, sizeof path, "%s/file", host.share);
 	if (mkdir(host.share, 0700) < 0 || (fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600)) < 0)
+		abort();
+	close(fd);
+	snprintf(path, sizeof path, "%s/pmem", host.name);
+	fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, 2 << 20) < 0)
 		abort();
 	close(fd);
 }

@@ -23,8 +23,9 @@ struct platform_env {
 	struct vc_log log;
 	bool level[VC_GSI_COUNT];
 	unsigned edges[VC_GSI_COUNT]; /* false to true */
-	unsigned resets, debug_exits;
+	unsigned resets, debug_exits, poweroffs, pauses, panics, told;
 	uint32_t debug_code;
+	struct vc_machine_event last_told;
 	char last_log[256];
 };
 
@@ -49,6 +50,29 @@ static void platform_debug_exit(void *ctx, uint32_t code)
 	p->debug_code = code;
 }
 
+static void platform_poweroff(void *ctx)
+{
+	((struct platform_env *)ctx)->poweroffs++;
+}
+
+static void platform_pause(void *ctx)
+{
+	((struct platform_env *)ctx)->pauses++;
+}
+
+static void platform_panic(void *ctx, const char *message)
+{
+	((struct platform_env *)ctx)->panics++;
+}
+
+static void platform_tell(void *ctx, const struct vc_machine_event *event)
+{
+	struct platform_env *p = ctx;
+
+	p->told++;
+	p->last_told = *event;
+}
+
 static void platform_log(void *ctx, enum vcore_log_level level, const char *message)
 {
 	struct platform_env *p = ctx;
@@ -60,7 +84,12 @@ static void platform_log(void *ctx, enum vcore_log_level level, const char *mess
 static inline void platform_init(struct platform_env *p, uint64_t ram)
 {
 	static const struct vc_irq_sink sink = {.set = platform_set};
-	static const struct vc_machine_ops machine = {.reset = platform_reset, .debug_exit = platform_debug_exit};
+	static const struct vc_machine_ops machine = {.reset = platform_reset,
+	                                              .debug_exit = platform_debug_exit,
+	                                              .poweroff = platform_poweroff,
+	                                              .pause = platform_pause,
+	                                              .panic = platform_panic,
+	                                              .tell = platform_tell};
 
 	memset(p, 0, sizeof *p);
 	ck_assert_int_eq(vc_gate_init(&p->gate), 0);

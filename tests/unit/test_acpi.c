@@ -12,6 +12,7 @@ static const struct vc_acpi_device devices[] = {
     {"LNRO0005", 0, 0xd0000000, 0x200, 5, false},
     {"LNRO0005", 1, 0x1d0000000, 0x200, 6, false},
     {"QEMU0002", 0, 0x510, 12, 10, true},
+    {"QEMU0001", 0, 0x505, 1, 0, true},
 };
 
 static struct vc_acpi_config config(bool reduced)
@@ -30,6 +31,7 @@ static struct vc_acpi_config config(bool reduced)
 	    .tables_gpa = TABLES,
 	    .devices = devices,
 	    .device_count = VC_ARRAY_SIZE(devices),
+	    .has_vmgenid = true,
 	};
 }
 
@@ -210,6 +212,36 @@ START_TEST(madt)
 }
 END_TEST
 
+/* Only where memory may come and go. */
+START_TEST(srat)
+{
+	static const struct vc_acpi_memory memory[] = {
+	    {0, 0xc0000000, false}, {0x100000000, 0x40000000, false}, {0x180000000, 0x80000000, true}};
+	struct vc_acpi_config c = config(false);
+	const uint8_t *table, *entry;
+
+	c.memory = memory;
+	c.memory_count = 2;
+	build(&c);
+	ck_assert_ptr_null(find("SRAT"));
+	c.memory_count = 3;
+	build(&c);
+	table = find("SRAT");
+	ck_assert_ptr_nonnull(table);
+	ck_assert_uint_eq(vc_ld32(table + 4), 48 + 4 * 24 + 3 * 40);
+	entry = table + 48 + 3 * 24;
+	ck_assert_uint_eq(vc_ld16(entry), 0x1802);
+	ck_assert_uint_eq(vc_ld32(entry + 8), 3);
+	entry = table + 48 + 4 * 24;
+	for (unsigned i = 0; i < 3; i++, entry += 40) {
+		ck_assert_uint_eq(vc_ld16(entry), 0x2801);
+		ck_assert_uint_eq(vc_ld64(entry + 8), memory[i].start);
+		ck_assert_uint_eq(vc_ld64(entry + 16), memory[i].length);
+		ck_assert_uint_eq(vc_ld32(entry + 28), memory[i].hotplug ? 3 : 1);
+	}
+}
+END_TEST
+
 START_TEST(too_small)
 {
 	struct vc_acpi_config c = config(false);
@@ -343,6 +375,7 @@ int main(void)
 	tcase_add_test(cases, fadt_full);
 	tcase_add_test(cases, fadt_reduced);
 	tcase_add_test(cases, madt);
+	tcase_add_test(cases, srat);
 	tcase_add_test(cases, too_small);
 	tcase_add_test(cases, iasl);
 	tcase_add_test(cases, pvclock);

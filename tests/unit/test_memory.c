@@ -649,6 +649,58 @@ START_TEST(test_discard)
 }
 END_TEST
 
+/* The guest's storage is not thrown away. */
+START_TEST(test_keep)
+{
+	struct vc_slot *slot;
+
+	ck_assert_int_eq(add(0, VC_MIB(1), VCORE_MEM_RWX, &slot), 0);
+	slot->hva[5] = 1;
+	atomic_store(&slot->keep, true);
+	ck_assert_int_eq(vc_mem_discard(&mem, 0, VC_MIB(1)), 0);
+	ck_assert_uint_eq(slot->hva[5], 1);
+	atomic_store(&slot->keep, false);
+	ck_assert_int_eq(vc_mem_discard(&mem, 0, VC_MIB(1)), 0);
+	ck_assert_uint_eq(slot->hva[5], 0);
+}
+END_TEST
+
+START_TEST(test_ranges)
+{
+	const uint64_t one = VC_GIB(1);
+	uint64_t a = 0, b = 0, c = VC_GIB(7), d = 0;
+
+	ck_assert_int_eq(add(VC_GIB(4), one / 2, VCORE_MEM_RWX, NULL), 0);
+	ck_assert_int_eq(vc_mem_reserve(&mem, one, one, true, &a), 0);
+	ck_assert_uint_eq(a, VC_GIB(5));
+	/* in the gap before it, which a larger one does not fit in */
+	ck_assert_int_eq(vc_mem_reserve(&mem, one / 4, VC_MIB(2), false, &b), 0);
+	ck_assert_uint_eq(b, VC_GIB(4) + one / 2);
+	ck_assert_int_eq(vc_mem_reserve(&mem, one, one, false, &c), 0);
+	ck_assert_int_eq(vc_mem_reserve(&mem, 2 * one, one, false, &d), 0);
+	ck_assert_uint_eq(d, VC_GIB(8));
+	ck_assert_int_eq(vc_mem_reserve(&mem, one, one, false, &c), -EEXIST);
+	c = VC_GIB(5) + one - VC_MIB(2);
+	ck_assert_int_eq(vc_mem_reserve(&mem, VC_MIB(2), VC_MIB(2), false, &c), -EEXIST);
+	c = 4096;
+	ck_assert_int_eq(vc_mem_reserve(&mem, one, one, false, &c), -EINVAL);
+	mem.place_end = VC_GIB(11);
+	c = 0;
+	ck_assert_int_eq(vc_mem_reserve(&mem, 2 * one, one, false, &c), -ENOSPC);
+	ck_assert_int_eq(vc_mem_reserve(&mem, ~0ull, one, false, &c), -ENOSPC);
+	c = VC_GIB(10);
+	ck_assert_int_eq(vc_mem_reserve(&mem, 2 * one, one, false, &c), -EINVAL);
+	ck_assert_int_eq(vc_mem_reserve(&mem, one, one, false, &c), 0);
+	/* what is given up can be had again */
+	vc_mem_unreserve(&mem, a);
+	vc_mem_unreserve(&mem, 77);
+	b = 0;
+	ck_assert_int_eq(vc_mem_reserve(&mem, one, one, false, &b), 0);
+	ck_assert_uint_eq(b, a);
+	mem.place_end = 0;
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("memory");
@@ -673,6 +725,8 @@ int main(void)
 	tcase_add_test(c, test_threads);
 	tcase_add_test(c, test_pins);
 	tcase_add_test(c, test_discard);
+	tcase_add_test(c, test_keep);
+	tcase_add_test(c, test_ranges);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
