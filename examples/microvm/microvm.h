@@ -17,6 +17,7 @@ enum status {
 	STATUS_RESET = 102,
 	STATUS_STOPPED = 104,
 	STATUS_HALT = 106,
+	STATUS_MIGRATED = 108,
 	STATUS_TIMEOUT = 124,
 };
 
@@ -34,12 +35,13 @@ struct settings {
 	const char *monitor;     /* path of its socket; NULL: none */
 	const char *snapshot;    /* file for SIGUSR1; NULL: none */
 	const char *restore;     /* snapshot's file to go on from; NULL: none */
+	const char *incoming;    /* where a vm comes in from another process; NULL: none */
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
 	bool stats, verbose, trace, gdb, print_config;
 	bool no_verify;   /* --restore without looking at the checksums of memory */
 	bool shape_given; /* an option that --config excludes */
-	bool guest_given; /* one that --restore excludes: the guest has seen it */
+	bool guest_given; /* one that --restore and --incoming exclude: the guest has seen it */
 };
 
 /* options.c. Returns -1 to go on, else the exit status. */
@@ -58,6 +60,8 @@ struct console;
 void save_snapshot(vcore_vm *vm, const char *path);
 /* A vm that goes on from the file. Returns -1 to go on, else the exit status. */
 int restore_vm(const struct settings *s, struct console *console, vcore_vm **vm);
+/* A vm that another process sends. Likewise. */
+int take_vm_in(const struct settings *s, struct console *console, vcore_vm **vm);
 
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);
