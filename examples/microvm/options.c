@@ -134,9 +134,10 @@ static void print_help(void)
 	printf(
 	    "\nOn a terminal: Ctrl-A x ends the vm, Ctrl-A Ctrl-A sends Ctrl-A; every other key goes to the guest.\n"
 	    "\nExit status: 0 the guest powered off; %d it asked for a reset; %d it crashed; %d it was stopped; %d it "
-	    "halted (machine none);\n"
+	    "halted (machine none); %d it has moved to another process;\n"
 	    "%d time-out; an odd number (value << 1 | 1) debug-exit; %d wrong usage; %d the vm could not be made or run.\n",
-	    STATUS_RESET, STATUS_CRASH, STATUS_STOPPED, STATUS_HALT, STATUS_TIMEOUT, STATUS_USAGE, STATUS_ERROR);
+	    STATUS_RESET, STATUS_CRASH, STATUS_STOPPED, STATUS_HALT, STATUS_MIGRATED, STATUS_TIMEOUT, STATUS_USAGE,
+	    STATUS_ERROR);
 }
 
 static void list_cpus(enum vcore_backend backend)
