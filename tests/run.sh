@@ -17,7 +17,8 @@ done
 . tests/tools/need.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev liburing-dev zlib1g-dev libzstd-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
 	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]' '[qemu-utils]' '[e2fsprogs]' \
-	'[libslirp-dev]' '[libglib2.0-dev]' '[iproute2]' '[passt]'
+	'[libslirp-dev]' '[libglib2.0-dev]' '[iproute2]' '[passt]' '[mmdebstrap]' '[fio]' '[iperf3]' \
+	'[python3-cffi]' '[python3-dev]' '[python3-pytest]' '[python3-numpy]' '[python3-setuptools]' '[mypy]' '[python3-unicorn]' '[dpdk-dev]'
 
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s\n' "$*"; }
@@ -72,13 +73,13 @@ say "Build, warnings as errors"
 build build-test -Dwerror=true && suite build-test --suite unit --suite diff --suite guest --suite api
 if [ -z "$quick" ]; then
 	say "Linux, examples, installation, benchmarks in small"
-	suite build-test --suite linux --suite examples --suite install --suite bench --suite interop
+	suite build-test --suite linux --suite examples --suite install --suite bench --suite interop --suite python
 	say "Address and undefined-behaviour sanitizers"
 	build build-asan -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false -Dexamples=false && suite build-asan --suite unit --suite guest --suite api
 	say "Thread sanitizer"
 	build build-tsan -Dwerror=true -Db_sanitize=thread -Db_lundef=false -Dexamples=false && suite build-tsan --suite threads
 	say "Without options"
-	build build-small -Dwerror=true -Djson=disabled -Dkvm=disabled -Dio_uring=disabled -Dzlib=disabled -Dzstd=disabled -Dslirp=disabled -Dtests=disabled
+	build build-small -Dwerror=true -Djson=disabled -Dkvm=disabled -Dio_uring=disabled -Dzlib=disabled -Dzstd=disabled -Dslirp=disabled -Dpython=disabled -Dtests=disabled
 	build build-kvm-only -Dwerror=true -Demu=disabled -Dtests=disabled
 	say "Fuzzing, briefly"
 	if command -v clang >/dev/null; then

@@ -29,6 +29,13 @@ static int fail(const char *what)
 	return STATUS_ERROR;
 }
 
+static int print_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	fprintf(stderr, "\rmicrovm: memory %" PRIu64 " of %" PRIu64 " MiB%s", done >> 20, total >> 20,
+	        done == total ? "\n" : "");
+	return 0;
+}
+
 static int make_vm(struct settings *s, struct console *console, vcore_vm **vm)
 {
 	enum vcore_log_level level = s->trace ? VCORE_LOG_TRACE : s->verbose ? VCORE_LOG_INFO : VCORE_LOG_WARN;
@@ -41,6 +48,7 @@ static int make_vm(struct settings *s, struct console *console, vcore_vm **vm)
 		return restore_vm(s, console, vm);
 	if (s->incoming)
 		return take_vm_in(s, console, vm);
+	s->vm.memory_progress = s->verbose ? print_progress : NULL;
 	if (!s->config)
 		return vcore_vm_new(&s->vm, vm) < 0 ? fail("cannot make the vm") : -1;
 	text = read_config(s->config);

@@ -7,6 +7,7 @@
 
 #define MAX_DEVICES 64
 #define MAX_MODULES 15
+#define MAX_PLACES  255
 
 /* Exit statuses. All are even: a debug-exit gives (value << 1) | 1, which is odd, as test kernels expect. */
 enum status {
@@ -29,6 +30,8 @@ struct settings {
 	unsigned device_count;
 	const char *modules[MAX_MODULES + 1];
 	unsigned module_count;
+	const char *places[MAX_PLACES + 1]; /* "N,k=v" */
+	unsigned place_count;
 	const char *serial;      /* stdio, none, pty, file:PATH */
 	const char *debug_exit;  /* port as text; NULL: none */
 	const char *gdb_address; /* NULL: the library's default */
@@ -39,9 +42,9 @@ struct settings {
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
 	bool stats, verbose, trace, gdb, print_config;
-	bool no_verify;   /* --restore without looking at the checksums of memory */
-	bool shape_given; /* an option that --config excludes */
-	bool guest_given; /* one that --restore and --incoming exclude: the guest has seen it */
+	bool no_verify;       /* --restore without looking at the checksums of memory */
+	bool shape_given;     /* an option that --config, --restore and --incoming exclude */
+	bool execution_given; /* one that --config does: backend, engine */
 };
 
 /* options.c. Returns -1 to go on, else the exit status. */

@@ -25,6 +25,15 @@ static const struct word irqchips[] = {{"auto", VCORE_IRQCHIP_AUTO},
                                        {"split", VCORE_IRQCHIP_SPLIT},
                                        {"full", VCORE_IRQCHIP_FULL},
                                        {0}};
+static const struct word memory_kinds[] = {{"anon", VCORE_MEMORY_ANON}, {"memfd", VCORE_MEMORY_MEMFD}, {0}};
+static const struct word memory_flags[] = {{"huge-2m", VCORE_MEM_HUGE_2M},
+                                           {"huge-1g", VCORE_MEM_HUGE_1G},
+                                           {"thp", VCORE_MEM_THP},
+                                           {"prealloc", VCORE_MEM_PREALLOC},
+                                           {"mergeable", VCORE_MEM_MERGEABLE},
+                                           {"locked", VCORE_MEM_LOCKED},
+                                           {"log-dirty", VCORE_MEM_LOG_DIRTY},
+                                           {0}};
 static const struct word images[] = {{"auto", VCORE_IMAGE_AUTO},
                                      {"bzimage", VCORE_IMAGE_BZIMAGE},
                                      {"pvh", VCORE_IMAGE_PVH},
@@ -41,7 +50,13 @@ enum option_id {
 	OPT_IMAGE,
 	OPT_ADDRESS,
 	OPT_MEMORY,
+	OPT_MEMORY_FLAGS,
+	OPT_MEMORY_KIND,
+	OPT_MEMORY_NUMA,
+	OPT_MEMORY_THREADS,
 	OPT_CPUS,
+	OPT_MAX_CPUS,
+	OPT_VCPU_PLACE,
 	OPT_CPU,
 	OPT_BACKEND,
 	OPT_ENGINE,
@@ -82,7 +97,18 @@ static const struct option_row rows[] = {
     {"image", "KIND", OPT_IMAGE, "what the kernel is: auto, bzimage, pvh, elf, multiboot, flat (default: auto)"},
     {"address", "ADDRESS", OPT_ADDRESS, "where a flat image is loaded and entered"},
     {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)"},
+    {"memory-flags", "WORD,...", OPT_MEMORY_FLAGS,
+     "huge-2m, huge-1g, thp, prealloc, mergeable (KSM), locked, log-dirty; several with commas"},
+    {"memory-kind", "KIND", OPT_MEMORY_KIND,
+     "anon, or memfd, which other processes can map, as vhost-user's (default: anon; emu: memfd)"},
+    {"memory-numa", "POLICY", OPT_MEMORY_NUMA,
+     "of the host: bind:NODES, interleave:NODES or preferred:NODE, as bind:0-1"},
+    {"memory-threads", "N", OPT_MEMORY_THREADS,
+     "how many threads touch memory with flag prealloc (default: one a CPU)"},
     {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
+    {"max-cpus", "N", OPT_MAX_CPUS, "vcpus with those that can be plugged in later (default: as --cpus)"},
+    {"vcpu-place", "N,K=V", OPT_VCPU_PLACE,
+     "where the host runs vcpu N or `all`: cpus=0-1,,3 policy=fifo priority=1 nice=5 cgroup=DIR; may be repeated"},
     {"cpu", "MODEL", OPT_CPU, "CPU model with +feature,-feature; `help` lists them"},
     {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
     {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp, jit, lockstep or promote (default: auto)"},
@@ -140,16 +166,48 @@ static void print_help(void)
 	    STATUS_ERROR);
 }
 
-static void list_cpus(enum vcore_backend backend)
+/* Words one after the other, in lines of a page's width. */
+static void print_wrapped(const char *const *names, size_t count)
 {
-	const char *name, *summary;
-	char missing[256];
+	size_t column = 0;
 
+	for (size_t i = 0; i < count; i++) {
+		if (!column || column + strlen(names[i]) > 76)
+			column = (size_t)printf("%s   ", column ? "\n" : "") - (column != 0);
+		column += (size_t)printf(" %s", names[i]);
+	}
+	printf("\n");
+}
+
+static void list_gaps(const char *model)
+{
+	char missing[2048];
+
+	for (const struct word *b = backends; b->name; b++) {
+		int count = b->value == VCORE_BACKEND_AUTO ? 0 : vcore_cpu_missing(model, b->value, missing, sizeof missing);
+
+		if (count)
+			printf("%-12s %s here: %s%s\n", "", b->name, count < 0 ? "" : "without ",
+			       count < 0 ? vcore_error_message() : missing);
+		else if (b->value != VCORE_BACKEND_AUTO)
+			printf("%-12s %s here: all of it\n", "", b->name);
+	}
+}
+
+static void list_cpus(void)
+{
+	const char *name, *summary, *features[256];
+	size_t count = 0;
+
+	printf("Models, and what each backend cannot give of them on this host:\n\n");
 	for (uint32_t i = 0; vcore_cpu_model(i, &name, &summary) == 0; i++) {
 		printf("%-12s %s\n", name, summary);
-		if (vcore_cpu_missing(name, backend, missing, sizeof missing) > 0)
-			printf("%-12s not here: %s\n", "", missing);
+		list_gaps(name);
 	}
+	while (count < sizeof features / sizeof features[0] && vcore_cpu_feature((uint32_t)count, &features[count]) == 0)
+		count++;
+	printf("\nFeatures to be added and removed, as in x86-64-v2,+aes,-rdrand:\n\n");
+	print_wrapped(features, count);
 }
 
 static void list_devices(void)
@@ -189,6 +247,26 @@ static int take_word(const char *option, const char *value, const struct word *w
 	return bad(option, value, expected);
 }
 
+/* Words with commas between them. */
+static int take_words(const char *option, const char *value, const struct word *words, uint32_t *out)
+{
+	char word[32];
+	int status = -1;
+
+	while (status < 0) {
+		size_t length = strcspn(value, ",");
+		uint32_t bit = 0;
+
+		snprintf(word, sizeof word, "%.*s", (int)length, value);
+		status = take_word(option, word, words, &bit);
+		*out |= bit;
+		if (!value[length])
+			break;
+		value += length + 1;
+	}
+	return status;
+}
+
 static int take_size(const char *option, const char *value, uint64_t *out)
 {
 	static const char suffixes[] = "KMGT";
@@ -209,13 +287,13 @@ static int take_size(const char *option, const char *value, uint64_t *out)
 	return -1;
 }
 
-static int take_cpus(const char *value, uint32_t *out)
+static int take_cpus(const char *option, const char *value, uint32_t *out)
 {
 	char *end;
 	unsigned long n = strtoul(value, &end, 10);
 
 	if (end == value || *end || n < 1 || n > 255)
-		return bad("cpus", value, "a number from 1 to 255");
+		return bad(option, value, "a number from 1 to 255");
 	*out = (uint32_t)n;
 	return -1;
 }
@@ -264,29 +342,52 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_ADDRESS:
 		return take_size("address", value, &s->boot.address);
 	case OPT_MEMORY:
-		s->shape_given = s->guest_given = true;
+		s->shape_given = true;
 		return take_size("memory", value, &s->vm.memory);
+	case OPT_MEMORY_FLAGS:
+		s->shape_given = true;
+		return take_words("memory-flags", value, memory_flags, &s->vm.memory_flags);
+	case OPT_MEMORY_KIND:
+		s->shape_given = true;
+		return take_word("memory-kind", value, memory_kinds, &s->vm.memory_kind);
+	case OPT_MEMORY_NUMA:
+		s->shape_given = true;
+		s->vm.memory_numa = value;
+		return -1;
+	case OPT_MEMORY_THREADS:
+		s->shape_given = true;
+		return take_cpus("memory-threads", value, &s->vm.memory_threads);
 	case OPT_CPUS:
-		s->shape_given = s->guest_given = true;
-		return take_cpus(value, &s->vm.vcpus);
+		s->shape_given = true;
+		return take_cpus("cpus", value, &s->vm.vcpus);
+	case OPT_MAX_CPUS:
+		s->shape_given = true;
+		return take_cpus("max-cpus", value, &s->vm.max_vcpus);
+	case OPT_VCPU_PLACE:
+		if (s->place_count == MAX_PLACES)
+			return bad("vcpu-place", value, "at most 255 of them");
+		s->shape_given = true;
+		s->places[s->place_count++] = value;
+		s->vm.vcpu_places = s->places;
+		return -1;
 	case OPT_CPU:
-		s->shape_given = s->guest_given = true;
+		s->shape_given = true;
 		s->vm.cpu = value;
 		return -1;
 	case OPT_BACKEND:
-		s->shape_given = true;
+		s->execution_given = true;
 		return take_word("backend", value, backends, &s->vm.backend);
 	case OPT_ENGINE:
-		s->shape_given = true;
+		s->execution_given = true;
 		return take_word("engine", value, engines, &s->vm.engine);
 	case OPT_IRQCHIP:
-		s->shape_given = s->guest_given = true;
+		s->shape_given = true;
 		return take_word("irqchip", value, irqchips, &s->vm.irqchip);
 	case OPT_MACHINE:
-		s->shape_given = s->guest_given = true;
+		s->shape_given = true;
 		return take_word("machine", value, machines, &s->vm.machine);
 	case OPT_NO_LEGACY:
-		s->shape_given = s->guest_given = true;
+		s->shape_given = true;
 		s->vm.no_legacy = 1;
 		return -1;
 	case OPT_CONFIG:
@@ -357,13 +458,14 @@ static int check(struct settings *s, int argc, char **argv)
 		return STATUS_USAGE;
 	}
 	if (s->vm.cpu && !strcmp(s->vm.cpu, "help"))
-		return list_cpus(s->vm.backend), 0;
-	if (s->config && s->shape_given) {
-		fprintf(stderr, "microvm: --config describes the whole machine: put memory, cpus, cpu, backend, engine, "
-		                "irqchip, machine in it\n");
+		return list_cpus(), 0;
+	if (s->config && (s->shape_given || s->execution_given)) {
+		fprintf(stderr,
+		        "microvm: --config describes the whole machine: put memory, cpus, places, cpu, backend, engine, "
+		        "irqchip, machine in it\n");
 		return STATUS_USAGE;
 	}
-	if ((s->restore || s->incoming) && (s->guest_given || s->config || s->boot.kernel || s->debug_exit ||
+	if ((s->restore || s->incoming) && (s->shape_given || s->config || s->boot.kernel || s->debug_exit ||
 	                                    s->print_config || (s->restore && s->incoming))) {
 		fprintf(stderr, "microvm: --restore, --incoming: the machine is as it was saved: of it only backend, engine, "
 		                "serial port and "

@@ -11,6 +11,10 @@ VCORE_BEGIN_DECLS
 /** The CPU models the library knows. @return 0; -ENOENT when index is past the last */
 VCORE_API int vcore_cpu_model(uint32_t index, const char **name, const char **summary);
 
+/** The features that can be added to a model and removed from it, by number. @return 0; -ENOENT when index is past the
+ *  last; -EINVAL without a place for the name */
+VCORE_API int vcore_cpu_feature(uint32_t index, const char **name);
+
 /**
  * Which features of a model ("x86-64-v3,+aes,-rdrand") a backend cannot give on this host.
  * @param missing out: feature names separated by commas, "" when none, cut to length

@@ -17,7 +17,7 @@ enum {
 	VCORE_MEM_HUGE_2M = 1u << 8, /**< 2 MiB pages from hugetlbfs; -ENOMEM when the host has none reserved */
 	VCORE_MEM_HUGE_1G = 1u << 9,
 	VCORE_MEM_THP = 1u << 10,       /**< ask for transparent huge pages (madvise) */
-	VCORE_MEM_PREALLOC = 1u << 11,  /**< touch every page now */
+	VCORE_MEM_PREALLOC = 1u << 11,  /**< touch every page now, on several threads */
 	VCORE_MEM_MERGEABLE = 1u << 12, /**< offer to kernel same-page merging (KSM) */
 	VCORE_MEM_LOCKED = 1u << 13,    /**< mlock; -EPERM or -ENOMEM by RLIMIT_MEMLOCK */
 	VCORE_MEM_LOG_DIRTY = 1u << 14, /**< keep a dirty log from the start */
@@ -38,10 +38,24 @@ struct vcore_memory_options {
 	int32_t fd;    /**< FILE, PRIVATE_FILE: duplicated */
 	uint32_t pad;
 	uint64_t offset; /**< FILE, PRIVATE_FILE: page-aligned */
+	/**
+	 * NUMA nodes of the host whose memory it takes: "bind:0-1", "interleave:0,2" or "preferred:1"; NULL: as the
+	 * process. -EINVAL for nodes that the host has not, or not for this process; -ENOTSUP for a kernel without NUMA
+	 */
+	const char *numa;
+	/** VCORE_MEM_PREALLOC: called on the thread that adds the slot, every 16 MiB or so; anything but 0 ends it with
+	 * -ECANCELED. NULL: nobody is told */
+	int (*progress)(void *ctx, uint64_t done, uint64_t total);
+	void *progress_ctx;
+	uint32_t prealloc_threads; /**< VCORE_MEM_PREALLOC; 0: one a CPU of this process, at most 16; at most 64 */
+	uint32_t pad2;
 };
 
 /**
  * Add a slot.
+ *
+ * The host commits nothing before it is touched, and may swap it out (huge pages and VCORE_MEM_LOCKED excepted): slots
+ * may well add up to more than the host has (under vm.overcommit_memory=2 as far as the host lets them).
  *
  * @param gpa     guest-physical start, multiple of 4 KiB (of the huge page size with VCORE_MEM_HUGE_*)
  * @param length  bytes, likewise; gpa + length at most 2^52 and what the backend's CPU model addresses
@@ -99,6 +113,32 @@ VCORE_API int vcore_memory_log_dirty(vcore_slot *slot, bool enable);
  * @return number of dirty pages; -EINVAL when the log is off or the bitmap too small
  */
 VCORE_API int64_t vcore_memory_get_dirty(vcore_slot *slot, void *bitmap, size_t bytes);
+
+/** What host memory slots take, in bytes. */
+struct vcore_memory_stats {
+	uint32_t size, pad;
+	uint64_t total;     /**< the slots' length */
+	uint64_t resident;  /**< there, in this process's page tables */
+	uint64_t shared;    /**< of that, mapped by others as well: other processes, other vms of this one */
+	uint64_t swapped;   /**< in swap */
+	uint64_t huge;      /**< of resident, in huge pages, transparent or of hugetlbfs */
+	uint64_t locked;    /**< of resident, by mlock */
+	uint64_t merged;    /**< of resident, by KSM; 0 where the kernel does not tell (before 6.8) */
+	uint64_t ballooned; /**< given up by the guest to virtio-balloon; of a slot alone: 0 */
+};
+
+/**
+ * For all slots of a vm. stats->size set by the caller.
+ *
+ * It comes from /proc/self/smaps and costs what the kernel takes to walk the page tables of the whole process: about a
+ * millisecond for each GiB of small pages in it. Where the kernel has joined a slot with a mapping beside it, such as
+ * other memory of the caller's, the figures are divided by length.
+ * @return 0; -EINVAL; errno of reading /proc
+ */
+VCORE_API int vcore_vm_memory_stats(vcore_vm *vm, struct vcore_memory_stats *stats);
+
+/** Likewise for one slot, at the same cost. */
+VCORE_API int vcore_memory_get_stats(vcore_slot *slot, struct vcore_memory_stats *stats);
 
 VCORE_END_DECLS
 #endif

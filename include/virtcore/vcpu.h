@@ -144,5 +144,115 @@ VCORE_API int vcore_vcpu_translate(vcore_vcpu *vcpu, uint64_t gva, enum vcore_ac
 VCORE_API int vcore_vcpu_read(vcore_vcpu *vcpu, uint64_t gva, void *buffer, size_t length);
 VCORE_API int vcore_vcpu_write(vcore_vcpu *vcpu, uint64_t gva, const void *buffer, size_t length);
 
+/* ---- where the host runs it ---- */
+
+/*
+ * These concern the threads of vcore_vm_start(). Before there is such a thread they are kept, and vcore_vm_start()
+ * fails with their error when the host refuses; while there is one they take effect at once, or fail and change
+ * nothing. They stay for the threads of later starts. Of any thread, also of one that runs another vcpu. A program that
+ * gives up privileges sets them, and starts the vm, before that.
+ */
+
+/**
+ * Let the vcpu's thread run on these host CPUs only.
+ * @param mask  bit n of byte m: CPU 8 * m + n; NULL: wherever the host likes
+ * @param bytes of the mask, 1 to 1024
+ * @return 0; -EINVAL no CPU in the mask, or none of them is online and allowed to this process; -EPERM; -ENOMEM
+ */
+VCORE_API int vcore_vcpu_set_affinity(vcore_vcpu *vcpu, const void *mask, size_t bytes);
+
+/** As above, in words: "0-3,8"; "" is wherever the host likes. @return likewise; -EINVAL for what is no such list */
+VCORE_API int vcore_vcpu_set_cpus(vcore_vcpu *vcpu, const char *list);
+
+enum vcore_sched_policy {
+	VCORE_SCHED_OTHER = 0, /**< the host's ordinary one; with nice */
+	VCORE_SCHED_BATCH = 1, /**< likewise, for who need not run soon; with nice */
+	VCORE_SCHED_IDLE = 2,  /**< when nobody else wants the CPU */
+	VCORE_SCHED_FIFO = 3,  /**< real time, until it waits; with priority */
+	VCORE_SCHED_RR = 4,    /**< real time, taking turns among equals; with priority */
+};
+
+struct vcore_schedule {
+	uint32_t size;
+	uint32_t policy;   /**< enum vcore_sched_policy */
+	uint32_t priority; /**< FIFO, RR: 1 (least) to 99; else 0 */
+	int32_t nice;      /**< OTHER, BATCH: -20 (most) to 19; else 0 */
+};
+
+/**
+ * How the host schedules the vcpu's thread. A guest that spins under FIFO or RR takes its CPU away from everybody else.
+ * @return 0; -EINVAL; -EPERM when this process may not (the message says what it lacks)
+ */
+VCORE_API int vcore_vcpu_set_schedule(vcore_vcpu *vcpu, const struct vcore_schedule *schedule);
+
+/**
+ * Put the vcpu's thread in a control group (cgroup v2), a threaded one below that of the process.
+ * @param path of its directory; NULL: wherever its creator was; a thread that runs stays then
+ * @return 0; -ENOENT no such directory; -EINVAL no directory of a cgroup v2; -EACCES, -EPERM; -EOPNOTSUPP not threaded,
+ *         or not in the process's own domain. The message says what is missing
+ */
+VCORE_API int vcore_vcpu_set_cgroup(vcore_vcpu *vcpu, const char *path);
+
+/**
+ * All of these by one text, as devices have it, "cpus=0-1,,3,policy=fifo,priority=2" or a JSON object: "cpus",
+ * "policy" ("other", "batch", "idle", "fifo", "rr"), "priority", "nice", "cgroup". What is not named stays.
+ * @return as the functions above, the first that fails; -EINVAL naming a property that is unknown or has a wrong value
+ */
+VCORE_API int vcore_vcpu_place(vcore_vcpu *vcpu, const char *properties);
+
+/**
+ * What was set, as vcore_vcpu_place() takes it; "" for nothing.
+ * @param text out: cut to length, always ended by a zero byte; NULL with length 0: only the length is wanted
+ * @return its whole length; -EINVAL
+ */
+VCORE_API int vcore_vcpu_get_place(vcore_vcpu *vcpu, char *text, size_t length);
+
+/* ---- coming and going ---- */
+
+/**
+ * Plug in a vcpu beyond struct vcore_options' vcpus, up to its max_vcpus. It is in its power-on state and waits for the
+ * guest to start it: of a guest that runs ACPI's device check asks for that, and Linux wants
+ * /sys/devices/system/cpu/cpuN/online written besides.
+ *
+ * Before the first start it is there from the beginning, for tables made by a later vcore_boot(). From any thread but
+ * the vm's own vcpus.
+ * @return 0; -EEXIST it is there; -EINVAL no vcpu; -EBUSY it has not stopped since it was unplugged, or the vm is being
+ *         booted or reset; -EDEADLK from a vcpu's own callback; -EAGAIN no thread; errors of its place, see above
+ */
+VCORE_API int vcore_vcpu_plug(vcore_vcpu *vcpu);
+
+/**
+ * Ask the guest to let a vcpu go (ACPI's eject request); any but the first. It is gone once the guest has ejected it,
+ * which struct vcore_vcpu_stats' present tells, or never. Before a kernel is booted it goes at once. One that the
+ * program runs itself leaves vcore_vcpu_run() with VCORE_EXIT_KICKED, which fails with -ENODEV from then on.
+ * @return 0; -ENODEV it is not there; -EINVAL no vcpu, or the first; -ENOTSUP the vm has max_vcpus of vcpus; -EBUSY
+ */
+VCORE_API int vcore_vcpu_unplug(vcore_vcpu *vcpu);
+
+/* ---- statistics ---- */
+
+/** Of one vcpu since its birth. */
+struct vcore_vcpu_stats {
+	uint32_t size;
+	uint32_t present;   /**< 1: plugged in */
+	uint32_t thread_id; /**< of the library's thread that runs it, as gettid() says; 0: none */
+	uint32_t pad;
+	uint64_t run_ns;     /**< CPU time of the library's threads that ran it */
+	uint64_t steal_ns;   /**< time these were ready but had no CPU; 0 where the host does not count it (schedstat) */
+	uint64_t halts;      /**< times it halted; what the kernel does by itself (irqchip full, split) is not seen here */
+	uint64_t halted_ns;  /**< time it did, or waited to be started; likewise */
+	uint64_t exits;      /**< times it left guest code, as in struct vcore_vm_info; of them for: */
+	uint64_t pio, mmio;  /**< ... accesses */
+	uint64_t hypercalls; /**< ... */
+	uint64_t requests;   /**< ... kicks, pauses and, on kvm, interrupts of the library */
+	uint64_t debug;      /**< ... breakpoints and single steps */
+	uint64_t others;     /**< ... anything else */
+	uint64_t interrupts; /**< as in struct vcore_vm_info, like those that follow */
+	uint64_t instructions, emulated;
+};
+
+/** stats->size set by the caller. From any thread; while it runs, the figures are of about now. @return 0; -EINVAL */
+VCORE_API int vcore_vcpu_get_stats(vcore_vcpu *vcpu, struct vcore_vcpu_stats *stats);
+
 VCORE_END_DECLS
 #endif

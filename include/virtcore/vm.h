@@ -50,6 +50,16 @@ struct vcore_options {
 	void *log_ctx;
 	uint32_t log_level; /**< enum vcore_log_level */
 	uint32_t no_legacy; /**< microvm: 1 leaves out PIC, PIT, RTC and keyboard controller (hardware-reduced ACPI) */
+	uint32_t max_vcpus; /**< those beyond vcpus can be plugged in later, see vcore_vcpu_plug(); 0: as vcpus; at most
+	                       255. Machine `none` has no way to */
+	uint32_t pad;
+	const char *memory_numa; /**< for that RAM: struct vcore_memory_options' numa, */
+	int (*memory_progress)(void *ctx, uint64_t done, uint64_t total); /**< ... progress, once a slot, */
+	void *memory_progress_ctx;
+	uint32_t memory_threads; /**< ... and prealloc_threads */
+	uint32_t pad2;
+	const char *const *vcpu_places; /**< where the host runs vcpus: "N,properties" or "all,properties" each, with those
+	                                   of vcore_vcpu_place(); NULL-terminated; NULL: none */
 };
 
 enum vcore_vm_state {
@@ -66,7 +76,7 @@ struct vcore_vm_info {
 	uint32_t engine;
 	uint32_t irqchip; /**< the one in use */
 	uint32_t machine;
-	uint32_t vcpus;
+	uint32_t vcpus; /**< that are plugged in */
 	uint32_t state; /**< enum vcore_vm_state */
 	uint32_t slots;
 	uint64_t memory; /**< bytes in all slots */
@@ -86,6 +96,8 @@ struct vcore_vm_info {
 	uint64_t untranslated; /**< ... blocks of code that the interpreter had because it is not translated */
 	uint64_t promoted;     /**< emu: times that an address space was promoted, see VCORE_ENGINE_AUTO */
 	uint64_t promoted_stops; /**< ... the processes of such spaces stopped, for whatever reason */
+	uint32_t max_vcpus;      /**< with those that are not plugged in */
+	uint32_t pad;
 };
 
 /** How often instructions of one kind were not executed by translated code. */
@@ -107,11 +119,11 @@ VCORE_API int vcore_vm_new(const struct vcore_options *options, vcore_vm **vm);
 /**
  * Make a vm from a JSON description, up to a loaded kernel. Needs json-c.
  *
- * Keys, all optional: "machine" ("microvm"), "backend", "engine", "irqchip", "cpus", "cpu", "memory" (bytes, or like
- * "512M"), "memory_kind", "memory_flags" (array), "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options;
- * "switches": array of names, each a switch for NICs of this vm; "devices": array of objects with "type" and the
- * device's properties; "boot": object with "kernel", "initrd", "cmdline", "image", "modules" (array), "address" as in
- * struct vcore_boot_options.
+ * Keys, all optional: "machine" ("microvm"), "backend", "engine", "irqchip", "cpus", "max_cpus", "cpu", "vcpu_places"
+ * (array), "memory" (bytes, or like "512M"), "memory_kind", "memory_flags" (array), "memory_numa", "memory_threads",
+ * "unhandled", "tsc_khz", "legacy" (bool) as in struct vcore_options; "switches": array of names, each a switch for
+ * NICs of this vm; "devices": array of objects with "type" and the device's properties; "boot": object with "kernel",
+ * "initrd", "cmdline", "image", "modules" (array), "address" as in struct vcore_boot_options.
  * @return as vcore_vm_new(); -EINVAL with the key's name for an unknown key or a wrong value; -ENOTSUP without json-c
  */
 VCORE_API int vcore_vm_new_from_json(const char *text, vcore_vm **vm);
@@ -196,7 +208,7 @@ VCORE_API int vcore_vm_loop_fd(vcore_vm *vm);
  */
 VCORE_API int vcore_vm_loop_run(vcore_vm *vm, int64_t timeout_ns);
 
-/** The vcpu of that index, or NULL (with an error message) when there is none. */
+/** The vcpu of that index, also one that is not plugged in; NULL (with an error message) when there is none. */
 VCORE_API vcore_vcpu *vcore_vm_vcpu(vcore_vm *vm, uint32_t index);
 
 /** Facts and counters; info->size set by the caller. @return 0; -EINVAL */

@@ -54,6 +54,18 @@ enum {
 	VC_REQ_BACKEND = 1u << 16, /* first of the backend's own bits */
 };
 
+/* Why a vcpu left guest code; what the kernel handles by itself is not seen. */
+enum vc_exit_kind {
+	VC_LEFT_PIO,
+	VC_LEFT_MMIO,
+	VC_LEFT_HYPERCALL,
+	VC_LEFT_HALT,
+	VC_LEFT_REQUEST, /* somebody asked: a kick, an interrupt, a pause */
+	VC_LEFT_DEBUG,
+	VC_LEFT_OTHER,
+	VC_LEFT_KINDS,
+};
+
 /* A vcpu as its backend sees it; embedded in lib/vm's vcpu. */
 struct vc_bvcpu {
 	struct vc_bvm *vm;
@@ -69,6 +81,7 @@ struct vc_bvcpu {
 	/* statistics: written by the vcpu's thread only */
 	_Atomic uint64_t exits, interrupts, instructions, emulated, tlb_fills, blocks, compared, calls, bails, untranslated,
 	    promoted, promoted_stops;
+	_Atomic uint64_t left[VC_LEFT_KINDS], halted_ns;
 	void *priv;
 };
 
@@ -77,6 +90,13 @@ struct vc_bvcpu {
  * thread; async-signal-safe for KICK.
  */
 void vc_bvcpu_request(struct vc_bvcpu *vcpu, uint32_t bits);
+
+/* On the vcpu's thread. */
+static inline void vc_bvcpu_left(struct vc_bvcpu *vcpu, enum vc_exit_kind kind)
+{
+	atomic_store_explicit(&vcpu->left[kind], atomic_load_explicit(&vcpu->left[kind], memory_order_relaxed) + 1,
+	                      memory_order_relaxed);
+}
 
 /* One line a device access at VCORE_LOG_TRACE. */
 void vc_trace_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered);
@@ -149,6 +169,8 @@ struct vc_backend {
 	/* What is in no vcpu's state to power-on: in-kernel interrupt controllers, waiting interrupts, accesses not
 	 * answered. */
 	int (*reset)(struct vc_bvm *vm);
+	/* The part of that which is one vcpu's: it is plugged in again. NULL: nothing. */
+	int (*vcpu_reset)(struct vc_bvcpu *vcpu);
 };
 
 extern const struct vc_backend vc_backend_kvm; /* in builds with it */

@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "core/util.h"
 
-enum { INLINE_WRITE = 64 * 1024 /* longer ones might keep the caller from its other work for long */ };
+enum { INLINE_WRITE = 128 * 1024 /* longer ones might keep the caller from its other work for long */ };
 
 struct vc_aio {
 	struct vc_pool *pool;

@@ -20,9 +20,11 @@ enum {
 	FADT_PM1A_EVT_BLK = 56,
 	FADT_PM1A_CNT_BLK = 64,
 	FADT_PM_TMR_BLK = 76,
+	FADT_GPE0_BLK = 80,
 	FADT_PM1_EVT_LEN = 88,
 	FADT_PM1_CNT_LEN = 89,
 	FADT_PM_TMR_LEN = 91,
+	FADT_GPE0_LEN = 92,
 	FADT_P_LVL2_LAT = 96,
 	FADT_P_LVL3_LAT = 98,
 	FADT_BOOT_ARCH = 109,
@@ -34,6 +36,7 @@ enum {
 	FADT_X_PM1A_EVT = 148,
 	FADT_X_PM1A_CNT = 172,
 	FADT_X_PM_TMR = 208,
+	FADT_X_GPE0 = 220,
 	FADT_SLEEP_CONTROL = 244,
 	FADT_SLEEP_STATUS = 256,
 	FADT_HYPERVISOR = 268,
@@ -158,6 +161,9 @@ static void put_fixed_hardware(uint8_t *fadt)
 	fadt[FADT_PM1_EVT_LEN] = 4;
 	fadt[FADT_PM1_CNT_LEN] = 2;
 	fadt[FADT_PM_TMR_LEN] = 4;
+	vc_st32(fadt + FADT_GPE0_BLK, VC_GPE_BASE);
+	fadt[FADT_GPE0_LEN] = VC_GPE_LENGTH;
+	put_port(fadt + FADT_X_GPE0, VC_GPE_BASE, 32);
 	put_port(fadt + FADT_X_PM1A_EVT, VC_PM_BASE, 32);
 	put_port(fadt + FADT_X_PM1A_CNT, VC_PM_BASE + 4, 16);
 	put_port(fadt + FADT_X_PM_TMR, VC_PM_BASE + 8, 32);
@@ -219,24 +225,33 @@ static void put_override(struct build *build, uint8_t source, uint32_t gsi, uint
 	vc_st16(entry + 8, flags);
 }
 
-/* The local APIC of a processor: 5.2.12.2, or where its ID has more than 8 bits 5.2.12.12. */
-static void put_local_apic(struct build *build, uint32_t id)
+size_t vc_acpi_local_apic(uint32_t id, bool present, uint8_t entry[16])
 {
+	const uint32_t flags = present ? 1 : 2; /* enabled; online capable */
 	bool x2apic = id >= 255;
-	uint8_t *entry = take(build, x2apic ? 16 : 8, 1);
 
-	if (!entry)
-		return;
+	memset(entry, 0, 16);
 	entry[0] = x2apic ? 9 : 0;
 	entry[1] = x2apic ? 16 : 8;
 	if (x2apic) {
 		vc_st32(entry + 4, id);
-		vc_st32(entry + 8, 1); /* enabled */
+		vc_st32(entry + 8, flags);
 		vc_st32(entry + 12, id);
 	} else {
 		entry[2] = entry[3] = (uint8_t)id;
-		vc_st32(entry + 4, 1);
+		vc_st32(entry + 4, flags);
 	}
+	return entry[1];
+}
+
+static void put_local_apic(struct build *build, uint32_t id)
+{
+	uint8_t bytes[16], *entry;
+	size_t length = vc_acpi_local_apic(id, !build->config->absent || !build->config->absent[id], bytes);
+
+	entry = take(build, length, 1);
+	if (entry)
+		memcpy(entry, bytes, length);
 }
 
 static void put_io_apic(struct build *build)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * ACPI fixed hardware (ACPI 6.4, 4.8.3): PM1 event and control registers, the 32-bit PM timer, the power button.
+ * ACPI fixed hardware (ACPI 6.4, 4.8.3): PM1 event and control registers, the 32-bit PM timer, the power button; the
+ * general-purpose events of block 0 (4.8.4.1).
  *
  * There is no SMI and no legacy mode: SCI_EN is always set, and the FADT has no SMI command port.
  */
@@ -13,7 +14,7 @@
 
 #define SCI_GSI       9u
 #define PM_TIMER_HZ   3579545u
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 
 /* Offsets from base; all of the block is 12 bytes. */
 #define PM1_STATUS  0u
@@ -21,6 +22,8 @@
 #define PM1_CONTROL 4u
 #define PM_TIMER    8u
 #define PM_LENGTH   12u
+#define GPE_STATUS  (VC_GPE_BASE - VC_PM_BASE)
+#define GPE_ENABLE  (GPE_STATUS + 2u)
 
 /* PM1 status; the enable bits are at the same places. */
 #define PM1_TMR     0x0001u
@@ -46,6 +49,7 @@ struct vc_acpi_pm {
 	struct vc_line sci;
 	pthread_mutex_t lock; /* protects what follows, and orders changes of the line */
 	uint16_t status, enable, control;
+	uint16_t gpe_status, gpe_enable;
 	uint64_t carries; /* changes of the timer's top bit that TMR_STS has been told of */
 };
 
@@ -54,6 +58,7 @@ struct pm_state {
 	uint16_t status, enable, control, pad;
 	uint32_t level;
 	uint64_t carries;
+	uint16_t gpe_status, gpe_enable, pad2[2];
 };
 
 static uint64_t ticks_now(const struct vc_acpi_pm *pm)
@@ -69,7 +74,7 @@ static void update(struct vc_acpi_pm *pm)
 	if (carries != pm->carries)
 		pm->status |= PM1_TMR;
 	pm->carries = carries;
-	vc_line_set(&pm->sci, pm->status & pm->enable & PM1_SOURCES);
+	vc_line_set(&pm->sci, (pm->status & pm->enable & PM1_SOURCES) || (pm->gpe_status & pm->gpe_enable));
 	if ((pm->enable & PM1_TMR) && !(pm->status & PM1_TMR))
 		vc_timer_arm(pm->timer, vc_ticks_to_ns((carries + 1) << 31, PM_TIMER_HZ));
 }
@@ -93,6 +98,15 @@ void vc_acpi_pm_power_button(struct vc_acpi_pm *pm)
 	vc_line_flush(&pm->sci);
 }
 
+void vc_acpi_pm_gpe(struct vc_acpi_pm *pm, unsigned event)
+{
+	pthread_mutex_lock(&pm->lock);
+	pm->gpe_status |= (uint16_t)(1u << event);
+	update(pm);
+	pthread_mutex_unlock(&pm->lock);
+	vc_line_flush(&pm->sci);
+}
+
 static uint8_t read8(void *ctx, uint64_t address)
 {
 	struct vc_acpi_pm *pm = ctx;
@@ -105,6 +119,10 @@ static uint8_t read8(void *ctx, uint64_t address)
 		return (uint8_t)(pm->enable >> shift);
 	case PM1_CONTROL:
 		return (uint8_t)(pm->control >> shift);
+	case GPE_STATUS:
+		return (uint8_t)(pm->gpe_status >> shift);
+	case GPE_ENABLE:
+		return (uint8_t)(pm->gpe_enable >> shift);
 	default:
 		return 0;
 	}
@@ -132,6 +150,12 @@ static void write8(void *ctx, uint64_t address, uint8_t value)
 	case PM1_CONTROL:
 		merge(&pm->control, shift, value, CNT_BM_RLD | CNT_SLP_TYP_MASK | CNT_SLP_EN);
 		break;
+	case GPE_STATUS: /* ones clear */
+		pm->gpe_status &= (uint16_t) ~(value << shift);
+		break;
+	case GPE_ENABLE:
+		merge(&pm->gpe_enable, shift, value, UINT16_MAX);
+		break;
 	}
 }
 
@@ -140,8 +164,9 @@ static void pm_read(void *ctx, struct vcore_io *io)
 	struct vc_acpi_pm *pm = ctx;
 
 	pthread_mutex_lock(&pm->lock);
-	if (io->offset >= PM_TIMER) {
-		io->data = (uint32_t)ticks_now(pm) >> (io->offset - PM_TIMER) * 8;
+	uint64_t offset = io->address - pm->base;
+	if (offset >= PM_TIMER && offset < PM_LENGTH) {
+		io->data = (uint32_t)ticks_now(pm) >> (offset - PM_TIMER) * 8;
 	} else {
 		update(pm);
 		vc_chip_read_bytes(io, read8, pm);
@@ -182,6 +207,7 @@ static void pm_reset(void *ctx)
 	pm->control = CNT_SCI_EN;
 	pm->carries = ticks_now(pm) >> 31;
 	pm->status = 0;
+	pm->gpe_status = pm->gpe_enable = 0;
 	update(pm);
 	pthread_mutex_unlock(&pm->lock);
 	vc_line_flush(&pm->sci);
@@ -198,6 +224,8 @@ static int64_t pm_save(void *ctx, void *buffer, size_t length)
 	state.control = pm->control;
 	state.level = vc_line_level(&pm->sci);
 	state.carries = pm->carries;
+	state.gpe_status = pm->gpe_status;
+	state.gpe_enable = pm->gpe_enable;
 	pthread_mutex_unlock(&pm->lock);
 	return vc_dev_state_out(buffer, length, &state, sizeof state);
 }
@@ -219,6 +247,8 @@ static int pm_load(void *ctx, const void *buffer, size_t length)
 	pm->enable = state.enable;
 	pm->control = state.control;
 	pm->carries = state.carries;
+	pm->gpe_status = state.gpe_status;
+	pm->gpe_enable = state.gpe_enable;
 	vc_line_restore(&pm->sci, state.level);
 	update(pm);
 	pthread_mutex_unlock(&pm->lock);
@@ -262,7 +292,9 @@ int vc_acpi_pm_new(struct vc_env *env, uint16_t base, struct vc_acpi_pm **pm)
 		return r;
 	}
 	p->carries = ticks_now(p) >> 31;
-	r = vc_chip_add(env, "acpi-pm", &pm_ops, p, &(struct vc_chip_region){VCORE_BUS_PIO, base, PM_LENGTH}, 1);
+	const struct vc_chip_region regions[] = {{VCORE_BUS_PIO, base, PM_LENGTH},
+	                                         {VCORE_BUS_PIO, (uint64_t)base + GPE_STATUS, VC_GPE_LENGTH}};
+	r = vc_chip_add(env, "acpi-pm", &pm_ops, p, regions, VC_ARRAY_SIZE(regions));
 	if (r == 0 && pm)
 		*pm = p;
 	return r;

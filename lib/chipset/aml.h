@@ -22,6 +22,8 @@ enum vc_aml_op {
 	VC_AML_METHOD = 0x14,
 	VC_AML_IF = 0xa0,
 	VC_AML_ELSE = 0xa1,
+	VC_AML_WHILE = 0xa2,
+	VC_AML_FIELD = 0x5b81,
 	VC_AML_DEVICE = 0x5b82,
 };
 

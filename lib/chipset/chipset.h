@@ -62,7 +62,8 @@ struct vc_env {
 	const struct vc_machine_ops *machine;
 	void *machine_ctx;
 	uint64_t tsc_khz;
-	uint32_t vcpus;
+	uint32_t vcpus;                 /* with those that are not plugged in */
+	_Atomic uint32_t vcpus_present; /* what firmware waits for */
 	/*
 	 * Have the kernel signal e->fd where the guest writes, without a way through the program; ctx: machine_ctx. What it
 	 * misses, or refuses, comes to the device as ever. NULL: every write is a call of the device anyhow, which is as
@@ -106,17 +107,22 @@ int vc_rtc_new(struct vc_env *env, uint64_t low_memory, uint64_t high_memory);
 #define VC_HPET_BASE 0xfed00000u
 int vc_hpet_new(struct vc_env *env);
 /* ACPI PM block at base: PM1a event (base+0), control (base+4), PM timer (base+8, 3.579545 MHz, 32 bit). SLP_TYP 5
- * powers off. GSI 9 is SCI. */
-#define VC_PM_BASE 0x600u
+ * powers off. GSI 9 is SCI. General-purpose events, 16 of them, are a block of their own 0x20 above base. */
+#define VC_PM_BASE    0x600u
+#define VC_GPE_BASE   0x620u
+#define VC_GPE_LENGTH 4u
 struct vc_acpi_pm;
 int vc_acpi_pm_new(struct vc_env *env, uint16_t base, struct vc_acpi_pm **pm);
 void vc_acpi_pm_power_button(struct vc_acpi_pm *pm);
+/* General-purpose event 0 to 15 happens. Any thread. */
+void vc_acpi_pm_gpe(struct vc_acpi_pm *pm, unsigned event);
 /* Hardware-reduced ACPI: sleep control/status registers (ACPI 6.4, 4.8.3.7) and reset register. */
 #define VC_GED_BASE          0x604u
 #define VC_GED_SLEEP_CONTROL 0u /* offsets from base; one byte each */
 #define VC_GED_SLEEP_STATUS  1u
 #define VC_GED_RESET         2u
 #define VC_GED_RESET_VALUE   0x42u
+#define VC_GED_GSI           9u /* where a hardware-reduced machine tells its events: the SCI of others */
 int vc_acpi_reduced_new(struct vc_env *env, uint16_t base);
 /* VM generation ID, in memory that the guest does not use; an event device of its own tells of changes, by an edge. */
 #define VC_VMGENID_GPA  0xf1000u
@@ -131,6 +137,30 @@ int vc_vmgenid_write(struct vc_vmgenid *vmgenid);
  * loaded. Any thread. */
 int vc_vmgenid_set(struct vc_vmgenid *vmgenid, const uint8_t *id);
 void vc_vmgenid_get(struct vc_vmgenid *vmgenid, uint8_t id[VC_VMGENID_SIZE]);
+/*
+ * The controller through which ACPI plugs and unplugs vcpus, at ports from VC_CPU_HOTPLUG_BASE on: the register block
+ * that QEMU documents (docs/specs/acpi_cpu_hotplug), so that firmware made for QEMU counts processors by it too. It
+ * tells its events by general-purpose event VC_GPE_CPU, or without a PM block by GSI VC_GED_GSI.
+ */
+#define VC_CPU_HOTPLUG_BASE   0xcd8u
+#define VC_CPU_HOTPLUG_LENGTH 12u
+#define VC_CPU_HOTPLUG_MAX    256u
+#define VC_GPE_CPU            2u
+struct vc_cpu_hotplug_config {
+	uint32_t present, max; /* vcpus; those from `present` on are not plugged in at power-on of the vm */
+	struct vc_acpi_pm *pm; /* NULL: hardware-reduced */
+	/* A vcpu is there or not from now on, by the guest's ejecting it or by a load. Any thread, without locks. */
+	void (*changed)(void *ctx, uint32_t index, bool present);
+	void *ctx;
+};
+struct vc_cpu_hotplug;
+int vc_cpu_hotplug_new(struct vc_env *env, const struct vc_cpu_hotplug_config *config, struct vc_cpu_hotplug **out);
+/* The vcpu is there: the guest is told. Any thread. */
+void vc_cpu_hotplug_insert(struct vc_cpu_hotplug *hotplug, uint32_t index);
+/* The guest is asked to let a vcpu go. Any thread. */
+void vc_cpu_hotplug_request(struct vc_cpu_hotplug *hotplug, uint32_t index);
+/* Take out one that the guest has not begun to use. Any thread. */
+void vc_cpu_hotplug_take(struct vc_cpu_hotplug *hotplug, uint32_t index);
 /*
  * PCI host bridge: sets env->pci. Configuration through mechanism #1 at 0xcf8/0xcfc and through ECAM; reset control
  * register at 0xcf9. INTx A-D of device 0 go to the GSIs from VC_PCI_GSI on.
@@ -154,8 +184,10 @@ int vc_fw_cfg_add_file(struct vc_fw_cfg *fw, const char *name, const void *data,
 
 /* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET, SRAT; written into guest memory. */
 struct vc_acpi_config {
-	uint32_t vcpus;
-	bool reduced; /* hardware-reduced: no PM block, sleep registers at VC_GED_BASE */
+	uint32_t vcpus;       /* with those that may be plugged in later */
+	const bool *absent;   /* `vcpus` of them: not plugged in; NULL: all are */
+	bool has_cpu_hotplug; /* the controller is there */
+	bool reduced;         /* hardware-reduced: no PM block, sleep registers at VC_GED_BASE */
 	bool has_8259, has_hpet, has_i8042, has_rtc, has_uart, has_pci;
 	struct vc_pci_window pci_window64; /* length 0: none */
 	uint64_t rsdp_gpa;                 /* 16-byte aligned, where the RSDP goes (inside 0xe0000-0xfffff) */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The DSDT: power-off, processors, and the devices that no bus can enumerate. */
+/* The DSDT: power-off, and the devices that no bus can enumerate. */
 #include "chipset/dsdt.h"
 
 #include <stdio.h>
@@ -60,8 +60,7 @@ static void write_hpet(struct vc_aml *aml)
 	vc_aml_close(aml, start);
 }
 
-/* Names count in hexadecimal: prefix 'C' and 10 make C00A. */
-static void write_numbered(struct vc_aml *aml, char prefix, uint32_t number)
+void vc_dsdt_write_numbered(struct vc_aml *aml, char prefix, uint32_t number)
 {
 	char name[16];
 
@@ -69,23 +68,12 @@ static void write_numbered(struct vc_aml *aml, char prefix, uint32_t number)
 	vc_aml_bytes(aml, name, 4);
 }
 
-static void write_processor(struct vc_aml *aml, uint32_t index)
-{
-	size_t start = vc_aml_open(aml, VC_AML_DEVICE);
-
-	write_numbered(aml, 'C', index);
-	vc_aml_hid(aml, "ACPI0007");
-	vc_aml_name(aml, "_UID");
-	vc_aml_integer(aml, index);
-	vc_aml_close(aml, start);
-}
-
 static void write_device(struct vc_aml *aml, const struct vc_acpi_device *device, uint32_t index)
 {
 	struct vc_aml_resources res = {0};
 	size_t start = vc_aml_open(aml, VC_AML_DEVICE);
 
-	write_numbered(aml, 'D', index);
+	vc_dsdt_write_numbered(aml, 'D', index);
 	vc_aml_hid(aml, device->hid);
 	vc_aml_name(aml, "_UID");
 	vc_aml_integer(aml, device->uid);
@@ -120,10 +108,9 @@ void vc_dsdt_write(struct vc_aml *aml, const struct vc_acpi_config *config)
 	size_t scope;
 
 	write_s5(aml);
+	vc_dsdt_write_cpus(aml, config);
 	scope = vc_aml_open(aml, VC_AML_SCOPE);
 	vc_aml_bytes(aml, "\\_SB_", 5);
-	for (uint32_t i = 0; i < config->vcpus; i++)
-		write_processor(aml, i);
 	if (config->has_pci)
 		vc_dsdt_write_pci(aml, config);
 	for (unsigned i = 0; i < VC_ARRAY_SIZE(legacy_devices); i++) {

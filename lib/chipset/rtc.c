@@ -425,7 +425,7 @@ static void fill_cmos(struct rtc *rtc, uint64_t low_memory, uint64_t high_memory
 		above_4g = 0xffffff;
 	for (unsigned i = 0; i < 3; i++)
 		rtc->ram[CMOS_ABOVE_4G + i] = (uint8_t)(above_4g >> (i * 8));
-	rtc->ram[CMOS_CPUS] = (uint8_t)(rtc->env->vcpus > 256 ? 255 : rtc->env->vcpus - 1);
+	rtc->ram[CMOS_CPUS] = (uint8_t)(atomic_load(&rtc->env->vcpus_present) - 1);
 	for (unsigned i = CMOS_CHECKED_FIRST; i <= CMOS_CHECKED_LAST; i++)
 		sum += rtc->ram[i];
 	rtc->ram[CMOS_CHECKSUM] = (uint8_t)(sum >> 8);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/util.h"
 
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "core/error.h"
@@ -39,6 +40,37 @@ int vc_struct_out(void *dst, const void *src, size_t src_size)
 	size_t n = size < src_size ? size : src_size;
 	memcpy((char *)dst + sizeof size, (const char *)src + sizeof size, n - sizeof size);
 	memset((char *)dst + n, 0, size - n);
+	return 0;
+}
+
+/* "first" or "first-last" at the beginning of text; its end, or NULL. */
+static const char *take_range(const char *text, unsigned long *first, unsigned long *last)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return NULL;
+	*first = *last = strtoul(text, &end, 10);
+	if (*end == '-') {
+		if (end[1] < '0' || end[1] > '9')
+			return NULL;
+		*last = strtoul(end + 1, &end, 10);
+	}
+	return *first <= *last ? end : NULL;
+}
+
+int vc_mask_parse(const char *list, uint8_t *mask, size_t bits)
+{
+	unsigned long first, last;
+
+	memset(mask, 0, bits / 8);
+	do {
+		list = take_range(list, &first, &last);
+		if (!list || last >= bits || (*list && *list != ','))
+			return -EINVAL;
+		for (; first <= last; first++)
+			mask[first / 8] |= (uint8_t)(1u << first % 8);
+	} while (*list++);
 	return 0;
 }
 

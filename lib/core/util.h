@@ -51,6 +51,10 @@ VC_LOAD_STORE(32)
 VC_LOAD_STORE(64)
 #undef VC_LOAD_STORE
 
+/* "0-3,8": bit n % 8 of byte n / 8 of the mask, of so many bits (a multiple of 8), for each number n. -EINVAL without a
+ * sentence for what is no such list. */
+int vc_mask_parse(const char *list, uint8_t *mask, size_t bits);
+
 /*
  * Structs that cross the border start with `uint32_t size`. Copies one in: fields the caller does not know become
  * zero. Returns 0, or -EINVAL when size is smaller than its own first field or NULL was passed.

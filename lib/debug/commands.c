@@ -6,7 +6,7 @@
 
 static bool is_thread(const struct vc_gdb *g, int64_t thread)
 {
-	return thread >= 1 && thread <= (int64_t)g->vm->bvm.vcpus;
+	return thread >= 1 && thread <= (int64_t)g->vm->bvm.vcpus && atomic_load(&g->vm->vcpus[thread - 1].present);
 }
 
 /* Hg: of registers and memory; Hc: of c and s. */

@@ -57,8 +57,10 @@ static enum vc_gdb_result description(struct vc_gdb *g, struct vc_rsp_args *args
 
 static enum vc_gdb_result first_threads(struct vc_gdb *g, struct vc_rsp_args *args, struct vc_rsp_out *reply)
 {
+	/* the first is always there */
 	for (uint32_t i = 1; i <= g->vm->bvm.vcpus; i++)
-		vc_rsp_text(reply, "%c%x", i == 1 ? 'm' : ',', i);
+		if (atomic_load(&g->vm->vcpus[i - 1].present))
+			vc_rsp_text(reply, "%c%x", i == 1 ? 'm' : ',', i);
 	return VC_GDB_REPLY;
 }
 

@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
+#include <linux/prctl.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -12,9 +15,9 @@
 #include "core/error.h"
 #include "core/util.h"
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ  22
-#define MADV_POPULATE_WRITE 23
+#ifndef PR_SET_VMA
+#define PR_SET_VMA           0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
 #endif
 #define HUGE_SHIFT_2M (21 << 26) /* MAP_HUGE_2MB and MFD_HUGE_2MB: log2 of the page size at bit 26 */
 #define HUGE_SHIFT_1G (30 << 26)
@@ -182,39 +185,33 @@ static int map_pointer(struct vc_slot *slot, const struct vcore_memory_options *
 
 /* ---- attributes ---- */
 
-/* Touch every page without changing it: other processes, or a guest in another slot, may be writing there. */
-static int populate(struct vc_slot *slot)
+/* The kernel joins anonymous mappings that lie side by side, unless they have names of their own: what each takes could
+ * not be told any more. Kernels before 5.17 know no names. */
+static void name_mapping(const struct vc_slot *slot)
 {
-	int advice = slot->host_readonly ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
+	char name[48];
 
-	/* an empty range tells whether the kernel knows the advice (5.14) */
-	if (madvise(slot->hva, 0, advice) == 0) {
-		while (madvise(slot->hva, slot->length, advice) < 0)
-			if (errno != EINTR)
-				return vc_fail_errno(errno, "memory: allocating %#llx bytes now", (unsigned long long)slot->length);
-		return 0;
-	}
-	for (uint64_t at = 0; at < slot->length; at += VC_PAGE_SIZE) {
-		_Atomic uint8_t *byte = (_Atomic uint8_t *)(slot->hva + at);
-
-		if (slot->host_readonly)
-			(void)atomic_load(byte);
-		else
-			atomic_fetch_or(byte, 0);
-	}
-	return 0;
+	if (slot->kind != VCORE_MEMORY_ANON)
+		return;
+	snprintf(name, sizeof name, "virtcore-memory %#llx", (unsigned long long)slot->gpa);
+	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, slot->hva, slot->length, name);
 }
 
-static int apply_attributes(struct vc_slot *slot)
+static int apply_attributes(struct vc_slot *slot, const struct vcore_memory_options *o)
 {
 	int r;
 
+	name_mapping(slot);
+	r = o->numa ? vc_backing_numa(slot, o->numa) : 0;
+
+	if (r < 0)
+		return r;
 	/* a hint: a kernel without large pages serves the guest as well */
 	if (slot->flags & VCORE_MEM_THP)
 		madvise(slot->hva, slot->length, MADV_HUGEPAGE);
 	if ((slot->flags & VCORE_MEM_MERGEABLE) && madvise(slot->hva, slot->length, MADV_MERGEABLE) < 0)
 		return vc_fail_errno(errno, "memory: this kernel cannot merge pages (KSM)");
-	r = slot->flags & VCORE_MEM_PREALLOC ? populate(slot) : 0;
+	r = slot->flags & VCORE_MEM_PREALLOC ? vc_backing_populate(slot, o) : 0;
 	if (r >= 0 && (slot->flags & VCORE_MEM_LOCKED) && mlock(slot->hva, slot->length) < 0)
 		r = vc_fail_errno(errno, "memory: locking %#llx bytes (see RLIMIT_MEMLOCK)", (unsigned long long)slot->length);
 	return r;
@@ -232,10 +229,20 @@ int vc_backing_map(struct vc_slot *slot, const struct vcore_memory_options *o)
 		return vc_fail(EINVAL, "memory: kind is %u: expected 0 to %zu", o->kind, VC_ARRAY_SIZE(map_kind) - 1);
 	r = map_kind[o->kind](slot, o);
 	if (r >= 0)
-		r = apply_attributes(slot);
+		r = apply_attributes(slot, o);
 	if (r < 0)
 		vc_backing_unmap(slot);
 	return r;
+}
+
+bool vc_slot_is_shareable(const struct vc_slot *slot)
+{
+	int seals;
+
+	if (slot->fd < 0 || (slot->kind != VCORE_MEMORY_MEMFD && slot->kind != VCORE_MEMORY_FILE))
+		return false;
+	seals = fcntl(slot->fd, F_GET_SEALS);
+	return seals >= 0 && seals & F_SEAL_SHRINK;
 }
 
 void vc_backing_discard(struct vc_slot *slot, uint64_t at, uint64_t length)

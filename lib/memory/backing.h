@@ -8,6 +8,10 @@
 /* Fill slot->hva, fd (-1 before), map_length, host_readonly from its gpa, length, flags, kind and the options. 0 or
  * -errno with a sentence; on failure nothing is left. */
 int vc_backing_map(struct vc_slot *slot, const struct vcore_memory_options *options);
+/* options->numa, before a page is touched. */
+int vc_backing_numa(const struct vc_slot *slot, const char *policy);
+/* VCORE_MEM_PREALLOC. */
+int vc_backing_populate(const struct vc_slot *slot, const struct vcore_memory_options *options);
 /*
  * Give [at, at+length) of a slot's memory back to the host; it reads as zeroes then, or as in the image it derives
  * from. What is no whole page of the backing, and memory that is not the library's own to empty (the caller's, private

@@ -231,7 +231,8 @@ bool vc_image_may_map(const struct vc_slot *slot)
 {
 	const uint32_t fixed = VCORE_MEM_HUGE_2M | VCORE_MEM_HUGE_1G | VCORE_MEM_LOCKED;
 
-	return (slot->kind == VCORE_MEMORY_ANON || slot->kind == VCORE_MEMORY_MEMFD) && !(slot->flags & fixed);
+	return (slot->kind == VCORE_MEMORY_ANON || slot->kind == VCORE_MEMORY_MEMFD) && !(slot->flags & fixed) &&
+	       !atomic_load(&slot->sharers);
 }
 
 int vc_image_freeze(struct vc_slot *slot, struct vc_image **image)

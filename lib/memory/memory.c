@@ -21,7 +21,10 @@ int vc_mem_init(struct vc_mem *mem, struct vc_gate *gate)
 
 	*mem = (struct vc_mem){.gate = gate, .gpa_limit = GPA_MAX};
 	r = pthread_rwlock_init(&mem->lock, NULL);
-	return r ? vc_fail_errno(r, "memory: cannot make a lock") : 0;
+	if (r)
+		return vc_fail_errno(r, "memory: cannot make a lock");
+	pthread_mutex_init(&mem->watchers_lock, NULL);
+	return 0;
 }
 
 static uint64_t dirty_words(const struct vc_slot *slot)
@@ -49,6 +52,7 @@ void vc_mem_fini(struct vc_mem *mem)
 	free(mem->slots);
 	while (mem->ranges)
 		vc_mem_unreserve(mem, mem->ranges->gpa);
+	pthread_mutex_destroy(&mem->watchers_lock);
 	pthread_rwlock_destroy(&mem->lock);
 }
 
@@ -84,6 +88,16 @@ void *vc_mem_ptr(const struct vc_mem *mem, uint64_t gpa, uint64_t length)
 	if (!slot || length > slot->length - (gpa - slot->gpa))
 		return NULL;
 	return slot->hva + (gpa - slot->gpa);
+}
+
+/* ---- watchers ---- */
+
+static void tell_watchers(struct vc_mem *mem)
+{
+	pthread_mutex_lock(&mem->watchers_lock);
+	for (struct vc_mem_watcher *w = mem->watchers; w; w = w->next)
+		w->changed(w->ctx);
+	pthread_mutex_unlock(&mem->watchers_lock);
 }
 
 /* ---- adding and removing ---- */
@@ -256,11 +270,14 @@ int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t 
 	vc_gate_begin(mem->gate, self);
 	r = insert(mem, slot);
 	vc_gate_end(mem->gate, self);
-	if (r < 0)
+	if (r < 0) {
 		slot_free(slot);
-	else if (out)
+		return r;
+	}
+	if (out)
 		*out = slot;
-	return r < 0 ? r : 0;
+	tell_watchers(mem);
+	return 0;
 }
 
 void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot)
@@ -277,6 +294,7 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 	if (mem->listener && mem->listener->remove)
 		mem->listener->remove(mem->listener_ctx, slot);
 	vc_gate_end(mem->gate, self);
+	tell_watchers(mem);
 	/* giving much memory back takes long, and nobody can find it any more */
 	vc_mem_unpin(slot);
 }

@@ -46,6 +46,8 @@ struct vc_slot {
 	_Atomic uint32_t
 	    pins;          /* the table's, while it is there, and those of vc_mem_pin(): the last to go frees the slot */
 	_Atomic bool keep; /* the guest's storage: nothing of it is discarded */
+	/* How many devices have given its memory to another process: it must stay the very same shared memory meanwhile. */
+	_Atomic uint32_t sharers;
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive
 	 * section. */
@@ -75,6 +77,14 @@ struct vc_mem_listener {
 	void (*written)(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length);
 };
 
+/* Somebody outside of the backend who follows the memory map, such as a device that has given it to another process. */
+struct vc_mem_watcher {
+	/* It has changed. On the thread that did it, perhaps inside the gate, with the watchers' lock held: only posts. */
+	void (*changed)(void *ctx);
+	void *ctx;
+	struct vc_mem_watcher *next;
+};
+
 /* Addresses that a device keeps for memory of its own, whether there are slots now or not. */
 struct vc_mem_range {
 	uint64_t gpa, length;
@@ -94,7 +104,9 @@ struct vc_mem {
 	bool want_pages;             /* backend emu */
 	const struct vc_mem_listener *listener;
 	void *listener_ctx;
-	_Atomic uint64_t version; /* grows with every change of the map */
+	_Atomic uint64_t version;      /* grows with every change of the map */
+	pthread_mutex_t watchers_lock; /* protects watchers; innermost but for loops' */
+	struct vc_mem_watcher *watchers;
 };
 
 int vc_mem_init(struct vc_mem *mem, struct vc_gate *gate);
@@ -105,6 +117,10 @@ void vc_mem_fini(struct vc_mem *mem);
 int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t length, uint32_t flags,
                const struct vcore_memory_options *options, struct vc_slot **slot);
 void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slot);
+
+void vc_mem_watch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
+/* Nothing is told any more when this returns. One that does not watch is left alone. */
+void vc_mem_unwatch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
 
 /*
  * Keep a range: at *gpa, or with 0 the lowest place from 4 GiB on. It overlaps no slot and no other range; slots may be
@@ -135,6 +151,11 @@ static inline void vc_mem_unlock(struct vc_mem *mem)
  */
 struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa);
 void vc_mem_unpin(struct vc_slot *slot);
+/*
+ * Whether another process can be given its memory: the same bytes for both, in a memfd that it cannot shrink, for an
+ * access behind the end would be our SIGBUS. backing.c
+ */
+bool vc_slot_is_shareable(const struct vc_slot *slot);
 /* Host code wrote into a pinned slot through its address: the dirty log and the backend are told. After the write. */
 void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length);
 
@@ -151,6 +172,9 @@ int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length)
  * Slots that the guest may not write, or are to be kept, are left alone. -EFAULT: a byte is in no slot. Any thread.
  */
 int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length);
+
+/* What these slots take of the host, added to stats, one a slot, of zeros. Whoever calls holds the read lock. */
+int vc_mem_usage(struct vc_slot *const *slots, uint32_t count, struct vcore_memory_stats *stats);
 
 /* Mark written pages in the dirty log, after the write, inside the gate or holding the read lock; cheap when the log is
  * off. */

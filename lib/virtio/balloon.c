@@ -251,6 +251,16 @@ int vc_balloon_set_target(struct vc_balloon *balloon, uint64_t bytes)
 	return 0;
 }
 
+uint64_t vc_balloon_actual(struct vc_balloon *balloon)
+{
+	uint64_t actual;
+
+	pthread_mutex_lock(&balloon->lock);
+	actual = (uint64_t)balloon->state.config.actual << PAGE_SHIFT;
+	pthread_mutex_unlock(&balloon->lock);
+	return actual;
+}
+
 void vc_balloon_get_stats(struct vc_balloon *balloon, struct vcore_balloon_stats *out)
 {
 	const struct balloon_state *s = &balloon->state;

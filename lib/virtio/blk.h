@@ -58,6 +58,9 @@ struct blk_queue {
 	/* Set by the worker while it submits; what completes on its thread meanwhile is collected in done, without lock. */
 	_Atomic(pthread_t) submitting; /* 0: nobody */
 	struct blk_request *done;
+	/* Of lingers(): answers that the driver has not been told of, how well waiting went, for how many batches it was
+	 * not tried, and is not to be. */
+	unsigned held, luck, rested, rest;
 	struct blk_counters counters; /* written by the worker only */
 };
 

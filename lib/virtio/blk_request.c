@@ -4,8 +4,10 @@
  * batches; whichever thread an answer comes on gives its chain back.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/util.h"
 #include "virtio/blk.h"
@@ -14,6 +16,17 @@ enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_Z
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
 enum { RANGE_UNMAP = 1 };
 enum { BATCH = 64, TURNS = 32 };
+enum {
+	LINGER_NS = 30000, /* for the next request */
+	TOO_LONG_NS = 4 * LINGER_NS,
+	GO_NS = 500000, /* in all: others want the worker, too */
+	HELD_MAX = 16,  /* answers that wait for an interrupt */
+	LUCK_MAX = 32,
+	LUCK_LOST = 4, /* by waiting in vain; finding a request is worth 1 */
+	/* batches until it is tried again: more each time that it is in vain */
+	REST_MIN = 16,
+	REST_MAX = 256,
+};
 
 struct header {
 	uint32_t type, reserved;
@@ -33,6 +46,7 @@ int blk_queue_init(struct blk_queue *queue, struct blk *blk)
 	if (!queue->requests)
 		return vc_fail(ENOMEM, "no memory for a virtio-blk");
 	queue->blk = blk;
+	queue->rest = REST_MIN;
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->idle, NULL);
 	for (uint32_t i = 0; i < blk->queue_size; i++) {
@@ -312,23 +326,68 @@ static void submit_batch(struct blk_queue *queue, struct blk_request *batch[BATC
 }
 
 /* Caller holds the lock. */
-static void give_back_done(struct blk_queue *queue, struct vc_virtq *q)
+static void tell_driver(struct blk_queue *queue, struct vc_virtq *q)
+{
+	queue->held = 0;
+	vc_virtq_flush(q);
+}
+
+/* Caller holds the lock. */
+static void give_back_done(struct blk_queue *queue)
 {
 	struct blk_request *request = queue->done, *next;
 
-	if (!request)
-		return;
 	queue->done = NULL;
 	for (; request; request = next) {
 		next = request->next;
 		give_back(request);
+		queue->held++;
 	}
-	vc_virtq_flush(q);
 }
 
-/* Caller holds the lock, which is given up meanwhile. False: there is more than one turn's worth. */
+/*
+ * A disk in the page cache answers faster than a driver asks, which would be interrupted for every request while it has
+ * more of them. So its worker waits a moment before it tells of answers. A driver that asks only once it has an answer
+ * would wait as well: waiting in vain soon ends it, and it is tried anew only now and then.
+ */
+static bool lingers(struct blk_queue *queue)
+{
+	if (queue->luck)
+		return true;
+	if (queue->rested++ < queue->rest)
+		return false;
+	queue->rested = 0;
+	if (queue->rest < REST_MAX)
+		queue->rest *= 2;
+	queue->luck = LUCK_LOST;
+	return true;
+}
+
+/* Caller holds the lock; nobody else is about to take it, as nothing is in flight. True: there is another request. */
+static bool linger(struct blk_queue *queue, struct vc_virtq *q, uint64_t end)
+{
+	uint64_t start = vc_host_ns(), now = start;
+	bool found = vc_virtq_waiting(q);
+
+	while (!found && now - start < LINGER_NS && now < end) {
+		sched_yield(); /* the driver's vcpu may want this very CPU */
+		now = vc_host_ns();
+		found = vc_virtq_waiting(q);
+	}
+	/* others had the CPU for long: on a host as busy as that nobody waits for the sake of speed */
+	if (found && now - start < TOO_LONG_NS) {
+		queue->luck += queue->luck < LUCK_MAX;
+		queue->rest = REST_MIN;
+	} else {
+		queue->luck -= queue->luck < LUCK_LOST ? queue->luck : LUCK_LOST;
+	}
+	return found;
+}
+
+/* Caller holds the lock, which is given up meanwhile. False: there is more than one go's worth. */
 static bool serve(struct blk_queue *queue, struct vc_virtq *q)
 {
+	uint64_t end = vc_host_ns() + GO_NS;
 	struct blk_request *batch[BATCH];
 	struct header headers[BATCH];
 
@@ -340,7 +399,11 @@ static bool serve(struct blk_queue *queue, struct vc_virtq *q)
 		pthread_mutex_unlock(&queue->lock);
 		submit_batch(queue, batch, headers, n);
 		pthread_mutex_lock(&queue->lock);
-		give_back_done(queue, q);
+		give_back_done(queue);
+		if (queue->held >= HELD_MAX || queue->in_flight || !lingers(queue))
+			tell_driver(queue, q);
+		else if (!linger(queue, q, end))
+			return true;
 	}
 	return false;
 }
@@ -355,6 +418,8 @@ void blk_notify(void *ctx, struct vc_virtq *q)
 	do {
 		vc_virtq_notify_off(q);
 		all = serve(queue, q);
+		if (queue->held)
+			tell_driver(queue, q);
 	} while (all && vc_virtq_notify_on(q));
 	pthread_mutex_unlock(&queue->lock);
 	/* a driver that never stops must not keep others from the loop */

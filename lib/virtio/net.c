@@ -11,16 +11,6 @@
 
 enum { STATE_VERSION = 1, MTU_MIN = 68, MTU_MAX = 65535, QUEUE_SIZE = 256, QUEUE_SIZE_MIN = 16 };
 
-/* Configuration space (5.1.4) */
-struct config {
-	uint8_t mac[6];
-	uint16_t status, pairs, mtu;
-	uint32_t speed;
-	uint8_t duplex, key_max;
-	uint16_t table_max;
-	uint32_t hash_types;
-} __attribute__((packed));
-
 struct state {
 	uint32_t version, pad;
 	struct vnet_control control;
@@ -104,7 +94,7 @@ static int vnet_negotiated(void *ctx, uint64_t features)
 static void vnet_config_read(void *ctx, uint32_t offset, void *data, uint32_t length)
 {
 	struct vnet *n = ctx;
-	struct config config = {
+	struct vnet_config config = {
 	    .pairs = (uint16_t)n->pairs,
 	    .mtu = n->mtu,
 	    .speed = UINT32_MAX, /* unknown */
@@ -261,7 +251,7 @@ static const struct vc_virtio_ops vnet_ops = {
     .type = "virtio-net",
     .id = VC_VIRTIO_NET,
     .pci_class = 0x020000,
-    .config_size = sizeof(struct config),
+    .config_size = sizeof(struct vnet_config),
     .in_order = true,
     .features = vnet_features,
     .negotiated = vnet_negotiated,
@@ -308,9 +298,15 @@ struct settings {
 	uint8_t mac[6];
 };
 
+int vnet_read_mac(struct vc_props *props, uint8_t mac[6])
+{
+	const char *text = vc_props_string(props, "mac", NULL);
+
+	return text ? parse_mac(text, mac) : make_mac(mac);
+}
+
 static int read_settings(struct vc_props *props, struct settings *s)
 {
-	const char *mac = vc_props_string(props, "mac", NULL);
 	int r = vc_props_u64(props, "queues", 1, 1, VNET_PAIRS_MAX, &s->pairs);
 
 	if (r >= 0)
@@ -319,9 +315,7 @@ static int read_settings(struct vc_props *props, struct settings *s)
 		r = vc_props_u64(props, "queue_size", QUEUE_SIZE, QUEUE_SIZE_MIN, VC_VIRTQ_MAX_SIZE, &s->size);
 	if (r >= 0 && s->size & (s->size - 1))
 		r = vc_fail(EINVAL, "property queue_size=%llu: expected a power of 2", (unsigned long long)s->size);
-	if (r < 0)
-		return r;
-	return mac ? parse_mac(mac, s->mac) : make_mac(s->mac);
+	return r < 0 ? r : vnet_read_mac(props, s->mac);
 }
 
 static int make(struct vc_env *env, struct vc_props *props, const struct settings *s, struct vnet **out)

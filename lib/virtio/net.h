@@ -60,6 +60,16 @@ enum {
 	VNET_S_ANNOUNCE = 2,
 };
 
+/* Configuration space (5.1.4) */
+struct vnet_config {
+	uint8_t mac[6];
+	uint16_t status, pairs, mtu;
+	uint32_t speed;
+	uint8_t duplex, key_max;
+	uint16_t table_max;
+	uint32_t hash_types;
+} __attribute__((packed));
+
 /* Modes of reception (5.1.6.5.1), as bits. */
 enum {
 	VNET_PROMISC = 1 << 0,
@@ -129,7 +139,9 @@ struct vnet {
 /* Of a device of that type: its backing. */
 struct vc_net *vnet_backing(void *frontend);
 
-/* net.c: make the backing do as `control` says. */
+/* net.c: property mac, or a random address. */
+int vnet_read_mac(struct vc_props *props, uint8_t mac[6]);
+/* Make the backing do as `control` says. */
 void vnet_apply(struct vnet *n);
 
 /* net_tx.c, net_rx.c, net_control.c */

@@ -337,6 +337,11 @@ int vc_virtq_pop(struct vc_virtq *q, struct vc_virtq_chain **out)
 	return 1;
 }
 
+bool vc_virtq_waiting(struct vc_virtq *q)
+{
+	return !q->starved && open_queue(q) >= 0 && (q->replay || vc_ring_ops(q)->available(q) > 0);
+}
+
 static struct vc_chain *chain_of(struct vc_virtq_chain *c)
 {
 	return VC_CONTAINER_OF(c, struct vc_chain, c);

@@ -144,6 +144,8 @@ struct vc_virtio *vc_virtq_device(const struct vc_virtq *q);
 /* The next chain: 1; 0: there is none now; -EPROTO: the driver broke a rule, and the device is broken now (no need to
  * say more). */
 int vc_virtq_pop(struct vc_virtq *q, struct vc_virtq_chain **chain);
+/* Whether there is one, for a device that looks again and again: with notifications off, and not for long. */
+bool vc_virtq_waiting(struct vc_virtq *q);
 /* Give it back, with so many bytes written from the start of `in`. The driver sees it at the latest at
  * vc_virtq_flush(). */
 void vc_virtq_push(struct vc_virtq_chain *chain, uint32_t written);

@@ -15,6 +15,18 @@ static struct vc_balloon *find_balloon(vcore_device *device, const char *call)
 	return NULL;
 }
 
+uint64_t vc_vm_ballooned(struct vcore_vm *vm)
+{
+	uint64_t sum = 0;
+
+	pthread_mutex_lock(&vm->buses.lock);
+	for (const struct vc_dev *d = vm->buses.devices; d; d = d->next)
+		if (!d->removing && d->frontend && !strcmp(d->type, "virtio-balloon"))
+			sum += vc_balloon_actual(d->frontend);
+	pthread_mutex_unlock(&vm->buses.lock);
+	return sum;
+}
+
 int vcore_balloon_set_target(vcore_device *device, uint64_t bytes)
 {
 	struct vc_balloon *balloon = find_balloon(device, "vcore_balloon_set_target");

@@ -198,8 +198,11 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 {
 	struct vc_acpi_device devices[VC_GSI_COUNT];
 	struct vc_acpi_memory memory[MEMORY_MAX];
+	bool absent[VC_MAX_VCPUS];
 	struct vc_acpi_config config = {
 	    .vcpus = vm->bvm.vcpus,
+	    .absent = absent,
+	    .has_cpu_hotplug = vm->cpu_hotplug != NULL,
 	    .reduced = vm->no_legacy,
 	    .has_8259 = !vm->no_legacy,
 	    .has_hpet = vm->has_hpet,
@@ -222,6 +225,8 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 
 	if (!tables)
 		return vc_fail(ENOMEM, "no memory for the ACPI tables");
+	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+		absent[i] = !atomic_load(&vm->vcpus[i].present);
 	length = vc_acpi_build(&config, tables, TABLES_MAX, rsdp);
 	r = length < 0 ? (int)length : vc_mem_write(&vm->mem, TABLES_GPA, tables, (uint64_t)length);
 	if (r >= 0)
@@ -300,13 +305,13 @@ static int fill_fw_cfg(struct vcore_vm *vm, const struct vcore_boot_options *o, 
 {
 	struct vc_fw_cfg *fw = vm->fw_cfg;
 	uint64_t ram = vm->ram_low + vm->ram_high;
-	uint16_t cpus = (uint16_t)vm->bvm.vcpus;
+	uint16_t cpus = (uint16_t)vc_vm_present(vm), most = (uint16_t)vm->bvm.vcpus;
 	int r = vc_fw_cfg_add(fw, FW_RAM_SIZE, &ram, sizeof ram);
 
 	if (r >= 0)
 		r = vc_fw_cfg_add(fw, FW_NB_CPUS, &cpus, sizeof cpus);
 	if (r >= 0)
-		r = vc_fw_cfg_add(fw, FW_MAX_CPUS, &cpus, sizeof cpus);
+		r = vc_fw_cfg_add(fw, FW_MAX_CPUS, &most, sizeof most);
 	if (r >= 0)
 		r = add_images(fw, o, in);
 	if (r >= 0)
@@ -439,6 +444,7 @@ int vcore_boot(vcore_vm *vm, const struct vcore_boot_options *options)
 	r = boot(vm, &o);
 	if (r >= 0)
 		r = remember(vm, &o);
+	atomic_store(&vm->booted, r >= 0);
 	vc_vm_release(vm);
 	return r;
 }

@@ -17,6 +17,16 @@ int vcore_cpu_model(uint32_t index, const char **name, const char **summary)
 	return 0;
 }
 
+int vcore_cpu_feature(uint32_t index, const char **name)
+{
+	if (!name)
+		return vc_fail(EINVAL, "vcore_cpu_feature: no place for the name given");
+	if (index >= VC_F_COUNT - (VC_F_NONE + 1))
+		return vc_fail(ENOENT, "there is no CPU feature number %u", index);
+	*name = vc_feature_name((enum vc_feature)(VC_F_NONE + 1 + index));
+	return 0;
+}
+
 int vcore_cpu_missing(const char *model, enum vcore_backend backend, char *missing, size_t length)
 {
 	struct vcore_options options = {.size = sizeof options, .backend = backend};

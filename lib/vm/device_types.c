@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "device/device.h"
+#include "vhost/types.h"
 #include "virtio/types.h"
 
 const struct vc_device_type *const vc_device_types[] = {
@@ -26,6 +27,9 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_virtio_rng_type,
     &vc_virtio_tablet_type,
     &vc_virtio_vsock_type,
+    &vc_vhost_user_blk_type,
+    &vc_vhost_user_fs_type,
+    &vc_vhost_user_net_type,
     NULL,
 };
 

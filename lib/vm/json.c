@@ -46,10 +46,14 @@ const struct vc_json_key vc_json_vm_keys[] = {
     {"engine", VC_JSON_WORD, AT(engine), vc_json_engine_words, 0},
     {"irqchip", VC_JSON_WORD, AT(irqchip), vc_json_irqchip_words, 0},
     {"cpus", VC_JSON_U32, AT(vcpus), NULL, VC_MAX_VCPUS},
+    {"max_cpus", VC_JSON_U32, AT(max_vcpus), NULL, VC_MAX_VCPUS},
+    {"vcpu_places", VC_JSON_STRINGS, AT(vcpu_places), NULL, 0},
     {"cpu", VC_JSON_STRING, AT(cpu), NULL, 0},
     {"memory", VC_JSON_SIZE, AT(memory), NULL, 0},
     {"memory_kind", VC_JSON_WORD, AT(memory_kind), kind_words, 0},
     {"memory_flags", VC_JSON_FLAGS, AT(memory_flags), flag_words, 0},
+    {"memory_numa", VC_JSON_STRING, AT(memory_numa), NULL, 0},
+    {"memory_threads", VC_JSON_U32, AT(memory_threads), NULL, 64},
     {"unhandled", VC_JSON_WORD, AT(unhandled), vc_json_unhandled_words, 0},
     {"tsc_khz", VC_JSON_U64, AT(tsc_khz), NULL, 100000000},
     {"legacy", VC_JSON_BOOL_NOT, AT(no_legacy), NULL, 0},
@@ -332,7 +336,10 @@ static int build(struct json_object *root, vcore_vm **out)
 	int r;
 
 	r = vc_json_take(root, vc_json_vm_keys, &o);
-	if (r < 0 || (r = vcore_vm_new(&o, &vm)) < 0)
+	if (r >= 0)
+		r = vcore_vm_new(&o, &vm);
+	free((void *)(uintptr_t)o.vcpu_places);
+	if (r < 0)
 		return r;
 	r = add_switches(vm, root);
 	if (r >= 0)

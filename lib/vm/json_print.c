@@ -150,12 +150,17 @@ static int print_boot(struct json_object *to, struct json_object *from, const st
 static int describe(struct json_object *to, struct json_object *from, struct vcore_options *o,
                     const struct vcore_boot_options *boot, const char *const *devices)
 {
+	const char *const *given = o->vcpu_places;
 	int r = vc_json_take(from, vc_json_vm_keys, o);
 
+	if (r >= 0) {
+		fill_defaults(o);
+		vc_json_put(to, vc_json_vm_keys, o);
+	}
+	if (o->vcpu_places != given)
+		free((void *)(uintptr_t)o->vcpu_places);
 	if (r < 0)
 		return r;
-	fill_defaults(o);
-	vc_json_put(to, vc_json_vm_keys, o);
 	r = print_devices(to, from, devices);
 	return r < 0 ? r : print_boot(to, from, boot);
 }

@@ -20,7 +20,13 @@ static uint32_t ram_kind(const struct vcore_vm *vm, const struct vcore_options *
 
 static int add_ram(struct vcore_vm *vm, const struct vcore_options *o, uint64_t gpa, uint64_t length)
 {
-	struct vcore_memory_options m = {.size = sizeof m, .kind = vm->bvm.env.ram.kind, .fd = -1};
+	struct vcore_memory_options m = {.size = sizeof m,
+	                                 .kind = vm->bvm.env.ram.kind,
+	                                 .fd = -1,
+	                                 .numa = o->memory_numa,
+	                                 .progress = o->memory_progress,
+	                                 .progress_ctx = o->memory_progress_ctx,
+	                                 .prealloc_threads = o->memory_threads};
 
 	if (!length)
 		return 0;
@@ -53,6 +59,9 @@ static void lapic_event(void *ctx, unsigned index, enum vc_lapic_event event, ui
 	struct vcore_vm *vm = ctx;
 	struct vc_bvcpu *v = &vm->vcpus[index].b;
 
+	/* nobody is there to hear an INIT or SIPI */
+	if (!atomic_load(&vm->vcpus[index].present))
+		return;
 	if (event == VC_LAPIC_SIPI)
 		atomic_store(&v->sipi_vector, arg);
 	vc_bvcpu_request(v, requests[event]);
@@ -180,6 +189,14 @@ static int build_legacy(struct vcore_vm *vm)
 	return r < 0 ? r : add_i8042(env);
 }
 
+static int build_cpu_hotplug(struct vcore_vm *vm)
+{
+	struct vc_cpu_hotplug_config config = {
+	    .present = vc_vm_present(vm), .max = vm->bvm.vcpus, .pm = vm->pm, .changed = vc_vcpu_changed, .ctx = vm};
+
+	return config.present < config.max ? vc_cpu_hotplug_new(&vm->bvm.env, &config, &vm->cpu_hotplug) : 0;
+}
+
 static int build_microvm(struct vcore_vm *vm, const struct vcore_options *o)
 {
 	struct vc_env *env = &vm->bvm.env;
@@ -189,6 +206,8 @@ static int build_microvm(struct vcore_vm *vm, const struct vcore_options *o)
 		r = build_interrupts(vm);
 	if (r >= 0)
 		r = vm->no_legacy ? vc_acpi_reduced_new(env, VC_GED_BASE) : build_legacy(vm);
+	if (r >= 0)
+		r = build_cpu_hotplug(vm);
 	if (r >= 0)
 		r = vc_pci_host_new(env); /* has the reset register at 0xcf9 too */
 	if (r >= 0)

@@ -2,6 +2,8 @@
 /* Memory slots as the program sees them: a vcore_slot is a struct vc_slot. */
 #include "vm/vm.h"
 
+#include <stdlib.h>
+
 static struct vc_slot *slot_of(vcore_slot *slot)
 {
 	return (struct vc_slot *)slot;
@@ -97,6 +99,60 @@ int vcore_memory_get_info(vcore_slot *slot, struct vcore_slot_info *out)
 	info.offset = s->offset;
 	vc_struct_out(out, &info, sizeof info);
 	return 0;
+}
+
+/* Sums up what lies between total and ballooned. */
+static void add_stats(struct vcore_memory_stats *to, const struct vcore_memory_stats *one)
+{
+	const size_t first = offsetof(struct vcore_memory_stats, total);
+
+	for (size_t at = first; at < offsetof(struct vcore_memory_stats, ballooned); at += sizeof(uint64_t))
+		*(uint64_t *)((char *)to + at) += *(const uint64_t *)((const char *)one + at);
+}
+
+/* Caller holds the read lock. */
+static int sum_usage(const struct vc_mem *mem, struct vcore_memory_stats *sum)
+{
+	struct vcore_memory_stats *each = calloc(mem->count ? mem->count : 1, sizeof *each);
+	int r;
+
+	if (!each)
+		return vc_fail(ENOMEM, "no memory for the statistics of %u slots", mem->count);
+	r = vc_mem_usage(mem->slots, mem->count, each);
+	for (uint32_t i = 0; i < mem->count; i++)
+		add_stats(sum, &each[i]);
+	free(each);
+	return r;
+}
+
+int vcore_vm_memory_stats(vcore_vm *vm, struct vcore_memory_stats *out)
+{
+	struct vcore_memory_stats sum = {.size = sizeof sum};
+	int r;
+
+	if (!vm || !out || out->size < sizeof out->size)
+		return vc_fail(EINVAL, "vcore_vm_memory_stats: a vm and stats with their size set are needed");
+	vc_mem_rdlock(&vm->mem);
+	r = sum_usage(&vm->mem, &sum);
+	vc_mem_unlock(&vm->mem);
+	if (r < 0)
+		return r;
+	sum.ballooned = vc_vm_ballooned(vm);
+	return vc_struct_out(out, &sum, sizeof sum);
+}
+
+int vcore_memory_get_stats(vcore_slot *slot, struct vcore_memory_stats *out)
+{
+	struct vcore_memory_stats stats = {.size = sizeof stats};
+	struct vc_slot *s = slot_of(slot);
+	int r;
+
+	if (!slot || !out || out->size < sizeof out->size)
+		return vc_fail(EINVAL, "vcore_memory_get_stats: a slot and stats with their size set are needed");
+	vc_mem_rdlock(s->mem);
+	r = vc_mem_usage(&s, 1, &stats);
+	vc_mem_unlock(s->mem);
+	return r < 0 ? r : vc_struct_out(out, &stats, sizeof stats);
 }
 
 int vcore_memory_log_dirty(vcore_slot *slot, bool enable)

@@ -35,7 +35,7 @@ struct json_object *vc_mon_error(const char *class, const char *format, ...) __a
 struct vc_mon_event {
 	enum vc_vm_event_kind kind;
 	struct timeval time;
-	uint32_t device;
+	uint32_t device, vcpu;
 	char type[32];
 	const char *action;
 	uint64_t size;
@@ -73,10 +73,11 @@ struct vc_mon_command {
 };
 
 /* Tables, each up to a name of NULL. */
-extern const struct vc_mon_command vc_mon_general_commands[], vc_mon_vm_commands[], vc_mon_device_commands[],
-    vc_mon_display_commands[], vc_mon_input_commands[], vc_mon_memory_commands[], vc_mon_snapshot_commands[],
-    vc_mon_migrate_commands[];
+extern const struct vc_mon_command vc_mon_general_commands[], vc_mon_vm_commands[], vc_mon_cpu_commands[],
+    vc_mon_memory_commands[], vc_mon_device_commands[], vc_mon_display_commands[], vc_mon_input_commands[],
+    vc_mon_guest_memory_commands[], vc_mon_migrate_commands[];
 extern const struct vc_mon_command *const vc_mon_topics[]; /* NULL-terminated */
+extern const struct vc_mon_command vc_mon_snapshot_commands[];
 const struct vc_mon_command *vc_mon_find(const char *name);
 extern const char *const vc_mon_kind_names[VC_MON_KINDS];
 

@@ -162,6 +162,8 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 	    [VC_EVENT_PANICKED] = "GUEST_PANICKED",
 	    [VC_EVENT_CRASH_LOADED] = "GUEST_CRASHLOADED",
 	    [VC_EVENT_MEMORY_SIZE] = "MEMORY_DEVICE_SIZE_CHANGE",
+	    [VC_EVENT_VCPU_PLUGGED] = "CPU_PLUGGED",
+	    [VC_EVENT_VCPU_UNPLUGGED] = "CPU_UNPLUGGED",
 	};
 	struct json_object *data = json_object_new_object();
 	const char *name = names[event->kind];
@@ -182,6 +184,8 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 		vc_mon_add_number(data, "id", event->device);
 		vc_mon_add_number(data, "size", event->size);
 	}
+	if (event->kind == VC_EVENT_VCPU_PLUGGED || event->kind == VC_EVENT_VCPU_UNPLUGGED)
+		vc_mon_add_number(data, "cpu", event->vcpu);
 	return event_named(name, data, &event->time);
 }
 

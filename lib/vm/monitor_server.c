@@ -133,8 +133,11 @@ static void told(struct vc_observer *observer, const struct vc_vm_event *event)
 		m->events_lost++;
 	} else {
 		e = &m->events[m->event_count++];
-		*e = (struct vc_mon_event){
-		    .kind = event->kind, .device = event->device, .action = event->action, .size = event->size};
+		*e = (struct vc_mon_event){.kind = event->kind,
+		                           .device = event->device,
+		                           .vcpu = event->vcpu,
+		                           .action = event->action,
+		                           .size = event->size};
 		gettimeofday(&e->time, NULL);
 		if (event->type)
 			memcpy(e->type, event->type, strnlen(event->type, sizeof e->type - 1));

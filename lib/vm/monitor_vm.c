@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The monitor's commands about the vm as a whole: what it does, its vcpus, memory and counters; pause to power-down. */
+/* The monitor's commands about the vm as a whole: what it does, its counters; pause to power-down. */
 #include "vm/monitor.h"
 
 static const char *state_name(uint32_t state)
@@ -28,87 +28,6 @@ static int query_status(struct vc_mon_call *call)
 	vc_mon_add_string(call->result, "exit", vcore_exit_name(exit.reason));
 	if (exit.reason == VCORE_EXIT_CRASH)
 		vc_mon_add_string(call->result, "message", exit.message);
-	return 0;
-}
-
-/* Caller holds vm->lock. */
-static const char *vcpu_state(const struct vcore_vcpu *v)
-{
-	switch (atomic_load(&v->owner)) {
-	case VC_OWNER_PROGRAM:
-		return v->debug_waits ? "paused" : "running";
-	case VC_OWNER_THREAD:
-		return !v->parked ? "running" : atomic_load(&v->thread_id) ? "paused" : "ended";
-	default:
-		return "idle";
-	}
-}
-
-static int query_cpus(struct vc_mon_call *call)
-{
-	call->result = json_object_new_array();
-	pthread_mutex_lock(&call->vm->lock);
-	for (uint32_t i = 0; i < call->vm->bvm.vcpus; i++) {
-		const struct vcore_vcpu *v = &call->vm->vcpus[i];
-		uint32_t thread = atomic_load(&v->thread_id);
-		struct json_object *cpu = json_object_new_object();
-
-		vc_mon_add_number(cpu, "index", i);
-		vc_mon_add_string(cpu, "state", vcpu_state(v));
-		/* the program's own threads, which come and go, are not told */
-		if (thread)
-			vc_mon_add_number(cpu, "thread-id", thread);
-		vc_mon_append(call->result, cpu);
-	}
-	pthread_mutex_unlock(&call->vm->lock);
-	return 0;
-}
-
-static struct json_object *slot_flags(uint32_t flags)
-{
-	static const struct {
-		uint32_t bit;
-		const char *name;
-	} names[] = {{VCORE_MEM_R, "read"},
-	             {VCORE_MEM_W, "write"},
-	             {VCORE_MEM_X, "execute"},
-	             {VCORE_MEM_HUGE_2M, "huge-2m"},
-	             {VCORE_MEM_HUGE_1G, "huge-1g"},
-	             {VCORE_MEM_THP, "thp"},
-	             {VCORE_MEM_PREALLOC, "prealloc"},
-	             {VCORE_MEM_MERGEABLE, "mergeable"},
-	             {VCORE_MEM_LOCKED, "locked"},
-	             {VCORE_MEM_LOG_DIRTY, "log-dirty"}};
-	struct json_object *array = json_object_new_array();
-
-	for (size_t i = 0; i < VC_ARRAY_SIZE(names); i++)
-		if (flags & names[i].bit)
-			vc_mon_append(array, json_object_new_string(names[i].name));
-	return array;
-}
-
-static int query_memory(struct vc_mon_call *call)
-{
-	static const char *const kinds[] = {[VCORE_MEMORY_ANON] = "anon",
-	                                    [VCORE_MEMORY_MEMFD] = "memfd",
-	                                    [VCORE_MEMORY_FILE] = "file",
-	                                    [VCORE_MEMORY_PRIVATE_FILE] = "private-file",
-	                                    [VCORE_MEMORY_POINTER] = "pointer"};
-	struct vc_mem *mem = &call->vm->mem;
-
-	call->result = json_object_new_array();
-	vc_mem_rdlock(mem);
-	for (uint32_t i = 0; i < mem->count; i++) {
-		const struct vc_slot *s = mem->slots[i];
-		struct json_object *slot = json_object_new_object();
-
-		vc_mon_add_number(slot, "gpa", s->gpa);
-		vc_mon_add_number(slot, "size", s->length);
-		vc_mon_add_string(slot, "kind", s->kind < VC_ARRAY_SIZE(kinds) ? kinds[s->kind] : "?");
-		vc_mon_add(slot, "flags", slot_flags(s->flags));
-		vc_mon_append(call->result, slot);
-	}
-	vc_mem_unlock(mem);
 	return 0;
 }
 
@@ -216,8 +135,6 @@ static const struct vc_mon_arg nmi_args[] = {
 
 const struct vc_mon_command vc_mon_vm_commands[] = {
     {"query-status", "whether the vm runs, and how it ended", NULL, query_status},
-    {"query-cpus", "the vcpus, what they do, and the host threads that run them", NULL, query_cpus},
-    {"query-memory", "the memory slots", NULL, query_memory},
     {"query-stats", "facts and counters of the vm", NULL, query_stats},
     {"pause", "hold all vcpus; guest time stands still", NULL, pause_vm},
     {"resume", "let a paused vm go on", NULL, resume_vm},

@@ -185,7 +185,7 @@ static void execute(struct vcore_vcpu *v, struct vcore_exit *exit)
 
 static bool is_held(const struct vcore_vcpu *v)
 {
-	return v->vm->hold || v->vm->throttled || v->debug_hold;
+	return v->vm->hold || v->vm->throttled || v->vm->starting || v->debug_hold || !atomic_load(&v->present);
 }
 
 /* Park while the vm or the vcpu is held. False: the vm ends. */
@@ -218,6 +218,7 @@ static void thread_ends(struct vcore_vcpu *v)
 
 	pthread_mutex_lock(&vm->lock);
 	v->parked = true;
+	vc_vcpu_thread_used(v);
 	atomic_store(&v->thread_id, 0);
 	if (--vm->threads_in == 0 && vm->ending) {
 		vm->state = VCORE_VM_EXITED;
@@ -237,6 +238,7 @@ static void *vcpu_thread(void *arg)
 	snprintf(name, sizeof name, "vcpu%u", v->b.index);
 	pthread_setname_np(pthread_self(), name);
 	atomic_store(&v->thread_id, (uint32_t)gettid());
+	vc_vcpu_find_place(v);
 	while (may_run(v)) {
 		struct vcore_exit exit = {.size = sizeof exit};
 
@@ -354,19 +356,37 @@ static void forget_exit(struct vcore_vm *vm)
 
 /* ---- starting ---- */
 
-/* A thread for each vcpu. Caller holds the lock. 0 or a positive errno. */
+int vc_vcpu_make_thread(struct vcore_vcpu *v)
+{
+	struct vcore_vm *vm = v->vm;
+	int r;
+
+	v->parked = false;
+	v->placing = true;
+	r = vc_thread_new(&v->thread, vcpu_thread, v);
+	v->has_thread = !r;
+	v->parked = r != 0;
+	vm->threads_in += !r;
+	if (r)
+		v->placing = false;
+	return r;
+}
+
+/* A thread for each vcpu that is there. Caller holds the lock. 0 or a positive errno. */
 static int make_threads(struct vcore_vm *vm)
 {
 	int r = 0;
 
-	for (uint32_t i = 0; !r && i < vm->bvm.vcpus; i++) {
-		struct vcore_vcpu *v = &vm->vcpus[i];
-
-		v->parked = false;
-		r = vc_thread_new(&v->thread, vcpu_thread, v);
-		v->has_thread = !r;
-		vm->threads_in += !r;
-	}
+	vm->place_error = 0;
+	vm->starting = true;
+	for (uint32_t i = 0; !r && i < vm->bvm.vcpus; i++)
+		if (atomic_load(&vm->vcpus[i].present))
+			r = vc_vcpu_make_thread(&vm->vcpus[i]);
+	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
+		while (vm->vcpus[i].placing && vc_place_is_set(&vm->vcpus[i].place))
+			pthread_cond_wait(&vm->changed, &vm->lock);
+	vm->starting = false;
+	pthread_cond_broadcast(&vm->changed);
 	return r;
 }
 
@@ -390,6 +410,7 @@ static void give_up(struct vcore_vm *vm)
 
 int vcore_vm_start(vcore_vm *vm)
 {
+	bool misplaced = false;
 	int r, error = 0;
 
 	if (!vm)
@@ -403,6 +424,8 @@ int vcore_vm_start(vcore_vm *vm)
 		vm->threads_in = 0;
 		/* the lock is held: no thread gets past may_run() before all exist */
 		error = make_threads(vm);
+		misplaced = !error && vm->place_error;
+		error = misplaced ? -vm->place_error : error;
 		/* those that exist end without having executed anything */
 		if (error && !vm->ending)
 			vm->final = (struct vcore_exit){.size = sizeof vm->final, .reason = VCORE_EXIT_STOPPED};
@@ -415,6 +438,8 @@ int vcore_vm_start(vcore_vm *vm)
 	join_threads(vm);
 	forget_exit(vm);
 	vc_vm_release(vm);
+	if (misplaced)
+		return vc_fail(error, "vcore_vm_start: %s", vm->place_message);
 	return vc_fail_errno(EAGAIN, "vcore_vm_start: no thread for a vcpu (error %d)", error);
 }
 
@@ -668,6 +693,11 @@ static bool take_for_program(struct vcore_vcpu *v, uint32_t *found, int *error)
 	return taken;
 }
 
+static int absent(const struct vcore_vcpu *v)
+{
+	return vc_fail(ENODEV, "vcore_vcpu_run: vcpu %u is not plugged in (vcore_vcpu_plug())", v->b.index);
+}
+
 static int busy_running(const struct vcore_vcpu *v, uint32_t owner)
 {
 	return vc_fail(EBUSY, "vcore_vcpu_run: vcpu %u is %s", v->b.index,
@@ -685,6 +715,8 @@ int vcore_vcpu_run(vcore_vcpu *v, int64_t timeout_ns, struct vcore_exit *out)
 
 	if (!v || vc_struct_in(&exit, sizeof exit, out) < 0)
 		return vc_fail(EINVAL, "vcore_vcpu_run: a vcpu and an exit with its size set are needed");
+	if (!atomic_load(&v->present))
+		return absent(v);
 	if (!take_for_program(v, &owner, &r))
 		return busy_running(v, owner);
 	if (r >= 0)

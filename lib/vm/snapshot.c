@@ -250,6 +250,7 @@ static void describe(struct vcore_vm *vm, struct vcore_snapshot *s)
 	s->irqchip = vm->bvm.irqchip;
 	s->unhandled = vm->bvm.unhandled;
 	s->no_legacy = vm->no_legacy;
+	s->has_cpu_hotplug = vm->cpu_hotplug != NULL;
 	s->ram_low = vm->ram_low;
 	s->ram_high = vm->ram_high;
 	s->tsc_khz = vm->bvm.tsc_khz;

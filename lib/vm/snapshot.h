@@ -36,7 +36,7 @@ struct vcore_snapshot {
 	enum vcore_engine engine;
 	enum vcore_irqchip irqchip;
 	enum vcore_unhandled unhandled;
-	bool no_legacy, has_hpet;
+	bool no_legacy, has_hpet, has_cpu_hotplug;
 	uint64_t ram_low, ram_high, tsc_khz;
 	struct vc_cpuid cpuid; /* of vcpu 0 */
 	/* its state */

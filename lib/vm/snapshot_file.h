@@ -60,10 +60,10 @@ enum {
 const struct vc_snapshot_slot *vc_snapshot_slot_like(const struct vcore_snapshot *snapshot,
                                                      const struct vc_snapshot_slot *slot);
 
-/* snapshot_pack.c: a chunk as a zstd frame. Bytes; -ENOTSUP in a build without zstd; -EIO no such frame, or no room. */
+/* snapshot_pack.c: a chunk as a zstd frame. Bytes; -EIO no such frame, or no room; -ENOTSUP */
 int64_t vc_snapshot_pack(const void *data, size_t length, void *to, size_t room);
 int64_t vc_snapshot_unpack(const void *data, size_t length, void *to, size_t room);
-/* What packing needs at most. */
+/* What packing needs at most; 0 with a sentence: a build without zstd. */
 size_t vc_snapshot_pack_room(size_t length);
 
 #endif

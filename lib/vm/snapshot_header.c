@@ -9,7 +9,8 @@
  *   unhandled            what becomes of accesses that nobody answers: "exit", "ignore"
  *   legacy               whether the microvm has PIC, PIT, RTC and keyboard controller
  *   hpet                 whether it has an HPET
- *   vcpus                their number
+ *   cpu_hotplug          whether vcpus can be plugged in and out
+ *   vcpus                their number, with those that are not plugged in
  *   ram_low, ram_high    bytes of the machine type's RAM from 0 and from 4 GiB
  *   tsc_khz              frequency of the TSC
  *   time_ns              guest time
@@ -60,7 +61,7 @@ static const struct vc_json_word kind_words[] = {
 /* What the tables of keys speak of, where the snapshot's own fields are of other types. */
 struct header {
 	const char *id;
-	uint32_t machine, backend, engine, irqchip, unhandled, no_legacy, has_hpet, vcpus;
+	uint32_t machine, backend, engine, irqchip, unhandled, no_legacy, has_hpet, has_cpu_hotplug, vcpus;
 	uint64_t ram_low, ram_high, tsc_khz, time_ns;
 };
 struct device {
@@ -79,11 +80,12 @@ static const struct vc_json_key header_keys[] = {
     {"unhandled", VC_JSON_WORD, AT(unhandled), vc_json_unhandled_words, 0},
     {"legacy", VC_JSON_BOOL_NOT, AT(no_legacy), NULL, 0},
     {"hpet", VC_JSON_BOOL, AT(has_hpet), NULL, 0},
+    {"cpu_hotplug", VC_JSON_BOOL, AT(has_cpu_hotplug), NULL, 0},
     {"vcpus", VC_JSON_U32, AT(vcpus), NULL, VC_MAX_VCPUS},
     {"ram_low", VC_JSON_U64, AT(ram_low), NULL, 1ull << PHYS_MAX},
     {"ram_high", VC_JSON_U64, AT(ram_high), NULL, 1ull << PHYS_MAX},
     {"tsc_khz", VC_JSON_U64, AT(tsc_khz), NULL, UINT32_MAX},
-    {"time_ns", VC_JSON_U64, AT(time_ns), NULL, INT64_MAX},
+    {"time_ns", VC_JSON_U64, AT(time_ns), NULL, 1ull << 62},
     {"cpu", VC_JSON_ELSEWHERE, 0, NULL, 0},
     {"slots", VC_JSON_ELSEWHERE, 0, NULL, 0},
     {"devices", VC_JSON_ELSEWHERE, 0, NULL, 0},
@@ -194,6 +196,7 @@ char *vc_snapshot_header_write(const struct vcore_snapshot *s)
 	    .unhandled = s->unhandled,
 	    .no_legacy = s->no_legacy,
 	    .has_hpet = s->has_hpet,
+	    .has_cpu_hotplug = s->has_cpu_hotplug,
 	    .vcpus = s->vcpus,
 	    .ram_low = s->ram_low,
 	    .ram_high = s->ram_high,
@@ -203,7 +206,7 @@ char *vc_snapshot_header_write(const struct vcore_snapshot *s)
 	char id[2 * sizeof s->id + 1], *text;
 
 	for (size_t i = 0; i < sizeof s->id; i++)
-		sprintf(id + 2 * i, "%02x", s->id[i]);
+		snprintf(id + 2 * i, 3, "%02x", s->id[i]);
 	h.id = id;
 	vc_json_put(root, header_keys, &h);
 	json_object_object_add(root, "cpu", write_cpu(&s->cpuid));
@@ -381,6 +384,7 @@ static int read_machine(struct json_object *root, struct vcore_snapshot *s)
 	s->unhandled = h.unhandled;
 	s->no_legacy = h.no_legacy;
 	s->has_hpet = h.has_hpet;
+	s->has_cpu_hotplug = h.has_cpu_hotplug;
 	s->vcpus = h.vcpus;
 	s->ram_low = h.ram_low;
 	s->ram_high = h.ram_high;

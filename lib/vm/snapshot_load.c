@@ -298,7 +298,9 @@ static int build(const struct vcore_snapshot *s, const struct vcore_clone_option
 	              : backend == s->backend ? s->engine
 	                                      : VCORE_ENGINE_AUTO,
 	    .irqchip = irqchip_for(s, backend),
-	    .vcpus = s->vcpus,
+	    /* who is plugged in is the controller's state */
+	    .vcpus = s->has_cpu_hotplug ? 1 : s->vcpus,
+	    .max_vcpus = s->vcpus,
 	    .memory = s->ram_low + s->ram_high,
 	    .unhandled = s->unhandled,
 	    .loop = c->loop,

@@ -63,7 +63,7 @@ static int check_head(struct loading *l, const uint8_t *head)
 	l->flags = vc_ld32(head + VC_SNAP_HEAD_FLAGS);
 	if (l->flags & ~VC_SNAP_ZSTD)
 		return vc_fail(EINVAL, "its flags are %#x, this library knows %#x", l->flags, VC_SNAP_ZSTD);
-	return 0;
+	return l->flags & VC_SNAP_ZSTD && !vc_snapshot_pack_room(VC_SNAP_CHUNK) ? -ENOTSUP : 0;
 }
 
 /* They are what the file ends with. */
@@ -290,8 +290,11 @@ static int put_chunk(const struct vc_image_file *file, const uint8_t *data, uint
 static int unpack(struct loading *l, const struct region *g, struct vc_image_file **file, uint64_t *offset)
 {
 	uint64_t from = g->offset;
-	int r = vc_image_memfd(g->length, file);
+	int r;
 
+	if (!l->packed)
+		l->packed = malloc(vc_snapshot_pack_room(VC_SNAP_CHUNK));
+	r = l->packed ? vc_image_memfd(g->length, file) : vc_fail(ENOMEM, "no memory to decompress a snapshot");
 	if (r < 0)
 		return r;
 	for (uint32_t i = 0; r >= 0 && i < g->chunks; i++) {
@@ -402,8 +405,7 @@ static int load(struct loading *l)
 	int r = open_file(l);
 
 	l->chunk = calloc(1, VC_SNAP_CHUNK);
-	l->packed = malloc(vc_snapshot_pack_room(VC_SNAP_CHUNK));
-	if (r >= 0 && (!l->chunk || !l->packed))
+	if (r >= 0 && !l->chunk)
 		r = vc_fail(ENOMEM, "no memory to load a snapshot");
 	if (r >= 0 && !(l->o.flags & VCORE_SNAPSHOT_NO_VERIFY))
 		l->zeroes = vc_crc32c(0, l->chunk, VC_SNAP_CHUNK);

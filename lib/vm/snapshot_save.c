@@ -373,8 +373,10 @@ int vcore_snapshot_save(vcore_snapshot *s, const char *path, const struct vcore_
 		return vc_fail(EINVAL, "vcore_snapshot_save: options.size is not set");
 	if (w.o.flags & ~known)
 		return vc_fail(EINVAL, "vcore_snapshot_save: flags are %#x: expected bits of %#x", w.o.flags, known);
+	if (is_compressed(&w) && !vc_snapshot_pack_room(VC_SNAP_CHUNK))
+		return -ENOTSUP;
 	w.chunk = malloc(VC_SNAP_CHUNK);
-	w.packed = malloc(vc_snapshot_pack_room(VC_SNAP_CHUNK));
+	w.packed = malloc(is_compressed(&w) ? vc_snapshot_pack_room(VC_SNAP_CHUNK) : 1);
 	r = w.chunk && w.packed ? save(&w) : vc_fail(ENOMEM, "no memory to save a snapshot");
 	clean_up(&w);
 	return r;

@@ -18,6 +18,8 @@ int vc_vcpu_init(struct vcore_vm *vm, uint32_t index)
 	v->b.vm = &vm->bvm;
 	v->b.index = index;
 	v->b.handle = v;
+	v->parked = true;
+	v->place.cgroup = -1;
 	v->b.lapic = vm->lapics ? vc_lapics_get(vm->lapics, index) : NULL;
 	vm->bvm.vcpu[index] = &v->b;
 	r = vm->bvm.ops->vcpu_create(&v->b);
@@ -35,6 +37,7 @@ void vc_vcpu_fini(struct vcore_vcpu *v)
 		return;
 	vc_gate_remove(&v->vm->gate, &v->b.pass);
 	v->vm->bvm.ops->vcpu_destroy(&v->b);
+	vc_place_fini(&v->place);
 	pthread_mutex_destroy(&v->state_lock);
 	v->created = false;
 }

@@ -17,6 +17,9 @@ static int check_options(const struct vcore_options *o)
 {
 	if (o->vcpus > VC_MAX_VCPUS)
 		return vc_fail(EINVAL, "options.vcpus is %u: expected 1 to %u", o->vcpus, VC_MAX_VCPUS);
+	if (o->max_vcpus > VC_MAX_VCPUS || (o->max_vcpus && o->max_vcpus < (o->vcpus ? o->vcpus : 1)))
+		return vc_fail(EINVAL, "options.max_vcpus is %u: expected 0, or %u (options.vcpus) to %u", o->max_vcpus,
+		               o->vcpus ? o->vcpus : 1, VC_MAX_VCPUS);
 	if (!VC_IS_ALIGNED(o->memory, VC_PAGE_SIZE))
 		return vc_fail(EINVAL, "options.memory is %#llx: expected a multiple of 4096", (unsigned long long)o->memory);
 	if (o->irqchip > VCORE_IRQCHIP_FULL)
@@ -169,6 +172,7 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .machine_ctx = vm,
 	    .tsc_khz = o->tsc_khz,
 	    .vcpus = b->vcpus,
+	    .vcpus_present = vc_vm_present(vm),
 	    .switches = &vm->switches,
 	    .doorbell = backend->ioeventfd ? vc_vm_doorbell : NULL,
 	};
@@ -198,11 +202,29 @@ static int make_sync(struct vcore_vm *vm)
 	return 0;
 }
 
+/* Room for all that there may be, and who is there at the start. */
+static int make_room(struct vcore_vm *vm, const struct vcore_options *o)
+{
+	uint32_t present = o->vcpus ? o->vcpus : 1;
+
+	vm->bvm.vcpus = o->max_vcpus ? o->max_vcpus : present;
+	if (vm->bvm.vcpus > present && !vm->machine->has_chipset)
+		return vc_fail(ENOTSUP, "options.max_vcpus: machine %s has no ACPI, by which vcpus are plugged in",
+		               vm->machine->name);
+	vm->vcpus = calloc(vm->bvm.vcpus, sizeof *vm->vcpus);
+	vm->bvm.vcpu = calloc(vm->bvm.vcpus, sizeof(struct vc_bvcpu *));
+	if (!vm->vcpus || !vm->bvm.vcpu)
+		return vc_fail(ENOMEM, "no memory for %u vcpus", vm->bvm.vcpus);
+	for (uint32_t i = 0; i < present; i++)
+		atomic_store(&vm->vcpus[i].present, true);
+	return 0;
+}
+
 static int make_parts(struct vcore_vm *vm, const struct vcore_options *o)
 {
-	int r = make_sync(vm);
+	int r = make_room(vm, o);
 
-	if (r < 0 || (r = vc_gate_init(&vm->gate)) < 0)
+	if (r < 0 || (r = make_sync(vm)) < 0 || (r = vc_gate_init(&vm->gate)) < 0)
 		return r;
 	vm->parts_ready[PART_GATE] = true;
 	if ((r = vc_loop_new(&vm->clock, o->loop == VCORE_LOOP_THREAD, &vm->loop)) < 0)
@@ -283,20 +305,17 @@ int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth,
 	vm->no_legacy = o.no_legacy;
 	vm->birth = birth;
 	vm->loop_mode = o.loop;
-	vm->bvm.vcpus = o.vcpus ? o.vcpus : 1;
 	vc_switch_names_init(&vm->switches);
 	vc_clock_init(&vm->clock);
 	vc_clock_init(&vm->host_clock);
-	vm->vcpus = calloc(vm->bvm.vcpus, sizeof *vm->vcpus);
-	vm->bvm.vcpu = calloc(vm->bvm.vcpus, sizeof(struct vc_bvcpu *));
 	if (!vm->machine)
 		r = o.machine <= VCORE_MACHINE_PC
 		        ? vc_fail(ENOTSUP, "this build of libvirtcore has no machine type pc")
 		        : vc_fail(EINVAL, "options.machine is %u: expected 0 (none), 1 (microvm) or 2 (pc)", o.machine);
-	else if (!vm->vcpus || !vm->bvm.vcpu)
-		r = vc_fail(ENOMEM, "no memory for %u vcpus", vm->bvm.vcpus);
 	else
 		r = make_parts(vm, &o);
+	if (r >= 0)
+		r = vc_vm_place(vm, o.vcpu_places);
 	if (r < 0) {
 		destroy(vm);
 		return r;
@@ -365,7 +384,8 @@ int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *out)
 	info.engine = vm->bvm.engine;
 	info.irqchip = vm->bvm.irqchip;
 	info.machine = vm->machine->id;
-	info.vcpus = vm->bvm.vcpus;
+	info.vcpus = vc_vm_present(vm);
+	info.max_vcpus = vm->bvm.vcpus;
 	info.memory = sum_memory(vm, &info.slots);
 	info.tsc_khz = vm->bvm.tsc_khz;
 	info.time_ns = vc_clock_now(&vm->clock);

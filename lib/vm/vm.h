@@ -22,6 +22,16 @@ enum vc_owner {
 	VC_OWNER_THREAD = 3,  /* vcore_vm_start(): the library's thread */
 };
 
+/* Where and how the host runs a vcpu's thread; all zeros: as the program's threads. */
+struct vc_placement {
+	void *cpus; /* as of sched_setaffinity(); NULL: not set */
+	size_t cpus_bytes;
+	bool scheduled;
+	struct vcore_schedule schedule;
+	int cgroup;        /* its cgroup.threads, opened when it was set; -1: not set */
+	char *cgroup_path; /* of the directory */
+};
+
 struct vcore_vcpu {
 	struct vc_bvcpu b;
 	struct vcore_vm *vm;
@@ -34,6 +44,10 @@ struct vcore_vcpu {
 	bool has_thread;            /* under vm->lock */
 	bool debug_hold;            /* must not execute, by the debugger's will; under vm->lock */
 	bool debug_waits;           /* PROGRAM: waits inside vcore_vcpu_run() for that to end; under vm->lock */
+	_Atomic bool present;       /* plugged in; changes under vm->lock */
+	bool placing;               /* its new thread has not found its place yet; under vm->lock */
+	struct vc_placement place;  /* under vm->lock */
+	uint64_t run_ns, steal_ns;  /* of its threads that have ended; under vm->lock */
 	bool created;               /* vcpu_create succeeded; state_lock exists */
 	pthread_t thread;
 };
@@ -49,10 +63,12 @@ enum vc_vm_event_kind {
 	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
 	VC_EVENT_MIGRATION,      /* action: its state's name */
 	/* of a device's own, as struct vc_machine_event */
-	VC_EVENT_WATCHDOG,     /* action */
-	VC_EVENT_PANICKED,     /* action */
-	VC_EVENT_CRASH_LOADED, /* action */
-	VC_EVENT_MEMORY_SIZE,  /* device, size */
+	VC_EVENT_WATCHDOG,       /* action */
+	VC_EVENT_PANICKED,       /* action */
+	VC_EVENT_CRASH_LOADED,   /* action */
+	VC_EVENT_MEMORY_SIZE,    /* device, size */
+	VC_EVENT_VCPU_PLUGGED,   /* vcpu */
+	VC_EVENT_VCPU_UNPLUGGED, /* vcpu */
 };
 
 struct vc_vm_event {
@@ -63,6 +79,7 @@ struct vc_vm_event {
 	const struct vcore_block_error *block;
 	const char *action; /* a constant */
 	uint64_t size;
+	uint32_t vcpu;
 };
 
 /* Who is told of it. */
@@ -145,12 +162,14 @@ struct vcore_vm {
 	struct vc_pic *pic;
 	struct vc_ioapic *ioapic;
 	struct vc_acpi_pm *pm;
+	struct vc_cpu_hotplug *cpu_hotplug;
 	struct vc_fw_cfg *fw_cfg;
 	struct vc_vmgenid *vmgenid;
 	uint64_t ram_low, ram_high; /* bytes from 0, and from 4 GiB */
 
 	/* paths of the last vcore_boot() from files, for reset; under lock */
 	struct vc_boot_record *boot;
+	_Atomic bool booted; /* a kernel's tables name the vcpus there were */
 
 	pthread_mutex_t doorbells; /* protects zones; serializes changes of ioeventfds. Before the gate */
 	struct vc_zone *zones;
@@ -163,9 +182,12 @@ struct vcore_vm {
 	pthread_mutex_t lock; /* protects all below, and vcpus' parked, has_thread and debug_* */
 	pthread_cond_t changed;
 	enum vcore_vm_state state;
-	bool claimed;        /* vc_vm_claim(): nothing may start or change its vcpus */
-	bool hold;           /* vcpu threads must park */
-	bool throttled;      /* vcpu threads must park for a while: vc_vm_throttle() */
+	bool claimed;    /* vc_vm_claim(): nothing may start or change its vcpus */
+	bool hold;       /* vcpu threads must park */
+	bool throttled;  /* likewise, for a while: vc_vm_throttle() */
+	bool starting;   /* likewise, until all of them have found their places */
+	int place_error; /* of the first that did not, with its sentence in place_message */
+	char place_message[256];
 	bool newborn;        /* a clone that was not run yet: its time stands */
 	bool time_stands;    /* vcore_vm_pause() or the debugger stopped the guest's clock */
 	bool debug_stands;   /* the debugger holds all vcpus: the clock must not start */
@@ -220,6 +242,28 @@ void vc_vm_start_time(struct vcore_vm *vm);
 
 /* As vcore_vm_reset(); of a vm that has ended only if ended_too, or -EBUSY. */
 int vc_vm_reset(struct vcore_vm *vm, bool ended_too);
+
+/* A thread for that vcpu, which has a place first if it needs one. Caller holds the lock. 0 or a positive errno. */
+int vc_vcpu_make_thread(struct vcore_vcpu *vcpu);
+
+/* hotplug.c: of vc_cpu_hotplug_config. */
+void vc_vcpu_changed(void *vm, uint32_t index, bool present);
+uint32_t vc_vm_present(struct vcore_vm *vm);
+
+/* place.c */
+bool vc_place_is_set(const struct vc_placement *place);
+/* The calling thread, a new one of that vcpu's, goes where it was placed; who started it waits for that. */
+void vc_vcpu_find_place(struct vcore_vcpu *vcpu);
+void vc_place_fini(struct vc_placement *place);
+/* options.vcpu_places */
+int vc_vm_place(struct vcore_vm *vm, const char *const *places);
+
+/* balloon.c: bytes that all its balloons hold. */
+uint64_t vc_vm_ballooned(struct vcore_vm *vm);
+
+/* stats.c */
+/* Take down what the thread has used, on that thread, which ends. Caller holds vm->lock. */
+void vc_vcpu_thread_used(struct vcore_vcpu *vcpu);
 
 /* observe.c */
 void vc_vm_observe(struct vcore_vm *vm, struct vc_observer *observer);

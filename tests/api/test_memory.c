@@ -107,6 +107,69 @@ START_TEST(attributes)
 }
 END_TEST
 
+/* Bytes that are touched are resident, and no others; more than the host has may be there. */
+START_TEST(statistics)
+{
+	struct vcore_memory_stats stats = {.size = sizeof stats}, whole = stats, later = stats;
+	vcore_vm *vm = api_vm(_i, 1);
+	vcore_slot *slot;
+
+	OK(vcore_memory_add(vm, 1ull << 32, 1ull << 35, VCORE_MEM_RWX, kind(VCORE_MEMORY_MEMFD), &slot));
+	OK(vcore_memory_get_stats(slot, &stats));
+	ck_assert_uint_eq(stats.total, 1ull << 35);
+	ck_assert_uint_eq(stats.resident + stats.swapped + stats.locked + stats.ballooned, 0);
+	OK(vcore_vm_memory_stats(vm, &whole));
+	ck_assert_uint_eq(whole.total, (1ull << 35) + RAM);
+	for (unsigned i = 0; i < 10; i++)
+		OK(vcore_memory_write(vm, (1ull << 32) + i * 0x40000000ull, "x", 1));
+	OK(vcore_memory_get_stats(slot, &stats));
+	ck_assert_uint_eq(stats.resident + stats.swapped, 10 * 4096);
+	OK(vcore_vm_memory_stats(vm, &later));
+	ck_assert_uint_ge(later.resident + later.swapped, whole.resident + 10 * 4096);
+	OK(vcore_memory_remove(slot));
+	REFUSED(vcore_vm_memory_stats(NULL, &stats), EINVAL, "needed");
+	REFUSED(vcore_memory_get_stats(NULL, &stats), EINVAL, "needed");
+	stats.size = 2;
+	REFUSED(vcore_vm_memory_stats(vm, &stats), EINVAL, "needed");
+	vcore_vm_unref(vm);
+}
+END_TEST
+
+static int count_calls(void *ctx, uint64_t done, uint64_t total)
+{
+	unsigned *calls = ctx;
+
+	++*calls;
+	return done > total;
+}
+
+START_TEST(of_the_machine)
+{
+	unsigned calls = 0;
+	struct vcore_options o = {.size = sizeof o,
+	                          .machine = VCORE_MACHINE_MICROVM,
+	                          .backend = api_backend(_i),
+	                          .memory = 64 << 20,
+	                          .memory_flags = VCORE_MEM_PREALLOC,
+	                          .memory_threads = 2,
+	                          .memory_progress = count_calls,
+	                          .memory_progress_ctx = &calls};
+	struct vcore_memory_stats stats = {.size = sizeof stats};
+	vcore_vm *vm;
+
+	OK(vcore_vm_new(&o, &vm));
+	ck_assert_uint_ge(calls, 2);
+	OK(vcore_vm_memory_stats(vm, &stats));
+	ck_assert_uint_eq(stats.resident + stats.swapped, 64 << 20);
+	vcore_vm_unref(vm);
+	o.memory_numa = "bind:x";
+	REFUSED(vcore_vm_new(&o, &vm), EINVAL, "numa is 'bind:x'");
+	o.memory_numa = NULL;
+	o.memory_threads = 65;
+	REFUSED(vcore_vm_new(&o, &vm), EINVAL, "prealloc_threads is 65");
+}
+END_TEST
+
 START_TEST(refusals)
 {
 	struct vcore_memory_options o = *kind(9), unsized = {0};
@@ -357,6 +420,8 @@ int main(void)
 	tcase_set_timeout(tcase, 60);
 	EACH(tcase, kinds);
 	EACH(tcase, attributes);
+	EACH(tcase, statistics);
+	EACH(tcase, of_the_machine);
 	EACH(tcase, refusals);
 	EACH(tcase, copies);
 	EACH(tcase, read_only);

@@ -226,9 +226,11 @@ START_TEST(lists)
 	command(&first, "help", "query-status         whether the vm runs");
 	says(ask(&first, "{\"execute\":\"help\",\"arguments\":{\"command\":\"device-add\"}}"), "type=string");
 	says(ask(&first, "{\"execute\":\"help\",\"arguments\":{\"command\":\"x\"}}"), "\"NotFound\"");
-	command(&first, "query-cpus", "[{\"index\":0,\"state\":\"idle\"},{\"index\":1,\"state\":\"idle\"}]");
+	command(&first, "query-cpus", "[{\"index\":0,\"state\":\"idle\",\"place\":\"\",\"stats\":{\"run_ns\":0,");
 	command(&first, "query-memory", "{\"gpa\":0,\"size\":2097152,\"kind\":\"");
 	command(&first, "query-memory", "\"flags\":[\"read\",\"write\",\"execute\"");
+	command(&first, "query-memory", "\"resident\":");
+	command(&first, "query-memory-total", "{\"return\":{\"size\":2097152,\"resident\":");
 	command(&first, "query-stats", "\"vcpus\":2");
 	command(&first, "query-stats", api_backend_word(_i));
 	command(&first, "device-types", "{\"name\":\"debug-exit\",\"help\":\"");
@@ -447,6 +449,41 @@ START_TEST(panic)
 	says(receive(&first), "\"RESUME\"");
 	OK(vcore_vm_stop(vm));
 	OK(vcore_vm_wait(vm, LONG, NULL));
+	end();
+}
+END_TEST
+
+static vcore_vm *pluggable(int backend)
+{
+	struct vcore_options o = {.size = sizeof o,
+	                          .machine = VCORE_MACHINE_MICROVM,
+	                          .backend = api_backend(backend),
+	                          .memory = 4 * RAM,
+	                          .max_vcpus = 2};
+	vcore_vm *new;
+
+	OK(vcore_vm_new(&o, &new));
+	return new;
+}
+
+START_TEST(cpus)
+{
+	watch(pluggable(_i));
+	call(&first);
+	command(&first, "query-cpus", "{\"index\":1,\"state\":\"absent\"");
+	says(ask(&first, "{\"execute\":\"cpu-plug\",\"arguments\":{\"cpu\":1}}"), "{\"return\":{}}");
+	says(receive(&first), "{\"event\":\"CPU_PLUGGED\",\"data\":{\"cpu\":1}");
+	says(ask(&first, "{\"execute\":\"cpu-plug\",\"arguments\":{\"cpu\":1}}"), "\"Exists\"");
+	says(ask(&first, "{\"execute\":\"cpu-plug\",\"arguments\":{\"cpu\":2}}"), "no vcpu 2");
+	says(ask(&first,
+	         "{\"execute\":\"cpu-place\",\"arguments\":{\"cpu\":1,\"properties\":{\"policy\":\"batch\",\"nice\":2}}}"),
+	     "{\"return\":{}}");
+	command(&first, "query-cpus", "\"place\":\"policy=batch,nice=2\"");
+	says(ask(&first, "{\"execute\":\"cpu-place\",\"arguments\":{\"cpu\":1,\"properties\":{\"colour\":\"red\"}}}"),
+	     "colour");
+	says(ask(&first, "{\"execute\":\"cpu-unplug\",\"arguments\":{\"cpu\":1}}"), "{\"return\":{}}");
+	says(receive(&first), "{\"event\":\"CPU_UNPLUGGED\",\"data\":{\"cpu\":1}");
+	says(ask(&first, "{\"execute\":\"cpu-unplug\",\"arguments\":{\"cpu\":0}}"), "vcpu 0");
 	end();
 }
 END_TEST
@@ -722,6 +759,7 @@ int main(void)
 	EACH(tcase, screens);
 	EACH(tcase, memory);
 	EACH(tcase, panic);
+	EACH(tcase, cpus);
 	EACH(tcase, malformed);
 	EACH(tcase, long_lines);
 	EACH(tcase, many_clients);

@@ -518,6 +518,38 @@ START_TEST(cpu_models)
 }
 END_TEST
 
+START_TEST(cpu_features)
+{
+	struct vcore_options o = {.size = sizeof o, .backend = api_backend(_i), .cpu = "x86-64-v2,+aes,-rdrand"};
+	const char *name;
+	char missing[1024], text[64];
+	uint32_t n = 0, out[4];
+
+	/* each name there is can be taken back in a model's text */
+	for (; vcore_cpu_feature(n, &name) == 0; n++) {
+		snprintf(text, sizeof text, "qemu64,-%s", name);
+		OK(vcore_cpu_missing(text, api_backend(_i), missing, sizeof missing));
+	}
+	ck_assert_uint_gt(n, 60);
+	REFUSED(vcore_cpu_feature(n, &name), ENOENT, "no CPU feature");
+	REFUSED(vcore_cpu_feature(0, NULL), EINVAL, "place");
+	REFUSED(vcore_cpu_missing("x86-64-v2,+sse9", api_backend(_i), missing, sizeof missing), EINVAL, "sse9");
+	REFUSED(vcore_cpu_missing("x86-64-v2,aes", api_backend(_i), missing, sizeof missing), EINVAL, "+name or -name");
+	REFUSED(vcore_cpu_missing("qemu64,+avx2", api_backend(_i), missing, sizeof missing), EINVAL, "needs 'avx'");
+	/* what is missing is named, and only that */
+	if (vcore_cpu_missing(o.cpu, api_backend(_i), missing, sizeof missing) > 0 && strstr(missing, "aes")) {
+		REFUSED(vcore_vm_new(&o, &vm), ENOTSUP, "aes");
+		return;
+	}
+	OK(vcore_vm_new(&o, &vm));
+	OK(vcore_vcpu_cpuid(vcore_vm_vcpu(vm, 0), 1, 0, out));
+	ck_assert_uint_eq(out[2] >> 25 & 1, 1);
+	ck_assert_uint_eq(out[2] >> 30 & 1, 0);
+	ck_assert_uint_eq(out[2] >> 28 & 1, 0); /* AVX is level 3 */
+	drop();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("state");
@@ -538,6 +570,7 @@ int main(void)
 	EACH(tcase, read_under_smap);
 	EACH(tcase, cpuid);
 	EACH(tcase, cpu_models);
+	EACH(tcase, cpu_features);
 	suite_add_tcase(suite, tcase);
 	return api_main(suite);
 }

@@ -70,7 +70,7 @@ static inline void fx_setup(void)
 	fx.env.clock = &fx.clock;
 	fx.env.machine = &fx_machine;
 	fx.env.machine_ctx = &fx;
-	fx.env.vcpus = 4;
+	fx.env.vcpus = fx.env.vcpus_present = 4;
 	fx.env.tsc_khz = 2000000;
 }
 

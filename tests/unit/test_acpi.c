@@ -242,6 +242,26 @@ START_TEST(srat)
 }
 END_TEST
 
+/* Those that can be plugged in: not enabled but online capable (5.2.12.2). */
+START_TEST(madt_absent)
+{
+	static const bool absent[] = {false, true, false, true};
+	struct vc_acpi_config c = config(false);
+	const uint8_t *entry = NULL;
+
+	c.absent = absent;
+	c.has_cpu_hotplug = true;
+	build(&c);
+	ck_assert_uint_eq(count_madt(0, &entry), 4);
+	for (unsigned i = 0; i < 4; i++) {
+		const uint8_t *one = find("APIC") + 44 + 8 * i;
+
+		ck_assert_uint_eq(one[3], i);
+		ck_assert_uint_eq(vc_ld32(one + 4), absent[i] ? 2 : 1);
+	}
+}
+END_TEST
+
 START_TEST(too_small)
 {
 	struct vc_acpi_config c = config(false);
@@ -295,9 +315,11 @@ START_TEST(iasl)
 	if (system("command -v iasl >/dev/null 2>&1"))
 		return;
 	ck_assert_ptr_nonnull(mkdtemp(directory));
-	for (int reduced = 0; reduced < 2; reduced++) {
+	for (int turn = 0; turn < 4; turn++) {
+		bool reduced = turn & 1;
 		struct vc_acpi_config c = config(reduced);
 
+		c.has_cpu_hotplug = turn & 2;
 		c.vcpus = reduced ? 300 : 4;
 		build(&c);
 		snprintf(path, sizeof path, "%s/dsdt.aml", directory);
@@ -311,6 +333,9 @@ START_TEST(iasl)
 		for (unsigned i = 0; i < VC_ARRAY_SIZE(expected); i++)
 			ck_assert_msg(contains(path, expected[i]), "no %s in %s", expected[i], path);
 		ck_assert(contains(path, "PNP0303") == !reduced);
+		ck_assert(contains(path, "Method (_EJ0") == c.has_cpu_hotplug);
+		ck_assert(contains(path, "Device (GED)") == (c.has_cpu_hotplug && reduced));
+		ck_assert(contains(path, "Method (_E02") == (c.has_cpu_hotplug && !reduced));
 		ck_assert(!contains(path, "Unknown"));
 	}
 	snprintf(text, sizeof text, "rm -r %s", directory);
@@ -376,6 +401,7 @@ int main(void)
 	tcase_add_test(cases, fadt_reduced);
 	tcase_add_test(cases, madt);
 	tcase_add_test(cases, srat);
+	tcase_add_test(cases, madt_absent);
 	tcase_add_test(cases, too_small);
 	tcase_add_test(cases, iasl);
 	tcase_add_test(cases, pvclock);

@@ -2,11 +2,16 @@
 /* lib/memory: slots, backings, copies, dirty log. */
 #include <check.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/mempolicy.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <virtcore/error.h>
 
@@ -371,6 +376,206 @@ START_TEST(test_huge_pages)
 }
 END_TEST
 
+/* ---- populating ---- */
+
+struct seen {
+	unsigned calls;
+	uint64_t last, end_at;
+	pthread_t thread;
+};
+
+static int see(void *ctx, uint64_t done, uint64_t total)
+{
+	struct seen *seen = ctx;
+
+	ck_assert(pthread_equal(pthread_self(), seen->thread));
+	ck_assert_uint_ge(done, seen->last);
+	ck_assert_uint_le(done, total);
+	seen->calls++;
+	seen->last = done;
+	return seen->end_at && done >= seen->end_at;
+}
+
+static int add_now(uint64_t length, uint32_t kind, uint32_t threads, struct seen *seen, struct vc_slot **slot)
+{
+	const struct vcore_memory_options o = {
+	    .size = sizeof o, .kind = kind, .prealloc_threads = threads, .progress = see, .progress_ctx = seen};
+
+	seen->thread = pthread_self();
+	return vc_mem_add(&mem, NULL, 0, length, VCORE_MEM_RWX | VCORE_MEM_PREALLOC, &o, slot);
+}
+
+static void populate_all(void)
+{
+	const uint64_t length = VC_MIB(40) + VC_PAGE_SIZE;
+
+	for (uint32_t kind = VCORE_MEMORY_ANON; kind <= VCORE_MEMORY_MEMFD; kind++)
+		for (uint32_t threads = 0; threads <= 4; threads++) {
+			struct seen seen = {0};
+			struct vc_slot *slot;
+
+			ck_assert_int_eq(add_now(length, kind, threads, &seen, &slot), 0);
+			ck_assert_uint_eq(resident(slot), length / VC_PAGE_SIZE);
+			ck_assert_uint_eq(seen.last, length);
+			ck_assert_uint_ge(seen.calls, 1);
+			remove_slot(slot);
+		}
+}
+
+START_TEST(test_populate)
+{
+	struct seen seen = {0};
+
+	populate_all();
+	ck_assert_int_eq(add_now(VC_MIB(1), VCORE_MEMORY_ANON, 65, &seen, NULL), -EINVAL);
+	ck_assert(message_has("prealloc_threads is 65"));
+	/* at the first word of it, and at the last */
+	seen = (struct seen){.end_at = 1};
+	ck_assert_int_eq(add_now(VC_MIB(64), VCORE_MEMORY_ANON, 1, &seen, NULL), -ECANCELED);
+	ck_assert_uint_eq(seen.calls, 1);
+	seen = (struct seen){.end_at = VC_MIB(64)};
+	ck_assert_int_eq(add_now(VC_MIB(64), VCORE_MEMORY_ANON, 2, &seen, NULL), -ECANCELED);
+	ck_assert(message_has("cancelled"));
+	ck_assert_uint_eq(mem.count, 0);
+}
+END_TEST
+
+/* A kernel before 5.14, as far as that can be played: madvise() knows no advice above 21. */
+static bool forbid_populate(void)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+	    BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, 21, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {VC_ARRAY_SIZE(code), code};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+START_TEST(test_populate_by_touching)
+{
+	/* for the rest of the process, which is this test's own */
+	const char *fork_mode = getenv("CK_FORK");
+
+	if ((fork_mode && !strcmp(fork_mode, "no")) || !forbid_populate())
+		return;
+	ck_assert_int_eq(madvise(NULL, 0, 23), -1);
+	populate_all();
+}
+END_TEST
+
+/* ---- NUMA ---- */
+
+static int add_numa(const char *numa, uint32_t kind, struct vc_slot **slot)
+{
+	const struct vcore_memory_options o = {.size = sizeof o, .kind = kind, .numa = numa};
+
+	return vc_mem_add(&mem, NULL, 0, VC_MIB(4), VCORE_MEM_RWX | VCORE_MEM_PREALLOC, &o, slot);
+}
+
+START_TEST(test_numa)
+{
+	static const struct {
+		const char *text;
+		int mode;
+	} good[] = {{"bind:0", MPOL_BIND}, {"interleave:0", MPOL_INTERLEAVE}, {"preferred:0", MPOL_PREFERRED}};
+	static const char *const wrong[] = {"",         "bind",    "bind:",   "bind:x", "bind:1024",
+	                                    "bind:1-0", "local:0", "bind:0,", "bin:0"};
+
+	for (size_t i = 0; i < VC_ARRAY_SIZE(wrong); i++) {
+		ck_assert_int_eq(add_numa(wrong[i], VCORE_MEMORY_ANON, NULL), -EINVAL);
+		ck_assert(message_has("expected bind, interleave"));
+	}
+	for (uint32_t kind = VCORE_MEMORY_ANON; kind <= VCORE_MEMORY_MEMFD; kind++)
+		for (size_t i = 0; i < VC_ARRAY_SIZE(good); i++) {
+			struct vc_slot *slot;
+			int mode = -1, r = add_numa(good[i].text, kind, &slot);
+
+			if (r == -ENOTSUP || r == -EPERM) {
+				printf("SKIP: %s\n", vcore_error_message());
+				return;
+			}
+			ck_assert_msg(r == 0, "%s", vcore_error_message());
+			ck_assert_int_eq(syscall(SYS_get_mempolicy, &mode, NULL, 0, slot->hva, MPOL_F_ADDR), 0);
+			ck_assert_int_eq(mode, good[i].mode);
+			remove_slot(slot);
+		}
+	ck_assert_int_eq(add_numa("bind:1023", VCORE_MEMORY_ANON, NULL), -EINVAL);
+	ck_assert(message_has("has_memory"));
+	ck_assert_uint_eq(mem.count, 0);
+}
+END_TEST
+
+/* ---- what it takes ---- */
+
+static struct vcore_memory_stats usage_of(struct vc_slot *slot)
+{
+	struct vcore_memory_stats stats = {0};
+
+	ck_assert_int_eq(vc_mem_usage(&slot, 1, &stats), 0);
+	return stats;
+}
+
+START_TEST(test_usage)
+{
+	const struct vcore_memory_options memfd = {.size = sizeof memfd, .kind = VCORE_MEMORY_MEMFD};
+	struct vcore_memory_stats stats, both[2] = {{0}};
+	struct vc_slot *slot, *beside, *shared, *pair[2];
+	uint8_t *again;
+
+	/* side by side in the guest, and likely so in the host */
+	ck_assert_int_eq(add(0, VC_MIB(1), VCORE_MEM_RWX, &slot), 0);
+	ck_assert_int_eq(add(VC_MIB(1), VC_MIB(1), VCORE_MEM_RWX | VCORE_MEM_PREALLOC, &beside), 0);
+	stats = usage_of(slot);
+	ck_assert_uint_eq(stats.total, VC_MIB(1));
+	ck_assert_uint_eq(stats.shared, 0);
+	ck_assert_int_eq(vc_mem_fill(&mem, 0, 1, 5 * VC_PAGE_SIZE), 0);
+	pair[0] = slot;
+	pair[1] = beside;
+	ck_assert_int_eq(vc_mem_usage(pair, 2, both), 0);
+	ck_assert_uint_ge(both[0].resident + both[1].resident, VC_MIB(1) + 4 * VC_PAGE_SIZE);
+	ck_assert_uint_le(both[0].resident + both[1].resident, VC_MIB(2));
+
+	ck_assert_int_eq(vc_mem_add(&mem, NULL, VC_MIB(4), VC_MIB(1), VCORE_MEM_RWX, &memfd, &shared), 0);
+	ck_assert_uint_eq(usage_of(shared).resident, 0);
+	ck_assert_int_eq(vc_mem_fill(&mem, VC_MIB(4), 1, 8 * VC_PAGE_SIZE), 0);
+	ck_assert_uint_eq(usage_of(shared).resident, 8 * VC_PAGE_SIZE);
+	ck_assert_uint_eq(usage_of(shared).shared, 0);
+	again = mmap(NULL, VC_MIB(1), PROT_READ, MAP_SHARED | MAP_POPULATE, shared->fd, 0);
+	ck_assert_ptr_ne(again, MAP_FAILED);
+	ck_assert_uint_ge(usage_of(shared).shared, 8 * VC_PAGE_SIZE);
+	munmap(again, VC_MIB(1));
+	ck_assert_int_eq(vc_mem_discard(&mem, VC_MIB(4), VC_MIB(1)), 0);
+	ck_assert_uint_eq(usage_of(shared).resident, 0);
+}
+END_TEST
+
+START_TEST(test_usage_huge)
+{
+	struct vcore_memory_stats stats;
+	struct vc_slot *slot;
+
+	if (hugepages("free_hugepages") - hugepages("resv_hugepages") >= 2) {
+		ck_assert_int_eq(add(0, VC_MIB(4), VCORE_MEM_RWX | VCORE_MEM_HUGE_2M | VCORE_MEM_PREALLOC, &slot), 0);
+		stats = usage_of(slot);
+		ck_assert_uint_eq(stats.resident, VC_MIB(4));
+		ck_assert_uint_eq(stats.huge, VC_MIB(4));
+		remove_slot(slot);
+	}
+	/* the host may have no large page at hand */
+	ck_assert_int_eq(add(0, VC_MIB(8), VCORE_MEM_RWX | VCORE_MEM_THP | VCORE_MEM_PREALLOC, &slot), 0);
+	stats = usage_of(slot);
+	ck_assert_uint_eq(stats.resident, VC_MIB(8));
+	ck_assert_uint_le(stats.huge, VC_MIB(8));
+	ck_assert_uint_eq(stats.huge % VC_MIB(2), 0);
+	printf("transparent huge pages: %llu of 8 MiB\n", (unsigned long long)stats.huge >> 20);
+}
+END_TEST
+
 START_TEST(test_copies)
 {
 	uint8_t out[0x3000], in[0x3000];
@@ -719,6 +924,11 @@ int main(void)
 	tcase_add_test(c, test_pointer);
 	tcase_add_test(c, test_attributes);
 	tcase_add_test(c, test_huge_pages);
+	tcase_add_test(c, test_populate);
+	tcase_add_test(c, test_populate_by_touching);
+	tcase_add_test(c, test_numa);
+	tcase_add_test(c, test_usage);
+	tcase_add_test(c, test_usage_huge);
 	tcase_add_test(c, test_copies);
 	tcase_add_test(c, test_listener);
 	tcase_add_test(c, test_dirty_log);

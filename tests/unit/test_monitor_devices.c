@@ -298,9 +298,9 @@ START_TEST(console_and_balloon)
 	vdrv_do(&tx, &(struct vdrv_buf){text, 5, false}, 1);
 	ask("query-devices", "", "\"statistics\":{\"sent_bytes\":5,\"received_bytes\":0}");
 	id = add("virtio-balloon", "");
-	ask_of("balloon", id, ",\"size\":1048576", "{\"return\":{}}");
+	ask_of("balloon", id, ",\"target\":1048576", "{\"return\":{}}");
 	ask("query-devices", "", "\"statistics\":{\"target\":1048576,\"actual\":0,");
-	ask_of("balloon", 1, ",\"size\":1048576", "expected a virtio-balloon");
+	ask_of("balloon", 1, ",\"target\":1048576", "is no virtio-balloon");
 	end();
 }
 END_TEST

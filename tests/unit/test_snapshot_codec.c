@@ -120,7 +120,7 @@ static struct vcore_snapshot *make(void)
 	s->engine = VCORE_ENGINE_JIT;
 	s->irqchip = VCORE_IRQCHIP_USER;
 	s->unhandled = VCORE_UNHANDLED_IGNORE;
-	s->no_legacy = s->has_hpet = true;
+	s->no_legacy = s->has_hpet = s->has_cpu_hotplug = true;
 	s->ram_low = VC_MIB(512);
 	s->ram_high = VC_GIB(1);
 	s->tsc_khz = 2400000;
@@ -173,6 +173,7 @@ static void compare(const struct vcore_snapshot *a, const struct vcore_snapshot 
 	ck_assert_uint_eq(a->unhandled, b->unhandled);
 	ck_assert_int_eq(a->no_legacy, b->no_legacy);
 	ck_assert_int_eq(a->has_hpet, b->has_hpet);
+	ck_assert_int_eq(a->has_cpu_hotplug, b->has_cpu_hotplug);
 	ck_assert_uint_eq(a->ram_low, b->ram_low);
 	ck_assert_uint_eq(a->ram_high, b->ram_high);
 	ck_assert_uint_eq(a->tsc_khz, b->tsc_khz);
@@ -292,6 +293,7 @@ static const struct {
     {"unhandled", "\"panic\"", "\"ignore\"", EINVAL},
     {"legacy", "1", "true or false", EINVAL},
     {"hpet", "null", "true or false", EINVAL},
+    {"cpu_hotplug", "\"no\"", "true or false", EINVAL},
     {"vcpus", "0", "expected 1 to 255", EINVAL},
     {"vcpus", "256", "from 0 to 255", EINVAL},
     {"vcpus", "-1", "from 0 to 255", EINVAL},

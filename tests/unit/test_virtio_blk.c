@@ -330,6 +330,37 @@ START_TEST(many)
 }
 END_TEST
 
+/* One after the other, without or with waiting for the answers: whatever the device makes of it, all of them come. */
+START_TEST(in_a_row)
+{
+	enum { COUNT = 20, ROUNDS = 100 };
+	uint64_t headers;
+
+	begin(_i ? "worker=thread" : "worker=loop");
+	q.interrupts = true;
+	headers = vdrv_alloc(&d, COUNT * 32, 16);
+	for (unsigned turn = 0; turn < ROUNDS; turn++) {
+		bool waits = turn % 32 > 16;
+
+		for (unsigned i = 0; i < COUNT; i++) {
+			uint64_t at = headers + 32 * i;
+			struct vdrv_buf bufs[3] = {{at, 16, false}, {data + i * 512, 512, true}, {at + 16, 1, true}};
+
+			vc_st32(host(at), T_IN);
+			vc_st64(host(at) + 8, i);
+			*host(at + 16) = 0xff;
+			ck_assert(vdrv_add(&q, bufs, 3, host(at)));
+			vdrv_kick(&q);
+			if (waits)
+				ck_assert_uint_eq(((uint8_t *)vdrv_wait(&q, NULL))[16], OK);
+		}
+		for (unsigned i = 0; !waits && i < COUNT; i++)
+			ck_assert_uint_eq(((uint8_t *)vdrv_wait(&q, NULL))[16], OK);
+	}
+	end();
+}
+END_TEST
+
 START_TEST(resize)
 {
 	begin("aio=threads");
@@ -413,6 +444,7 @@ int main(void)
 	tcase_add_loop_test(t, odd_layouts, 0, 2);
 	tcase_add_test(t, broken_drivers);
 	tcase_add_loop_test(t, many, 0, VC_ARRAY_SIZE(forms));
+	tcase_add_loop_test(t, in_a_row, 0, 2);
 	tcase_add_test(t, resize);
 	tcase_add_test(t, host_errors);
 	tcase_add_test(t, refusals);

@@ -17,6 +17,7 @@ enum emu_next emu_sys_hlt(struct emu_vcpu *c, const struct emu_insn *i)
 	emu_require_cpl0(c);
 	c->s.rip = emu_next_rip(c, i);
 	c->s.mp_state = VC_MP_HALTED;
+	vc_bvcpu_left(c->bvcpu, VC_LEFT_HALT);
 	/* The instruction that STI protects was this one. */
 	c->s.shadow_sti = 0;
 	c->s.shadow_mov_ss = 0;

@@ -77,8 +77,15 @@ static enum go end_run(struct emu_vcpu *c, enum vcore_exit_reason reason)
 	return RUN_ENDS;
 }
 
+static enum go end_by_request(struct emu_vcpu *c, enum vcore_exit_reason reason)
+{
+	vc_bvcpu_left(c->bvcpu, VC_LEFT_REQUEST);
+	return end_run(c, reason);
+}
+
 static enum go debug_exit(struct emu_vcpu *c, uint32_t exception, uint64_t dr6)
 {
+	vc_bvcpu_left(c->bvcpu, VC_LEFT_DEBUG);
 	c->exit->address = c->s.rip;
 	c->exit->exception = exception;
 	c->exit->dr6 = dr6;
@@ -157,11 +164,11 @@ static enum go serve_requests(struct emu_vcpu *c)
 	if (c->sys->restarting)
 		return GO_ON;
 	if (take(c, VC_REQ_PAUSE))
-		return end_run(c, VCORE_EXIT_NONE);
+		return end_by_request(c, VCORE_EXIT_NONE);
 	if (take(c, VC_REQ_KICK))
-		return end_run(c, VCORE_EXIT_KICKED);
+		return end_by_request(c, VCORE_EXIT_KICKED);
 	if (take(c, VC_REQ_TIMEOUT))
-		return end_run(c, VCORE_EXIT_TIMEOUT);
+		return end_by_request(c, VCORE_EXIT_TIMEOUT);
 	return GO_ON;
 }
 
@@ -206,6 +213,7 @@ static enum go delivered(struct emu_vcpu *c, bool alive)
 {
 	emu_hook_forget(c);
 	if (!alive) {
+		vc_bvcpu_left(c->bvcpu, VC_LEFT_OTHER);
 		c->exit->crash = VCORE_CRASH_TRIPLE_FAULT;
 		snprintf(c->exit->message, sizeof c->exit->message, "triple fault at %#llx:%#llx",
 		         (unsigned long long)c->s.seg[VC_CS].selector, (unsigned long long)c->s.rip);
@@ -302,12 +310,14 @@ static bool wakes(struct emu_vcpu *c)
 static void sleep_until_requested(struct emu_vcpu *c)
 {
 	struct emu_sys *sys = c->sys;
+	uint64_t since = vc_host_ns();
 
 	vc_gate_leave(&c->bvcpu->pass);
 	atomic_store(&sys->waiting, 1);
 	while (!atomic_load(c->requests) && !atomic_load(&sys->kicked))
 		syscall(SYS_futex, c->requests, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
 	atomic_store(&sys->waiting, 0);
+	atomic_fetch_add_explicit(&c->bvcpu->halted_ns, vc_host_ns() - since, memory_order_relaxed);
 	enter(c);
 }
 

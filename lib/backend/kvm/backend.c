@@ -31,4 +31,5 @@ const struct vc_backend vc_backend_kvm = {
     .clock_changed = kvm_clock_changed,
     .hook_kinds = 1u << VCORE_HOOK_PORT,
     .reset = kvm_reset,
+    .vcpu_reset = kvm_vcpu_reset,
 };

@@ -306,11 +306,35 @@ static bool (*const handlers[])(struct vc_bvcpu *, struct vcore_exit *) = {
 #endif
 };
 
+static enum vc_exit_kind kind_of(uint32_t reason)
+{
+	switch (reason) {
+	case KVM_EXIT_IO:
+		return VC_LEFT_PIO;
+	case KVM_EXIT_MMIO:
+		return VC_LEFT_MMIO;
+#ifdef KVM_EXIT_XEN
+	case KVM_EXIT_XEN:
+		return VC_LEFT_HYPERCALL;
+#endif
+	case KVM_EXIT_HLT:
+		return VC_LEFT_HALT;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		return VC_LEFT_REQUEST;
+	case KVM_EXIT_DEBUG:
+		return VC_LEFT_DEBUG;
+	default:
+		return VC_LEFT_OTHER;
+	}
+}
+
 bool kvm_handle_exit(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
 	uint32_t reason = kvm_of(v)->run->exit_reason;
 	char text[64];
 
+	vc_bvcpu_left(v, kind_of(reason));
 	if (reason < VC_ARRAY_SIZE(handlers) && handlers[reason])
 		return handlers[reason](v, exit);
 	snprintf(text, sizeof text, "KVM left the guest for reason %u, which nobody asked for", reason);

@@ -100,6 +100,7 @@ void kvm_vm_destroy(struct vc_bvm *vm);
 int kvm_coalesce(struct vc_bvm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, bool add);
 int kvm_ioeventfd(struct vc_bvm *vm, const struct vc_ioeventfd *e, bool add);
 int kvm_reset(struct vc_bvm *vm);
+int kvm_vcpu_reset(struct vc_bvcpu *v);
 void kvm_clock_changed(struct vc_bvm *vm);
 
 /* irq.c */

@@ -219,11 +219,13 @@ static void wait_for_event(struct vc_bvcpu *v)
 {
 	struct kvm_vcpu *k = kvm_of(v);
 	uint32_t seen = atomic_load(&k->wake);
+	uint64_t since = vc_host_ns();
 
 	if (!must_wait(v))
 		return;
 	vc_gate_leave(&v->pass);
 	syscall(SYS_futex, &k->wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+	atomic_fetch_add_explicit(&v->halted_ns, vc_host_ns() - since, memory_order_relaxed);
 	vc_gate_enter(&v->pass);
 }
 
@@ -299,6 +301,7 @@ static int enter_guest(struct vc_bvcpu *v)
 	if (r >= 0)
 		return 1;
 	if (errno == EINTR || errno == EAGAIN) {
+		vc_bvcpu_left(v, VC_LEFT_REQUEST);
 		consume_signal();
 		return 0;
 	}

@@ -265,19 +265,30 @@ void kvm_clock_changed(struct vc_bvm *vm)
 		start_time(vm);
 }
 
+int kvm_vcpu_reset(struct vc_bvcpu *v)
+{
+	struct kvm_vcpu *k = kvm_of(v);
+
+	atomic_store(&k->interrupt, -1);
+	if (kvm_in_kernel_lapic(v->vm) && kvm_ioctl_p(k->fd, KVM_SET_LAPIC, &k->lapic) < 0)
+		return vc_fail_errno(errno, "KVM_SET_LAPIC of vcpu %u", v->index);
+	return 0;
+}
+
 int kvm_reset(struct vc_bvm *vm)
 {
 	struct kvm_vm *k = kvm_vm_of(vm);
 
-	for (uint32_t i = 0; i < vm->vcpus; i++)
-		atomic_store(&kvm_of(vm->vcpu[i])->interrupt, -1);
 	for (uint32_t i = 0; vm->irqchip == VCORE_IRQCHIP_FULL && i < VC_ARRAY_SIZE(k->chips); i++)
 		if (kvm_ioctl_p(k->vm_fd, KVM_SET_IRQCHIP, &k->chips[i]) < 0)
 			return vc_fail_errno(errno, "KVM_SET_IRQCHIP %u", i);
 	if (vm->irqchip == VCORE_IRQCHIP_FULL && vm->has_pit && kvm_ioctl_p(k->vm_fd, KVM_SET_PIT2, &k->pit) < 0)
 		return vc_fail_errno(errno, "KVM_SET_PIT2");
-	for (uint32_t i = 0; kvm_in_kernel_lapic(vm) && i < vm->vcpus; i++)
-		if (kvm_ioctl_p(kvm_of(vm->vcpu[i])->fd, KVM_SET_LAPIC, &kvm_of(vm->vcpu[i])->lapic) < 0)
-			return vc_fail_errno(errno, "KVM_SET_LAPIC of vcpu %u", i);
+	for (uint32_t i = 0; i < vm->vcpus; i++) {
+		int r = kvm_vcpu_reset(vm->vcpu[i]);
+
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }

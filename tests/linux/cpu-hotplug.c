@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cpu-hotplug VMLINUZ INITRD legacy|no-legacy [emu|kvm [CPU]]: a Linux guest with one vcpu of three. At "cpus: ready" the
+ * second is plugged in, at "cpus: worked" it is asked for back, at "cpus: gone" it comes once more. 0 when the guest
+ * powered off after that.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <virtcore/virtcore.h>
+
+static int fail(const char *what)
+{
+	fprintf(stderr, "cpu-hotplug: %s: %s\n", what, vcore_error_message());
+	return 1;
+}
+
+static void get_stats(vcore_vm *vm, struct vcore_vcpu_stats *stats)
+{
+	*stats = (struct vcore_vcpu_stats){.size = sizeof *stats};
+	vcore_vcpu_get_stats(vcore_vm_vcpu(vm, 1), stats);
+}
+
+/* The guest lets go when it likes; its last instruction is long over when it says so. */
+static int take(vcore_vm *vm)
+{
+	struct vcore_vcpu_stats stats;
+	int r = vcore_vcpu_unplug(vcore_vm_vcpu(vm, 1));
+
+	do {
+		usleep(10000);
+		get_stats(vm, &stats);
+	} while (r >= 0 && stats.present);
+	printf("vcpu 1: %llu ms run, %llu halts, present %u\n", (unsigned long long)stats.run_ns / 1000000,
+	       (unsigned long long)stats.halts, stats.present);
+	return r < 0 || !stats.run_ns ? -1 : 0;
+}
+
+/* The guest says a line; 0 or an error. */
+static int answer(vcore_vm *vm, const char *line)
+{
+	if (!strncmp(line, "cpus: ready", 11) || !strncmp(line, "cpus: gone", 10))
+		return vcore_vcpu_plug(vcore_vm_vcpu(vm, 1));
+	return strncmp(line, "cpus: worked", 12) ? 0 : take(vm);
+}
+
+static int talk(vcore_vm *vm, FILE *console)
+{
+	char line[512];
+
+	while (fgets(line, sizeof line, console)) {
+		fputs(line, stdout);
+		if (answer(vm, line) < 0)
+			return fail(line);
+		if (!strncmp(line, "cpus: end", 9))
+			return 0;
+	}
+	return 1;
+}
+
+static int run(vcore_vm *vm, char **argv)
+{
+	struct vcore_exit exit = {.size = sizeof exit};
+	char properties[64];
+	FILE *console;
+	int ends[2];
+
+	if (pipe(ends) < 0 || !(console = fdopen(ends[0], "r")))
+		return 1;
+	snprintf(properties, sizeof properties, "input=null,output=fd:%d", ends[1]);
+	if (vcore_device_add(vm, "uart", properties, NULL) < 0 ||
+	    vcore_boot_linux(vm, argv[1], argv[2], "console=ttyS0 quiet panic=-1") < 0 || vcore_vm_start(vm) < 0)
+		return fail("starting");
+	if (talk(vm, console))
+		return 1;
+	return vcore_vm_wait(vm, 60000000000ll, &exit) < 0 || exit.reason != VCORE_EXIT_POWEROFF;
+}
+
+int main(int argc, char **argv)
+{
+	struct vcore_options options = {.size = sizeof options,
+	                                .machine = VCORE_MACHINE_MICROVM,
+	                                .backend = VCORE_BACKEND_EMU,
+	                                .memory = 256 << 20,
+	                                .max_vcpus = 3};
+	vcore_vm *vm;
+	int status;
+
+	if (argc < 4)
+		return 2;
+	options.no_legacy = !strcmp(argv[3], "no-legacy");
+	if (argc > 4 && !strcmp(argv[4], "kvm"))
+		options.backend = VCORE_BACKEND_KVM;
+	options.cpu = argc > 5 ? argv[5] : NULL;
+	alarm(300); /* a guest that says nothing more */
+	if (vcore_vm_new(&options, &vm) < 0)
+		return fail("no vm");
+	status = run(vm, argv);
+	vcore_vm_unref(vm);
+	return status;
+}
