@@ -46,6 +46,8 @@ static int make_vm(struct settings *s, struct console *console, vcore_vm **vm)
 	s->vm.log_level = level;
 	if (s->restore)
 		return restore_vm(s, console, vm);
+	if (s->incoming)
+		return take_vm_in(s, console, vm);
 	s->vm.memory_progress = s->verbose ? print_progress : NULL;
 	if (!s->config)
 		return vcore_vm_new(&s->vm, vm) < 0 ? fail("cannot make the vm") : -1;
@@ -220,6 +222,8 @@ static int report(const struct vcore_exit *exit, bool timed_out)
 		return STATUS_RESET;
 	case VCORE_EXIT_STOPPED:
 		return STATUS_STOPPED;
+	case VCORE_EXIT_MIGRATED:
+		return STATUS_MIGRATED;
 	case VCORE_EXIT_HALT:
 		return STATUS_HALT;
 	case VCORE_EXIT_DEBUG_EXIT:
@@ -309,7 +313,7 @@ int main(int argc, char **argv)
 		return status;
 	signals = block_signals(&s);
 	status = make_vm(&s, &console, &vm);
-	if (status < 0 && !s.restore)
+	if (status < 0 && !s.restore && !s.incoming)
 		status = add_devices(vm, &s, &console);
 	if (status < 0)
 		status = run(vm, &s, &console, signals);

@@ -18,6 +18,7 @@ enum status {
 	STATUS_RESET = 102,
 	STATUS_STOPPED = 104,
 	STATUS_HALT = 106,
+	STATUS_MIGRATED = 108,
 	STATUS_TIMEOUT = 124,
 };
 
@@ -37,11 +38,12 @@ struct settings {
 	const char *monitor;     /* path of its socket; NULL: none */
 	const char *snapshot;    /* file for SIGUSR1; NULL: none */
 	const char *restore;     /* snapshot's file to go on from; NULL: none */
+	const char *incoming;    /* where a vm comes in from another process; NULL: none */
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
 	bool stats, verbose, trace, gdb, print_config;
 	bool no_verify;       /* --restore without looking at the checksums of memory */
-	bool shape_given;     /* an option that --config and --restore exclude */
+	bool shape_given;     /* an option that --config, --restore and --incoming exclude */
 	bool execution_given; /* one that --config does: backend, engine */
 };
 
@@ -61,6 +63,8 @@ struct console;
 void save_snapshot(vcore_vm *vm, const char *path);
 /* A vm that goes on from the file. Returns -1 to go on, else the exit status. */
 int restore_vm(const struct settings *s, struct console *console, vcore_vm **vm);
+/* A vm that another process sends. Likewise. */
+int take_vm_in(const struct settings *s, struct console *console, vcore_vm **vm);
 
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);

@@ -71,6 +71,7 @@ enum option_id {
 	OPT_MONITOR,
 	OPT_SNAPSHOT_SAVE,
 	OPT_RESTORE,
+	OPT_INCOMING,
 	OPT_NO_VERIFY,
 	OPT_PRINT_CONFIG,
 	OPT_TIMEOUT,
@@ -125,6 +126,10 @@ static const struct option_row rows[] = {
     {"restore", "FILE", OPT_RESTORE,
      "go on from a snapshot, in place of --kernel and --config; --device then gives its device of that type other "
      "properties"},
+    {"incoming", "ADDRESS", OPT_INCOMING,
+     "wait there for a vm that another microvm sends (monitor: migrate) and go on with it, in place of --kernel; "
+     "unix:PATH "
+     "or tcp:HOST:PORT, which only the right peer must reach; --device as for --restore"},
     {"no-verify", NULL, OPT_NO_VERIFY, "with --restore: do not look at the checksums of memory"},
     {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
@@ -142,6 +147,7 @@ static void print_help(void)
 	printf("usage: microvm --kernel FILE [OPTION...]\n"
 	       "       microvm --config FILE [OPTION...]\n"
 	       "       microvm --restore FILE [OPTION...]\n"
+	       "       microvm --incoming ADDRESS [OPTION...]\n"
 	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
@@ -154,9 +160,10 @@ static void print_help(void)
 	printf(
 	    "\nOn a terminal: Ctrl-A x ends the vm, Ctrl-A Ctrl-A sends Ctrl-A; every other key goes to the guest.\n"
 	    "\nExit status: 0 the guest powered off; %d it asked for a reset; %d it crashed; %d it was stopped; %d it "
-	    "halted (machine none);\n"
+	    "halted (machine none); %d it has moved to another process;\n"
 	    "%d time-out; an odd number (value << 1 | 1) debug-exit; %d wrong usage; %d the vm could not be made or run.\n",
-	    STATUS_RESET, STATUS_CRASH, STATUS_STOPPED, STATUS_HALT, STATUS_TIMEOUT, STATUS_USAGE, STATUS_ERROR);
+	    STATUS_RESET, STATUS_CRASH, STATUS_STOPPED, STATUS_HALT, STATUS_MIGRATED, STATUS_TIMEOUT, STATUS_USAGE,
+	    STATUS_ERROR);
 }
 
 /* Words one after the other, in lines of a page's width. */
@@ -412,6 +419,9 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_RESTORE:
 		s->restore = value;
 		return -1;
+	case OPT_INCOMING:
+		s->incoming = value;
+		return -1;
 	case OPT_NO_VERIFY:
 		s->no_verify = true;
 		return -1;
@@ -455,14 +465,16 @@ static int check(struct settings *s, int argc, char **argv)
 		        "irqchip, machine in it\n");
 		return STATUS_USAGE;
 	}
-	if (s->restore && (s->shape_given || s->config || s->boot.kernel || s->debug_exit || s->print_config)) {
-		fprintf(stderr,
-		        "microvm: --restore: the machine is as it was saved: of it only backend, engine, serial port and "
-		        "devices' properties can be chosen\n");
+	if ((s->restore || s->incoming) && (s->shape_given || s->config || s->boot.kernel || s->debug_exit ||
+	                                    s->print_config || (s->restore && s->incoming))) {
+		fprintf(stderr, "microvm: --restore, --incoming: the machine is as it was saved: of it only backend, engine, "
+		                "serial port and "
+		                "devices' properties can be chosen\n");
 		return STATUS_USAGE;
 	}
-	if (!s->config && !s->boot.kernel && !s->restore) {
-		fprintf(stderr, "microvm: --kernel FILE, --config FILE or --restore FILE is needed (see microvm --help)\n");
+	if (!s->config && !s->boot.kernel && !s->restore && !s->incoming) {
+		fprintf(stderr, "microvm: --kernel FILE, --config FILE, --restore FILE or --incoming ADDRESS is needed (see "
+		                "microvm --help)\n");
 		return STATUS_USAGE;
 	}
 	if (s->boot.kernel && !s->boot.cmdline && s->boot.image != VCORE_IMAGE_FLAT)

@@ -87,10 +87,10 @@ static const char *properties(void *ctx, uint32_t index, const char *type, const
 	return NULL;
 }
 
-static int clone_it(vcore_snapshot *snapshot, struct overrides *o, vcore_vm **vm)
+static struct vcore_clone_options clone_options(struct overrides *o)
 {
-	struct vcore_clone_options options = {
-	    .size = sizeof options,
+	return (struct vcore_clone_options){
+	    .size = sizeof(struct vcore_clone_options),
 	    .backend = o->s->vm.backend,
 	    .engine = o->s->vm.engine,
 	    .log = o->s->vm.log,
@@ -98,13 +98,17 @@ static int clone_it(vcore_snapshot *snapshot, struct overrides *o, vcore_vm **vm
 	    .properties = properties,
 	    .ctx = o,
 	};
+}
 
-	if (vcore_snapshot_clone(snapshot, &options, vm) < 0)
-		return o->console_failed ? STATUS_USAGE : fail("restore", o->s->restore);
+/* What was made of it, from that place. -1 to go on, else the exit status. */
+static int finish(const struct overrides *o, int r, const char *option, const char *place)
+{
+	if (r < 0)
+		return o->console_failed ? STATUS_USAGE : fail(option, place);
 	for (unsigned i = 0; i < o->s->device_count; i++)
 		if (!o->used[i]) {
 			fprintf(stderr, "microvm: --device %s: %s has no such device, or no further one\n", o->s->devices[i],
-			        o->s->restore);
+			        place);
 			return STATUS_USAGE;
 		}
 	return -1;
@@ -115,12 +119,22 @@ int restore_vm(const struct settings *s, struct console *console, vcore_vm **vm)
 	struct vcore_snapshot_load_options options = {.size = sizeof options,
 	                                              .flags = s->no_verify ? VCORE_SNAPSHOT_NO_VERIFY : 0};
 	struct overrides o = {.s = s, .console = console};
+	struct vcore_clone_options clone = clone_options(&o);
 	vcore_snapshot *snapshot;
 	int status;
 
 	if (vcore_snapshot_load(s->restore, &options, &snapshot) < 0)
 		return fail("restore", s->restore);
-	status = clone_it(snapshot, &o, vm);
+	status = finish(&o, vcore_snapshot_clone(snapshot, &clone, vm), "restore", s->restore);
 	vcore_snapshot_unref(snapshot);
 	return status;
+}
+
+int take_vm_in(const struct settings *s, struct console *console, vcore_vm **vm)
+{
+	struct overrides o = {.s = s, .console = console};
+	struct vcore_clone_options clone = clone_options(&o);
+	struct vcore_migrate_receive_options options = {.size = sizeof options, .address = s->incoming, .clone = &clone};
+
+	return finish(&o, vcore_migrate_receive(&options, vm), "incoming", s->incoming);
 }

@@ -21,6 +21,7 @@ enum vcore_exit_reason {
 	VCORE_EXIT_RESET = 10,      /**< the guest asked for a reset */
 	VCORE_EXIT_STOPPED = 11,    /**< vcore_vm_stop() */
 	VCORE_EXIT_DEBUG_EXIT = 12, /**< the debug-exit device was written: code */
+	VCORE_EXIT_MIGRATED = 13,   /**< it goes on elsewhere: vcore_migrate_send() */
 };
 
 enum vcore_crash {

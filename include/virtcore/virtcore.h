@@ -18,6 +18,7 @@
 #include <virtcore/irq.h>
 #include <virtcore/log.h>
 #include <virtcore/memory.h>
+#include <virtcore/migrate.h>
 #include <virtcore/monitor.h>
 #include <virtcore/net.h>
 #include <virtcore/pci.h>

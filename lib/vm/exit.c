@@ -17,6 +17,7 @@ static const char *const exit_names[] = {
     [VCORE_EXIT_RESET] = "reset",
     [VCORE_EXIT_STOPPED] = "stopped",
     [VCORE_EXIT_DEBUG_EXIT] = "debug-exit",
+    [VCORE_EXIT_MIGRATED] = "migrated",
 };
 
 const char *vcore_exit_name(uint32_t reason)

@@ -75,7 +75,7 @@ struct vc_mon_command {
 /* Tables, each up to a name of NULL. */
 extern const struct vc_mon_command vc_mon_general_commands[], vc_mon_vm_commands[], vc_mon_cpu_commands[],
     vc_mon_memory_commands[], vc_mon_device_commands[], vc_mon_display_commands[], vc_mon_input_commands[],
-    vc_mon_guest_memory_commands[];
+    vc_mon_guest_memory_commands[], vc_mon_migrate_commands[];
 extern const struct vc_mon_command *const vc_mon_topics[]; /* NULL-terminated */
 extern const struct vc_mon_command vc_mon_snapshot_commands[];
 const struct vc_mon_command *vc_mon_find(const char *name);

@@ -185,7 +185,7 @@ void vc_vcpu_execute(struct vcore_vcpu *v, struct vcore_exit *exit)
 
 static bool is_held(const struct vcore_vcpu *v)
 {
-	return v->vm->hold || v->vm->starting || v->debug_hold || !atomic_load(&v->present);
+	return v->vm->hold || v->vm->throttled || v->vm->starting || v->debug_hold || !atomic_load(&v->present);
 }
 
 /* Park while the vm or the vcpu is held. False: the vm ends. */
@@ -506,6 +506,16 @@ int vcore_vm_pause(vcore_vm *vm)
 	settle_pause(vm);
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
+}
+
+void vc_vm_throttle(struct vcore_vm *vm, bool on)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->throttled = on;
+	pthread_cond_broadcast(&vm->changed);
+	pthread_mutex_unlock(&vm->lock);
+	if (on)
+		request_all(vm, VC_REQ_PAUSE);
 }
 
 int vcore_vm_resume(vcore_vm *vm)

@@ -133,11 +133,10 @@ static int save_vcpus(struct vcore_vm *vm, struct vcore_snapshot *s)
 static int check_devices(struct vcore_vm *vm)
 {
 	if (vm->machine->has_chipset && !vm->lapics && !vm->bvm.ops->get_lapic)
-		return vc_fail(ENOTSUP, "vcore_snapshot_take: backend %s cannot save interrupt controllers in the kernel",
-		               vm->bvm.ops->name);
+		return vc_fail(ENOTSUP, "backend %s cannot save interrupt controllers in the kernel", vm->bvm.ops->name);
 	for (const struct vc_dev *d = vm->buses.devices; d; d = d->next)
 		if (!d->ops.save)
-			return vc_fail(ENOTSUP, "vcore_snapshot_take: device %u (%s) cannot be saved", d->id, d->type);
+			return vc_fail(ENOTSUP, "device %u (%s) cannot be saved", d->id, d->type);
 	return 0;
 }
 
@@ -204,32 +203,39 @@ static int save_changes(struct vc_slot *slot, struct vcore_snapshot *s, struct v
 	return r;
 }
 
-static int save_slot(struct vc_slot *slot, struct vcore_snapshot *s)
+static int save_slots(struct vcore_vm *vm, struct vcore_snapshot *s)
 {
-	struct vc_snapshot_slot *to = &s->slot[s->slots];
-	int r;
+	s->slot = calloc(vm->mem.count + 1, sizeof *s->slot);
+	if (!s->slot)
+		return vc_fail(ENOMEM, "no memory for %u slots", vm->mem.count);
+	s->slots = vm->mem.count;
+	for (uint32_t i = 0; i < s->slots; i++) {
+		const struct vc_slot *slot = vm->mem.slots[i];
 
-	*to = (struct vc_snapshot_slot){slot->gpa, slot->length, slot->flags, slot->kind, NULL};
-	if (slot->image) {
-		r = save_changes(slot, s, &to->image);
-	} else {
-		s->memory_copied += vc_image_may_map(slot) && slot->fd >= 0 ? 0 : slot->length;
-		r = vc_image_may_map(slot) ? vc_image_freeze(slot, &to->image) : vc_image_copy(slot, &to->image);
+		s->slot[i] = (struct vc_snapshot_slot){slot->gpa, slot->length, slot->flags, slot->kind, NULL};
 	}
-	s->slots += r >= 0;
-	return r;
+	return 0;
+}
+
+static int save_contents(struct vc_slot *slot, struct vcore_snapshot *s, struct vc_image **image)
+{
+	if (slot->image)
+		return save_changes(slot, s, image);
+	s->memory_copied += vc_image_may_map(slot) && slot->fd >= 0 ? 0 : slot->length;
+	return vc_image_may_map(slot) ? vc_image_freeze(slot, image) : vc_image_copy(slot, image);
 }
 
 static int save_memory(struct vcore_vm *vm, struct vcore_snapshot *s)
 {
 	int r = 0;
 
-	s->slot = calloc(vm->mem.count + 1, sizeof *s->slot);
-	if (!s->slot)
-		return vc_fail(ENOMEM, "no memory for %u slots", vm->mem.count);
 	vc_gate_begin(&vm->gate, NULL);
-	for (uint32_t i = 0; r >= 0 && i < vm->mem.count; i++)
-		r = save_slot(vm->mem.slots[i], s);
+	for (uint32_t i = 0; r >= 0 && i < s->slots; i++) {
+		struct vc_image *image = NULL;
+
+		r = save_contents(vm->mem.slots[i], s, &image);
+		s->slot[i].image = r < 0 ? NULL : image;
+	}
 	/* what is known of descriptors is out of date */
 	atomic_fetch_add(&vm->mem.version, 1);
 	vc_gate_end(&vm->gate, NULL);
@@ -254,37 +260,54 @@ static void describe(struct vcore_vm *vm, struct vcore_snapshot *s)
 	s->time_ns = vc_clock_now(&vm->clock);
 }
 
+static int save_states(struct vcore_vm *vm, struct vcore_snapshot *s)
+{
+	int r = check_devices(vm);
+
+	if (r < 0)
+		return r;
+	describe(vm, s);
+	r = save_vcpus(vm, s);
+	if (r >= 0)
+		r = save_devices(vm, s);
+	return r < 0 ? r : save_slots(vm, s);
+}
+
+int vc_snapshot_of_states(struct vcore_vm *vm, struct vcore_snapshot **out)
+{
+	struct vcore_snapshot *s = calloc(1, sizeof *s);
+	int r;
+
+	if (!s)
+		return vc_fail(ENOMEM, "no memory for a snapshot");
+	s->refs = 1;
+	r = getrandom(s->id, sizeof s->id, 0) == sizeof s->id
+	        ? save_states(vm, s)
+	        : vc_fail_errno(errno, "random bytes for a snapshot's identity");
+	if (r < 0) {
+		vcore_snapshot_unref(s);
+		return r;
+	}
+	*out = s;
+	return 0;
+}
+
 int vcore_snapshot_take(vcore_vm *vm, vcore_snapshot **out)
 {
-	struct vcore_snapshot *s;
+	struct vcore_snapshot *s = NULL;
 	struct vc_still still;
 	int r;
 
 	if (!vm || !out)
 		return vc_fail(EINVAL, "vcore_snapshot_take: a vm and a place for the snapshot are needed");
 	*out = NULL;
-	s = calloc(1, sizeof *s);
-	if (!s)
-		return vc_fail(ENOMEM, "no memory for a snapshot");
-	s->refs = 1;
-	if (getrandom(s->id, sizeof s->id, 0) != sizeof s->id) {
-		r = vc_fail_errno(errno, "vcore_snapshot_take: random bytes for the snapshot's identity");
-		vcore_snapshot_unref(s);
-		return r;
-	}
 	r = vc_still_begin(vm, "vcore_snapshot_take", false, &still);
-	if (r >= 0) {
-		r = check_devices(vm);
-		if (r >= 0) {
-			describe(vm, s);
-			r = save_vcpus(vm, s);
-		}
-		if (r >= 0)
-			r = save_devices(vm, s);
-		if (r >= 0)
-			r = save_memory(vm, s);
-		vc_still_end(&still);
-	}
+	if (r < 0)
+		return r;
+	r = vc_snapshot_of_states(vm, &s);
+	if (r >= 0)
+		r = save_memory(vm, s);
+	vc_still_end(&still);
 	if (r < 0) {
 		vcore_snapshot_unref(s);
 		return r;

@@ -59,4 +59,18 @@ struct vc_still {
 int vc_still_begin(struct vcore_vm *vm, const char *who, bool exited, struct vc_still *still);
 void vc_still_end(struct vc_still *still);
 
+/* All but the contents of memory, of a still vm: its slots have no images. 0; errors as vcore_snapshot_take() */
+int vc_snapshot_of_states(struct vcore_vm *vm, struct vcore_snapshot **snapshot);
+/*
+ * A vm with the devices and slots of a snapshot, newborn, but without its memory and its states; options: NULL or as
+ * for vcore_snapshot_clone(), whose errors it has.
+ */
+int vc_snapshot_build(const struct vcore_snapshot *snapshot, const struct vcore_clone_options *options,
+                      struct vcore_vm **vm);
+/* Make a still vm what the snapshot says; memory: also that, from its images. */
+int vc_snapshot_become(struct vcore_vm *vm, const struct vcore_snapshot *snapshot, bool memory);
+/* Whether it can: same machine, devices and slots, after virtio-mem's are plugged in. 0; -EINVAL, -ENOTSUP with what is
+ * different */
+int vc_snapshot_match(struct vcore_vm *vm, const struct vcore_snapshot *snapshot);
+
 #endif

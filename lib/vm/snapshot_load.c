@@ -201,34 +201,61 @@ static void set_time(struct vcore_vm *vm, uint64_t ns)
 		vm->bvm.ops->clock_changed(&vm->bvm);
 }
 
-/* Of a still vm. */
-static int become(struct vcore_vm *vm, const struct vcore_snapshot *s)
+static int match_all(struct vcore_vm *vm, const struct vcore_snapshot *s, struct vc_dev **devs)
 {
-	struct vc_dev **devs = calloc(s->devices + 1, sizeof(struct vc_dev *));
-	int r;
+	int r = vm->bvm.vcpus == s->vcpus && vm->machine->id == s->machine
+	            ? match_devices(vm, s, devs)
+	            : vc_fail(EINVAL, "the vm is another machine, or has %u vcpus where the snapshot has %u", vm->bvm.vcpus,
+	                      s->vcpus);
 
-	if (!devs)
-		return vc_fail(ENOMEM, "no memory for %u devices", s->devices);
-	r = vm->bvm.vcpus == s->vcpus && vm->machine->id == s->machine
-	        ? match_devices(vm, s, devs)
-	        : vc_fail(EINVAL, "the vm is another machine, or has %u vcpus where the snapshot has %u", vm->bvm.vcpus,
-	                  s->vcpus);
 	if (r >= 0)
 		r = plug_slots(vm, s);
-	if (r >= 0)
-		r = check_slots(vm, s);
-	/* before the memory: an access that waited for its answer ends, and may write there */
-	if (r >= 0)
-		r = vm->bvm.ops->reset ? vm->bvm.ops->reset(&vm->bvm) : 0;
-	if (r >= 0)
-		r = load_memory(vm, s);
-	if (r >= 0) {
-		set_time(vm, s->time_ns);
-		r = load_devices(devs, s);
-	}
+	return r < 0 ? r : check_slots(vm, s);
+}
+
+static int load_states(struct vcore_vm *vm, const struct vcore_snapshot *s, struct vc_dev *const *devs)
+{
+	int r;
+
+	set_time(vm, s->time_ns);
+	r = load_devices(devs, s);
 	vc_vm_forget_leaving(vm);
+	return r < 0 ? r : load_vcpus(vm, s);
+}
+
+static int new_devs(const struct vcore_snapshot *s, struct vc_dev ***devs)
+{
+	*devs = calloc(s->devices + 1, sizeof(struct vc_dev *));
+	return *devs ? 0 : vc_fail(ENOMEM, "no memory for %u devices", s->devices);
+}
+
+int vc_snapshot_match(struct vcore_vm *vm, const struct vcore_snapshot *s)
+{
+	struct vc_dev **devs;
+	int r = new_devs(s, &devs);
+
+	if (r < 0)
+		return r;
+	r = match_all(vm, s, devs);
+	free(devs);
+	return r;
+}
+
+int vc_snapshot_become(struct vcore_vm *vm, const struct vcore_snapshot *s, bool memory)
+{
+	struct vc_dev **devs;
+	int r = new_devs(s, &devs);
+
+	if (r < 0)
+		return r;
+	r = match_all(vm, s, devs);
+	/* before the memory: an access that waited for its answer ends, and may write there */
+	if (r >= 0 && vm->bvm.ops->reset)
+		r = vm->bvm.ops->reset(&vm->bvm);
+	if (r >= 0 && memory)
+		r = load_memory(vm, s);
 	if (r >= 0)
-		r = load_vcpus(vm, s);
+		r = load_states(vm, s, devs);
 	free(devs);
 	return r;
 }
@@ -243,7 +270,7 @@ int vcore_vm_reset_to(vcore_vm *vm, vcore_snapshot *s)
 	r = vc_still_begin(vm, "vcore_vm_reset_to", true, &still);
 	if (r < 0)
 		return r;
-	r = become(vm, s);
+	r = vc_snapshot_become(vm, s, true);
 	vc_still_end(&still);
 	return r;
 }
@@ -325,45 +352,58 @@ static int add_slots(struct vcore_vm *vm, const struct vcore_snapshot *s)
 	return r;
 }
 
-static int grow_up(struct vcore_vm *vm, struct vcore_snapshot *s, const struct vcore_clone_options *c)
+static int add_parts(struct vcore_vm *vm, const struct vcore_snapshot *s, const struct vcore_clone_options *c)
 {
-	struct vc_still still;
 	int r = add_devices(vm, s, c);
 
 	if (r >= 0 && c->prepare)
 		r = c->prepare(c->ctx, vm);
-	if (r >= 0)
-		r = add_slots(vm, s);
-	if (r >= 0)
-		r = vc_still_begin(vm, "vcore_snapshot_clone", false, &still);
+	return r < 0 ? r : add_slots(vm, s);
+}
+
+int vc_snapshot_build(const struct vcore_snapshot *s, const struct vcore_clone_options *options, struct vcore_vm **out)
+{
+	struct vcore_clone_options c = {.size = sizeof c};
+	struct vcore_vm *vm;
+	int r;
+
+	if (options && vc_struct_in(&c, sizeof c, options) < 0)
+		return vc_fail(EINVAL, "struct vcore_clone_options: its size is not set");
+	if (c.flags & ~(uint32_t)VCORE_CLONE_SAME_IDENTITY)
+		return vc_fail(EINVAL, "struct vcore_clone_options: flags are %#x: expected 0 or %#x", c.flags,
+		               VCORE_CLONE_SAME_IDENTITY);
+	r = build(s, &c, &vm);
 	if (r < 0)
 		return r;
+	r = add_parts(vm, s, &c);
+	if (r < 0) {
+		vcore_vm_unref(vm);
+		return r;
+	}
 	vm->newborn = true;
-	r = become(vm, s);
-	vc_still_end(&still);
-	if (r >= 0 && vm->vmgenid && !(c->flags & VCORE_CLONE_SAME_IDENTITY))
-		r = vc_vmgenid_set(vm->vmgenid, NULL);
-	return r;
+	*out = vm;
+	return 0;
 }
 
 int vcore_snapshot_clone(vcore_snapshot *s, const struct vcore_clone_options *options, vcore_vm **out)
 {
-	struct vcore_clone_options c = {.size = sizeof c};
+	struct vc_still still;
 	struct vcore_vm *vm;
 	int r;
 
 	if (!s || !out)
 		return vc_fail(EINVAL, "vcore_snapshot_clone: a snapshot and a place for the vm are needed");
 	*out = NULL;
-	if (options && vc_struct_in(&c, sizeof c, options) < 0)
-		return vc_fail(EINVAL, "vcore_snapshot_clone: options.size is not set");
-	if (c.flags & ~(uint32_t)VCORE_CLONE_SAME_IDENTITY)
-		return vc_fail(EINVAL, "vcore_snapshot_clone: flags are %#x: expected 0 or %#x", c.flags,
-		               VCORE_CLONE_SAME_IDENTITY);
-	r = build(s, &c, &vm);
+	r = vc_snapshot_build(s, options, &vm);
 	if (r < 0)
 		return r;
-	r = grow_up(vm, s, &c);
+	r = vc_still_begin(vm, "vcore_snapshot_clone", false, &still);
+	if (r >= 0) {
+		r = vc_snapshot_become(vm, s, true);
+		vc_still_end(&still);
+	}
+	if (r >= 0 && vm->vmgenid && !(options && options->flags & VCORE_CLONE_SAME_IDENTITY))
+		r = vc_vmgenid_set(vm->vmgenid, NULL);
 	if (r < 0) {
 		vcore_vm_unref(vm);
 		return r;

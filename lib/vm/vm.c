@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Birth and death of a vm. */
 #include "vm/vm.h"
+#include "vm/migrate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -361,6 +362,7 @@ void vcore_vm_unref(vcore_vm *vm)
 {
 	if (!vm || atomic_fetch_sub(&vm->refs, 1) != 1)
 		return;
+	vc_migrate_fini(vm);
 	vc_vm_join(vm);
 	destroy(vm);
 }

@@ -61,6 +61,7 @@ enum vc_vm_event_kind {
 	VC_EVENT_DEVICE_ADDED,   /* device, type */
 	VC_EVENT_DEVICE_REMOVED, /* device, type */
 	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
+	VC_EVENT_MIGRATION,      /* action: its state's name */
 	/* of a device's own, as struct vc_machine_event */
 	VC_EVENT_WATCHDOG,       /* action */
 	VC_EVENT_PANICKED,       /* action */
@@ -129,6 +130,16 @@ struct vc_birth {
 /* vcore_vm_new(); birth: NULL, or valid during the call. */
 int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth, struct vcore_vm **vm);
 
+/* What a vm knows of its migration; under its lock. */
+struct vc_migration {
+	struct vcore_migrate_info info; /* of the last one */
+	bool sending;                   /* there is one */
+	bool closed;                    /* there will be none any more */
+	int cancel_fd;                  /* eventfd; while sending */
+	bool has_thread, thread_done;   /* vc_migrate_start() */
+	pthread_t thread;
+};
+
 struct vcore_vm {
 	_Atomic uint32_t refs;
 	struct vc_log log;
@@ -173,6 +184,7 @@ struct vcore_vm {
 	enum vcore_vm_state state;
 	bool claimed;    /* vc_vm_claim(): nothing may start or change its vcpus */
 	bool hold;       /* vcpu threads must park */
+	bool throttled;  /* likewise, for a while: vc_vm_throttle() */
 	bool starting;   /* likewise, until all of them have found their places */
 	int place_error; /* of the first that did not, with its sentence in place_message */
 	char place_message[256];
@@ -185,6 +197,7 @@ struct vcore_vm {
 	uint32_t waiters; /* in vcore_vm_wait(), not to be overtaken by a reset */
 	int exit_fd;      /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
+	struct vc_migration migration;
 	vcore_block_error_fn block_error; /* constant once it was started, as its ctx */
 	void *block_error_ctx;
 
@@ -205,6 +218,8 @@ static inline struct vcore_vcpu *vc_vcpu_of(struct vc_bvcpu *b)
 }
 
 /* run.c */
+/* Keep the library's vcpu threads from executing, or let them again; guest time goes on. Does not wait for them. */
+void vc_vm_throttle(struct vcore_vm *vm, bool on);
 /* Record why the vm ends and make all vcpus leave; the first one wins. Any thread, any mode. */
 void vc_vm_end(struct vcore_vm *vm, const struct vcore_exit *exit);
 /* Stop and join the library's vcpu threads. */

@@ -251,7 +251,7 @@ START_TEST(names)
 	ck_assert_str_eq(vcore_exit_name(VCORE_EXIT_HALT), "halt");
 	ck_assert_str_eq(vcore_exit_name(VCORE_EXIT_DEBUG_EXIT), "debug-exit");
 	ck_assert_str_eq(vcore_exit_name(1000), "?");
-	for (uint32_t reason = 0; reason <= VCORE_EXIT_DEBUG_EXIT; reason++)
+	for (uint32_t reason = 0; reason <= VCORE_EXIT_MIGRATED; reason++)
 		ck_assert_str_ne(vcore_exit_name(reason), "?");
 }
 END_TEST

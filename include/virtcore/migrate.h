@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/**
+ * @file Live migration: a vm that runs moves to another process, of this host or another one, and goes on there.
+ *
+ * Memory is sent while the guest runs, and again what it writes meanwhile, until what is left can be sent within the
+ * downtime limit. Then the guest is stopped, the rest and the states of vcpus and devices follow, and the other side
+ * goes on. Both sides need a build with json-c.
+ *
+ * Exactly one side runs. The source gives the vm up by one last message, sent when the other side has said that it is
+ * whole; whatever fails or is cancelled before that, the source goes on and the other side frees all. If the connection
+ * breaks between that message and its acknowledgement, nobody can know from it whether the other side runs: the
+ * source's vm stays paused then, and vcore_migrate_send() says -ENOTRECOVERABLE. The program asks the other side and
+ * calls vcore_vm_resume() or drops the vm.
+ *
+ * The stream is neither encrypted nor authenticated: who can reach a waiting address can send it a machine, with
+ * devices that name files of the host (give them properties of your own, see struct vcore_clone_options). Use sockets
+ * that only the right peer can reach. What is cut off, altered, or not what it should be is refused.
+ */
+#ifndef VIRTCORE_MIGRATE_H
+#define VIRTCORE_MIGRATE_H
+
+#include <virtcore/snapshot.h>
+#include <virtcore/types.h>
+#include <virtcore/vm.h>
+
+VCORE_BEGIN_DECLS
+
+enum vcore_migrate_state {
+	VCORE_MIGRATE_NONE = 0,      /**< never asked for */
+	VCORE_MIGRATE_SETUP = 1,     /**< the other side makes the machine */
+	VCORE_MIGRATE_ACTIVE = 2,    /**< memory is sent, the guest runs */
+	VCORE_MIGRATE_STOPPED = 3,   /**< the guest is held: the rest is sent */
+	VCORE_MIGRATE_COMPLETED = 4, /**< the other side has the vm */
+	VCORE_MIGRATE_FAILED = 5,    /**< the vm goes on here */
+	VCORE_MIGRATE_CANCELED = 6,  /**< likewise */
+	VCORE_MIGRATE_UNDECIDED = 7, /**< paused: the connection broke at the handover, see above */
+};
+
+/** "none", "setup", "active", "stopped", "completed", "failed", "canceled", "undecided"; "?" for another value. */
+VCORE_API const char *vcore_migrate_state_name(uint32_t state);
+
+/** How far a migration is, or how it ended. Of one vm, the last one. */
+struct vcore_migrate_info {
+	uint32_t size;
+	uint32_t state;       /**< enum vcore_migrate_state */
+	uint32_t rounds;      /**< times that memory was gone through */
+	uint32_t throttle;    /**< percent of time that vcpus are kept from running, now */
+	uint64_t memory;      /**< bytes in all slots */
+	uint64_t remaining;   /**< bytes still to be sent, as far as known */
+	uint64_t sent;        /**< bytes written to the connection */
+	uint64_t pages;       /**< pages of 4 KiB sent with contents, again ones included */
+	uint64_t zero_pages;  /**< pages of zeroes that were sent as such or not at all */
+	uint64_t rate;        /**< bytes of memory a second, lately */
+	uint64_t expected_ns; /**< downtime, were the guest stopped now */
+	uint64_t downtime_ns; /**< from the stop to the other side's word; COMPLETED */
+	uint64_t total_ns;    /**< so far, or at its end */
+	char error[256];      /**< FAILED, CANCELED, UNDECIDED: why; else empty */
+};
+
+enum vcore_migrate_flags {
+	/** A guest that writes faster than memory is sent is slowed down: its vcpus are kept from running for a growing
+	 *  part of the time, 20% at first, 99% at most. Only of a vm that was started with vcore_vm_start(). */
+	VCORE_MIGRATE_AUTO_CONVERGE = 1u << 0,
+};
+
+struct vcore_migrate_options {
+	uint32_t size;
+	uint32_t flags;       /**< enum vcore_migrate_flags */
+	const char *address;  /**< "unix:PATH", "tcp:HOST:PORT" (numeric host) to connect to; NULL: fd */
+	int32_t fd;           /**< a connected stream socket, duplicated; looked at only without an address */
+	uint32_t timeout_ms;  /**< how long nothing may move on the connection; 0: 10,000 */
+	uint64_t bandwidth;   /**< bytes a second while the guest runs; 0: no limit */
+	uint64_t downtime_us; /**< the guest is stopped when the rest takes no longer than this by estimate; 0: 50,000 */
+	uint64_t max_time_ms; /**< give up when the guest could not be stopped by then; 0: no limit */
+	/** Told after each round and a few times a second, on the calling thread, without a lock held. Anything but 0
+	 *  cancels. NULL: nobody is. */
+	int (*progress)(void *ctx, const struct vcore_migrate_info *info);
+	void *ctx;
+};
+
+/**
+ * Move a vm to who waits in vcore_migrate_receive(). Returns when it is there, or when that has failed; a program that
+ * wants to do something else meanwhile calls it on a thread of its own.
+ *
+ * The vm runs, is paused, or was never started; of one whose vcpus the program runs itself, none may be inside
+ * vcore_vcpu_run() at the beginning and at the stop. Memory slots may neither come nor go meanwhile, nor may snapshots
+ * be taken. After success the vm ends with VCORE_EXIT_MIGRATED and its devices are reset: it must not be run on.
+ * A paused vm arrives like any other: who receives decides about starting it.
+ *
+ * Disk images are not moved: both sides open them. With a locked image the other side names in its properties a copy,
+ * or opens it without a lock.
+ *
+ * @return 0: the other side has the vm; -ECANCELED vcore_migrate_cancel() or progress; -ETIMEDOUT nothing moved, or
+ *         max_time_ms is over; -EREMOTEIO the other side gave up, with its sentence; -ENOTRECOVERABLE see above;
+ *         -EALREADY the vm is being sent already; -EBUSY slots have changed, or as vcore_snapshot_take(); -ENOTSUP a
+ *         device cannot be saved (named), or a build without json-c; -EINVAL; -EPROTO no such peer, or another version;
+ *         errno of the connection. In all cases but -ENOTRECOVERABLE the vm goes on as before.
+ */
+VCORE_API int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options);
+
+/** The migration of this vm, if there is one, ends soon with -ECANCELED, unless the other side has the vm already. From
+ *  any thread, callbacks included. @return 0; -ENOENT there is none */
+VCORE_API int vcore_migrate_cancel(vcore_vm *vm);
+
+/** From any thread; info->size set by the caller. @return 0; -EINVAL */
+VCORE_API int vcore_migrate_get_info(vcore_vm *vm, struct vcore_migrate_info *info);
+
+struct vcore_migrate_receive_options {
+	uint32_t size;
+	const char *address;   /**< "unix:PATH" (for its owner alone, mode 0600), "tcp:HOST:PORT" to listen at for one
+	                            connection; NULL: fd */
+	int32_t fd;            /**< a connected stream socket, duplicated; shutdown(2) of it ends the call. Looked at only
+	                            without an address */
+	uint32_t wait_ms;      /**< for the connection; 0: no limit */
+	uint32_t timeout_ms;   /**< how long nothing may come; 0: 10,000 */
+	uint64_t memory_limit; /**< bytes in all slots of the machine; 0: the host's physical memory */
+	const struct vcore_clone_options *clone; /**< how the vm is made; NULL: as the original */
+};
+
+/**
+ * Take a vm in that vcore_migrate_send() sends. Returns when the source has given it up: it is VCORE_VM_CREATED, its
+ * guest time stands, and it goes on where it was when it is started or a vcpu is run.
+ *
+ * @param vm out: a new reference
+ * @return 0; errors, after which nothing is left of it and the source goes on: -ETIMEDOUT; -ECONNRESET the source has
+ *         gone; -EREMOTEIO it gave up, with its sentence; -EPROTO what came is no migration, of another version, or
+ *         altered; -E2BIG more memory than the limit; otherwise as vcore_snapshot_load() and vcore_snapshot_clone()
+ */
+VCORE_API int vcore_migrate_receive(const struct vcore_migrate_receive_options *options, vcore_vm **vm);
+
+VCORE_END_DECLS
+#endif

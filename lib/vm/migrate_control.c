@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a vm knows of its migration: state, cancelling, the thread on which it is done for the monitor. */
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/thread.h"
+#include "vm/migrate.h"
+
+static const char *const state_names[] = {
+    [VCORE_MIGRATE_NONE] = "none",         [VCORE_MIGRATE_SETUP] = "setup",         [VCORE_MIGRATE_ACTIVE] = "active",
+    [VCORE_MIGRATE_STOPPED] = "stopped",   [VCORE_MIGRATE_COMPLETED] = "completed", [VCORE_MIGRATE_FAILED] = "failed",
+    [VCORE_MIGRATE_CANCELED] = "canceled", [VCORE_MIGRATE_UNDECIDED] = "undecided",
+};
+
+const char *vcore_migrate_state_name(uint32_t state)
+{
+	return state < VC_ARRAY_SIZE(state_names) ? state_names[state] : "?";
+}
+
+/* ---- the one that is ---- */
+
+int vc_migrate_enter(struct vcore_vm *vm, int *cancel_fd)
+{
+	struct vc_migration *m = &vm->migration;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), r = 0;
+
+	if (fd < 0)
+		return vc_fail_errno(errno, "an eventfd for a migration");
+	pthread_mutex_lock(&vm->lock);
+	if (m->sending)
+		r = vc_fail(EALREADY, "vcore_migrate_send: the vm is being migrated already");
+	else if (m->closed)
+		r = vc_fail(ECANCELED, "the migration was cancelled");
+	else
+		m->cancel_fd = fd;
+	m->sending |= r >= 0;
+	pthread_mutex_unlock(&vm->lock);
+	if (r < 0)
+		close(fd);
+	*cancel_fd = fd;
+	return r;
+}
+
+void vc_migrate_leave(struct vcore_vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	close(vm->migration.cancel_fd);
+	vm->migration.sending = false;
+	pthread_mutex_unlock(&vm->lock);
+}
+
+void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info)
+{
+	bool changed;
+
+	pthread_mutex_lock(&vm->lock);
+	changed = vm->migration.info.state != info->state;
+	vm->migration.info = *info;
+	if (changed)
+		vc_vm_tell(vm,
+		           &(struct vc_vm_event){.kind = VC_EVENT_MIGRATION, .action = vcore_migrate_state_name(info->state)});
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static bool cancel(struct vcore_vm *vm, bool for_good)
+{
+	static const uint64_t one = 1;
+	bool there;
+
+	pthread_mutex_lock(&vm->lock);
+	vm->migration.closed |= for_good;
+	/* the counter of an eventfd that is full says the same */
+	there = vm->migration.sending && (write(vm->migration.cancel_fd, &one, sizeof one) > 0 || errno == EAGAIN);
+	pthread_mutex_unlock(&vm->lock);
+	return there;
+}
+
+int vcore_migrate_cancel(vcore_vm *vm)
+{
+	if (!vm)
+		return vc_fail(EINVAL, "vcore_migrate_cancel: no vm given");
+	return cancel(vm, false) ? 0 : vc_fail(ENOENT, "vcore_migrate_cancel: the vm is not being migrated");
+}
+
+int vcore_migrate_get_info(vcore_vm *vm, struct vcore_migrate_info *out)
+{
+	struct vcore_migrate_info info;
+
+	if (!vm || !out || out->size < sizeof out->size)
+		return vc_fail(EINVAL, "vcore_migrate_get_info: a vm and an info with its size set are needed");
+	pthread_mutex_lock(&vm->lock);
+	info = vm->migration.info;
+	pthread_mutex_unlock(&vm->lock);
+	vc_struct_out(out, &info, sizeof info);
+	return 0;
+}
+
+/* ---- on a thread of the vm's ---- */
+
+struct job {
+	struct vcore_vm *vm;
+	struct vcore_migrate_options options;
+	char address[];
+};
+
+static void *run_job(void *ctx)
+{
+	struct job *job = ctx;
+
+	/* what becomes of it is in the info */
+	vcore_migrate_send(job->vm, &job->options);
+	pthread_mutex_lock(&job->vm->lock);
+	job->vm->migration.thread_done = true;
+	pthread_mutex_unlock(&job->vm->lock);
+	free(job);
+	return NULL;
+}
+
+/* Caller holds the lock. 0 or a positive errno. */
+static int new_thread(struct vcore_vm *vm, struct job *job)
+{
+	struct vc_migration *m = &vm->migration;
+	int r;
+
+	if (m->sending || (m->has_thread && !m->thread_done))
+		return EALREADY;
+	if (m->has_thread) /* at its end, and wants no lock any more */
+		pthread_join(m->thread, NULL);
+	m->thread_done = false;
+	r = vc_thread_new(&m->thread, run_job, job);
+	m->has_thread = r == 0;
+	return r;
+}
+
+int vc_migrate_start(struct vcore_vm *vm, const struct vcore_migrate_options *options)
+{
+	size_t length = strlen(options->address) + 1;
+	struct job *job = malloc(sizeof *job + length);
+	int r;
+
+	if (!job)
+		return vc_fail(ENOMEM, "no memory for a migration");
+	job->vm = vm;
+	job->options = *options;
+	job->options.address = memcpy(job->address, options->address, length);
+	pthread_mutex_lock(&vm->lock);
+	r = new_thread(vm, job);
+	pthread_mutex_unlock(&vm->lock);
+	if (r)
+		free(job);
+	return r ? vc_fail_errno(r, "a migration cannot be begun") : 0;
+}
+
+void vc_migrate_fini(struct vcore_vm *vm)
+{
+	cancel(vm, true);
+	if (vm->migration.has_thread)
+		pthread_join(vm->migration.thread, NULL);
+}
