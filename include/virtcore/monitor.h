@@ -10,10 +10,10 @@
  * the connection goes on. "query-commands" tells what there is, with arguments and a line of help each.
  *
  * Events: STOP, RESUME, RESET, SHUTDOWN ("reason": an exit's name), CRASH ("message"), DEVICE_ADDED and DEVICE_REMOVED
- * ("id", "type"), CPU_PLUGGED and CPU_UNPLUGGED ("cpu"), WATCHDOG, GUEST_PANICKED and GUEST_CRASHLOADED ("action": what is done about it),
- * MEMORY_DEVICE_SIZE_CHANGE ("id", "size": bytes that the guest has plugged in), BLOCK_IO_ERROR ("id", "type",
- * "operation", "offset", "errno", "error": a sentence, "errors": how many of the kind, "action": "report"; at most one
- * a second for each kind of operation of a disk), MIGRATION
+ * ("id", "type"), CPU_PLUGGED and CPU_UNPLUGGED ("cpu"), WATCHDOG, GUEST_PANICKED and GUEST_CRASHLOADED ("action": what
+ * is done about it), MEMORY_DEVICE_SIZE_CHANGE ("id", "size": bytes that the guest has plugged in), BLOCK_IO_ERROR
+ * ("id", "type", "operation", "offset", "errno", "error": a sentence, "errors": how many of the kind, "action":
+ * "report"; at most one a second for each kind of operation of a disk), MIGRATION
  * ("status": a state's name, see migrate.h), EVENTS_LOST ("count").
  *
  * A device in the slot of a root port is removed by "device-remove" when the guest has let go of it: the answer says

@@ -42,13 +42,13 @@ struct vc_dev {
 	/* Set by vc_dev_set_frontend(), once all that follows can be called. */
 	void *frontend; /* for lib/vm: what calls at run time that are only for its type work on; NULL */
 	unsigned (*statistics)(void *frontend, struct vc_stat stats[VC_STATS_MAX]); /* how many; any thread. NULL: none */
-	bool fixed;      /* part of the machine type: not removable */
-	uint32_t id;     /* unique in the vm, from 1, never used again */
-	bool removable;  /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
-	bool leaving;    /* lib/vm has asked the guest to let go of it; under vc_buses.lock */
-	bool removing;   /* under vc_buses.lock */
-	uint32_t gsi;    /* interrupt line of its own; 0: none. These five under vc_buses.lock */
-	const char *hid; /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
+	bool fixed;         /* part of the machine type: not removable */
+	uint32_t id;        /* unique in the vm, from 1, never used again */
+	bool removable;     /* whole, and nobody holds its handle: lib/vm may remove it by its id; under vc_buses.lock */
+	bool leaving;       /* lib/vm has asked the guest to let go of it; under vc_buses.lock */
+	bool removing;      /* under vc_buses.lock */
+	uint32_t gsi;       /* interrupt line of its own; 0: none. These five under vc_buses.lock */
+	const char *hid;    /* ACPI hardware ID under which a guest is told of it; NULL: it is not */
 	enum vcore_bus bus; /* of its registers there */
 	uint64_t base, length;
 	struct vc_dev *next; /* list of the bus set, in order of adding; under vc_buses.lock */

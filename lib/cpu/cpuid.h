@@ -9,7 +9,8 @@
 
 enum vc_cpuid_reg { VC_EAX, VC_EBX, VC_ECX, VC_EDX };
 
-/* clang-format off: it would nest the list */
+/* it would nest the list: */
+/* clang-format off */
 /* X(identifier, "name", leaf, subleaf, register, bit): every feature the library knows by name. */
 #define VC_FEATURES(X)                                                                                                  \
 	X(FPU, "fpu", 1, 0, VC_EDX, 0)                                                                                      \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A port that ends the vm with the value written: how test kernels report. */
-#include "core/error.h"
 #include "chipset/dev_state.h"
+#include "core/error.h"
 #include "device/device.h"
 
 enum { PORTS = 4 }; /* so that OUT of 1, 2 and 4 bytes each is one access */

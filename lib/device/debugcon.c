@@ -3,8 +3,8 @@
  */
 #include <stdlib.h>
 
-#include "core/error.h"
 #include "chipset/dev_state.h"
+#include "core/error.h"
 #include "device/device.h"
 #include "device/stream.h"
 

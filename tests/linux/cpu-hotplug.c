@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cpu-hotplug VMLINUZ INITRD legacy|no-legacy [emu|kvm [CPU]]: a Linux guest with one vcpu of three. At "cpus: ready" the
- * second is plugged in, at "cpus: worked" it is asked for back, at "cpus: gone" it comes once more. 0 when the guest
- * powered off after that.
+ * cpu-hotplug VMLINUZ INITRD legacy|no-legacy [emu|kvm [CPU]]: a Linux guest with one vcpu of three. At "cpus: ready"
+ * the second is plugged in, at "cpus: worked" it is asked for back, at "cpus: gone" it comes once more. 0 when the
+ * guest powered off after that.
  */
 #include <stdio.h>
 #include <string.h>

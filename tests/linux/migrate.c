@@ -76,7 +76,8 @@ int main(int argc, char **argv)
 	close(to[1]);
 	close(from[1]);
 	shell_boot(&here, argv, "x86-64-v2");
-	shell_ask(&here, "here", "who=here; n=0; (while :; do n=$((n+1)); echo $n >/m; mv /m /n; done) & echo $((6*7))", "42");
+	shell_ask(&here, "here", "who=here; n=0; (while :; do n=$((n+1)); echo $n >/m; mv /m /n; done) & echo $((6*7))",
+	          "42");
 	for (int n = 0; n < TURNS; n++) {
 		deliver(to[0], here.vm);
 		shell_ask(&there, "there", "echo $who-$((11*11)); who=there; date +wee''k%u", "here-121");

@@ -163,7 +163,7 @@ struct emu_vcpu {
 	uint64_t tsc_host, tsc_guest, tsc_ratio, tsc_span[2];
 	uint64_t jit_bails, jit_untranslated, jit_called;
 	_Atomic uint64_t jit_calls[EMU_OP_COUNT]; /* written by the vcpu's thread */
-	bool jit_paths; /* something may be in these three */
+	bool jit_paths;                           /* something may be in these three */
 	struct emu_jit_jump jit_returns[EMU_JIT_RETURNS];
 	struct emu_jit_page jit_pages[EMU_JIT_PAGES];
 	struct emu_jit_jump jit_jumps[EMU_JIT_JUMPS];

@@ -17,30 +17,32 @@
  * What an instruction does. Forms of one operation (register/memory, widths) share an op; EMU_VEC and EMU_X87 stand for
  * all vector and x87 instructions, which run as host instructions.
  */
-#define EMU_OPS(X)                                                                                                    \
-	X(INVALID)                                                                                                        \
-	X(ADD)                                                                                                            \
-	X(OR) X(ADC) X(SBB) X(AND) X(SUB) X(XOR) X(CMP) X(TEST) X(MOV) X(LEA) X(XCHG) X(PUSH) X(POP) X(INC) X(DEC) X(NEG) \
-	    X(NOT) X(MUL) X(IMUL1) X(IMUL2) X(IMUL3) X(DIV) X(IDIV) X(ROL) X(ROR) X(RCL) X(RCR) X(SHL) X(SHR) X(SAR)      \
-	        X(SHLD) X(SHRD) X(BT) X(BTS) X(BTR) X(BTC) X(BSF) X(BSR) X(TZCNT) X(LZCNT) X(POPCNT) X(MOVZX)             \
-	            X(MOVSX) /* also MOVSXD */ X(CBW) /* CBW CWDE CDQE */ X(CWD) /* CWD CDQ CQO */ X(BSWAP) X(XADD)       \
-	                X(CMPXCHG) X(CMPXCHG8B) X(CMPXCHG16B) X(SETCC) X(CMOVCC) X(JCC) X(JMP) X(JMP_IND) X(CALL)         \
-	                    X(CALL_IND) X(RET) X(RETF) X(JMP_FAR) X(CALL_FAR) X(JMP_FAR_IND) X(CALL_FAR_IND) X(INT3)      \
-	                        X(INT1) X(INT) X(INTO) X(IRET) X(LOOP) X(LOOPE) X(LOOPNE) X(JCXZ) X(ENTER) X(LEAVE)       \
-	                            X(PUSHA) X(POPA) X(PUSHF) X(POPF) X(LAHF) X(SAHF) X(CLC) X(STC) X(CMC) X(CLI) X(STI)  \
-	                                X(CLD) X(STD) X(NOP) X(PAUSE) X(HLT) X(MOVS) X(CMPS) X(STOS) X(LODS) X(SCAS)      \
-	                                    X(INS) X(OUTS) X(IN) X(OUT) X(XLAT) X(AAA) X(AAS) X(AAM) X(AAD) X(DAA) X(DAS) \
-	                                        X(BOUND) X(ARPL) X(SALC) X(MOVBE) X(CRC32) X(ANDN) X(BEXTR) X(BLSI)       \
-	                                            X(BLSMSK) X(BLSR) X(BZHI) X(MULX) X(PDEP) X(PEXT) X(RORX) X(SARX)     \
-	                                                X(SHLX) X(SHRX) X(ADCX) X(ADOX) X(RDRAND) X(RDSEED) X(MOVNTI)     \
-	                                                    X(LDS) /* LDS LES LFS LGS LSS: segment in `reg2` */           \
-	    X(MOV_FROM_SREG) X(MOV_TO_SREG) X(PUSH_SREG) X(POP_SREG) X(MOV_FROM_CR) X(MOV_TO_CR) X(MOV_FROM_DR)           \
-	        X(MOV_TO_DR) X(LGDT) X(LIDT) X(SGDT) X(SIDT) X(LLDT) X(SLDT) X(LTR) X(STR) X(LMSW) X(SMSW) X(LAR) X(LSL)  \
-	            X(VERR) X(VERW) X(CLTS) X(INVD) X(WBINVD) X(INVLPG) X(INVPCID) X(SYSCALL) X(SYSRET) X(SYSENTER)       \
-	                X(SYSEXIT) X(RDMSR) X(WRMSR) X(RDTSC) X(RDTSCP) X(RDPMC) X(CPUID) X(RSM) X(MONITOR) X(MWAIT)      \
-	                    X(SWAPGS) X(XGETBV) X(XSETBV) X(FXSAVE) X(FXRSTOR) X(XSAVE) X(XRSTOR) X(XSAVEOPT) X(XSAVEC)   \
-	                        X(XSAVES) X(XRSTORS) X(LDMXCSR) X(STMXCSR) X(FWAIT) X(CLFLUSH) X(PREFETCH) X(LFENCE)      \
-	                            X(MFENCE) X(SFENCE) X(RDFSBASE) X(RDGSBASE) X(WRFSBASE) X(WRGSBASE) X(RDPID) X(CLAC)  \
+#define EMU_OPS(X)                                                                                                     \
+	X(INVALID)                                                                                                         \
+	X(ADD)                                                                                                             \
+	X(OR)                                                                                                              \
+	X(ADC)                                                                                                             \
+	X(SBB) X(AND) X(SUB) X(XOR) X(CMP) X(TEST) X(MOV) X(LEA) X(XCHG) X(PUSH) X(POP) X(INC) X(DEC) X(NEG) X(NOT) X(MUL) \
+	    X(IMUL1) X(IMUL2) X(IMUL3) X(DIV) X(IDIV) X(ROL) X(ROR) X(RCL) X(RCR) X(SHL) X(SHR) X(SAR) X(SHLD) X(SHRD)     \
+	        X(BT) X(BTS) X(BTR) X(BTC) X(BSF) X(BSR) X(TZCNT) X(LZCNT) X(POPCNT) X(MOVZX)                              \
+	            X(MOVSX) /* also MOVSXD */ X(CBW) /* CBW CWDE CDQE */ X(CWD) /* CWD CDQ CQO */ X(BSWAP) X(XADD)        \
+	                X(CMPXCHG) X(CMPXCHG8B) X(CMPXCHG16B) X(SETCC) X(CMOVCC) X(JCC) X(JMP) X(JMP_IND) X(CALL)          \
+	                    X(CALL_IND) X(RET) X(RETF) X(JMP_FAR) X(CALL_FAR) X(JMP_FAR_IND) X(CALL_FAR_IND) X(INT3)       \
+	                        X(INT1) X(INT) X(INTO) X(IRET) X(LOOP) X(LOOPE) X(LOOPNE) X(JCXZ) X(ENTER) X(LEAVE)        \
+	                            X(PUSHA) X(POPA) X(PUSHF) X(POPF) X(LAHF) X(SAHF) X(CLC) X(STC) X(CMC) X(CLI) X(STI)   \
+	                                X(CLD) X(STD) X(NOP) X(PAUSE) X(HLT) X(MOVS) X(CMPS) X(STOS) X(LODS) X(SCAS)       \
+	                                    X(INS) X(OUTS) X(IN) X(OUT) X(XLAT) X(AAA) X(AAS) X(AAM) X(AAD) X(DAA) X(DAS)  \
+	                                        X(BOUND) X(ARPL) X(SALC) X(MOVBE) X(CRC32) X(ANDN) X(BEXTR) X(BLSI)        \
+	                                            X(BLSMSK) X(BLSR) X(BZHI) X(MULX) X(PDEP) X(PEXT) X(RORX) X(SARX)      \
+	                                                X(SHLX) X(SHRX) X(ADCX) X(ADOX) X(RDRAND) X(RDSEED) X(MOVNTI)      \
+	                                                    X(LDS) /* LDS LES LFS LGS LSS: segment in `reg2` */            \
+	    X(MOV_FROM_SREG) X(MOV_TO_SREG) X(PUSH_SREG) X(POP_SREG) X(MOV_FROM_CR) X(MOV_TO_CR) X(MOV_FROM_DR)            \
+	        X(MOV_TO_DR) X(LGDT) X(LIDT) X(SGDT) X(SIDT) X(LLDT) X(SLDT) X(LTR) X(STR) X(LMSW) X(SMSW) X(LAR) X(LSL)   \
+	            X(VERR) X(VERW) X(CLTS) X(INVD) X(WBINVD) X(INVLPG) X(INVPCID) X(SYSCALL) X(SYSRET) X(SYSENTER)        \
+	                X(SYSEXIT) X(RDMSR) X(WRMSR) X(RDTSC) X(RDTSCP) X(RDPMC) X(CPUID) X(RSM) X(MONITOR) X(MWAIT)       \
+	                    X(SWAPGS) X(XGETBV) X(XSETBV) X(FXSAVE) X(FXRSTOR) X(XSAVE) X(XRSTOR) X(XSAVEOPT) X(XSAVEC)    \
+	                        X(XSAVES) X(XRSTORS) X(LDMXCSR) X(STMXCSR) X(FWAIT) X(CLFLUSH) X(PREFETCH) X(LFENCE)       \
+	                            X(MFENCE) X(SFENCE) X(RDFSBASE) X(RDGSBASE) X(WRFSBASE) X(WRGSBASE) X(RDPID) X(CLAC)   \
 	                                X(STAC) X(VMCALL) X(VMMCALL) X(RDPKRU) X(WRPKRU) X(UD) X(X87) X(VEC)
 
 enum emu_op {

@@ -105,11 +105,13 @@ extern const struct emu_opdesc emu_row_cmpxchg16b;
 #define FNOTC (FALL & ~FC) /* what INC and DEC write */
 
 /* M(condition code, suffix, flags it reads) for Jcc, SETcc, CMOVcc; SDM vol. 1 appendix B. */
-#define FOR_EACH_CONDITION(M)                                                                                        \
-	M(0x0, "o", FO)                                                                                                  \
-	M(0x1, "no", FO)                                                                                                 \
-	M(0x2, "b", FC) M(0x3, "ae", FC) M(0x4, "e", FZ) M(0x5, "ne", FZ) M(0x6, "be", FC | FZ) M(0x7, "a", FC | FZ)     \
-	    M(0x8, "s", FS) M(0x9, "ns", FS) M(0xa, "p", FP) M(0xb, "np", FP) M(0xc, "l", FS | FO) M(0xd, "ge", FS | FO) \
-	        M(0xe, "le", FZ | FS | FO) M(0xf, "g", FZ | FS | FO)
+#define FOR_EACH_CONDITION(M)                                                                                    \
+	M(0x0, "o", FO)                                                                                              \
+	M(0x1, "no", FO)                                                                                             \
+	M(0x2, "b", FC)                                                                                              \
+	M(0x3, "ae", FC)                                                                                             \
+	M(0x4, "e", FZ) M(0x5, "ne", FZ) M(0x6, "be", FC | FZ) M(0x7, "a", FC | FZ) M(0x8, "s", FS) M(0x9, "ns", FS) \
+	    M(0xa, "p", FP) M(0xb, "np", FP) M(0xc, "l", FS | FO) M(0xd, "ge", FS | FO) M(0xe, "le", FZ | FS | FO)   \
+	        M(0xf, "g", FZ | FS | FO)
 
 #endif

@@ -180,9 +180,10 @@ interp_fn interp_select_alu(const struct emu_insn *n, enum interp_kind kind)
 	M(__VA_ARGS__, o)                                                                                              \
 	M(__VA_ARGS__, no)                                                                                             \
 	M(__VA_ARGS__, c)                                                                                              \
-	M(__VA_ARGS__, nc) M(__VA_ARGS__, z) M(__VA_ARGS__, nz) M(__VA_ARGS__, be) M(__VA_ARGS__, a) M(__VA_ARGS__, s) \
-	    M(__VA_ARGS__, ns) M(__VA_ARGS__, p) M(__VA_ARGS__, np) M(__VA_ARGS__, l) M(__VA_ARGS__, ge)               \
-	        M(__VA_ARGS__, le) M(__VA_ARGS__, g)
+	M(__VA_ARGS__, nc)                                                                                             \
+	M(__VA_ARGS__, z)                                                                                              \
+	M(__VA_ARGS__, nz) M(__VA_ARGS__, be) M(__VA_ARGS__, a) M(__VA_ARGS__, s) M(__VA_ARGS__, ns) M(__VA_ARGS__, p) \
+	    M(__VA_ARGS__, np) M(__VA_ARGS__, l) M(__VA_ARGS__, ge) M(__VA_ARGS__, le) M(__VA_ARGS__, g)
 #define FUSED_WIDTH(op, bits)                                   \
 	CONDITIONS(FUSED, op, bits, rr, interp_get(c, i->rm, bits)) \
 	CONDITIONS(FUSED, op, bits, ri, i->imm)

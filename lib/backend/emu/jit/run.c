@@ -94,8 +94,8 @@ void jit_forget_paths(struct emu_vcpu *c)
 }
 
 /*
- * Which context tags are of, for code at rip. Neither half of addresses XORed with it is 0 above bit 47: numbers are not
- * 0, and keys not 15.
+ * Which context tags are of, for code at rip. Neither half of addresses XORed with it is 0 above bit 47: numbers are
+ * not 0, and keys not 15.
  */
 static void choose_context(struct emu_vcpu *c, uint64_t rip)
 {
