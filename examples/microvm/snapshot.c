@@ -103,8 +103,10 @@ static struct vcore_clone_options clone_options(struct overrides *o)
 /* What was made of it, from that place. -1 to go on, else the exit status. */
 static int finish(const struct overrides *o, int r, const char *option, const char *place)
 {
+	if (o->console_failed)
+		return STATUS_USAGE;
 	if (r < 0)
-		return o->console_failed ? STATUS_USAGE : fail(option, place);
+		return fail(option, place);
 	for (unsigned i = 0; i < o->s->device_count; i++)
 		if (!o->used[i]) {
 			fprintf(stderr, "microvm: --device %s: %s has no such device, or no further one\n", o->s->devices[i],
