@@ -423,6 +423,7 @@ void fake_init(struct fake *f)
 	    .slots = FAKE_REGIONS,
 	};
 	snprintf(f->path, sizeof f->path, "/tmp/virtcore-vhost-%d.sock", (int)getpid());
+	unlink(f->path); /* of an earlier process of that number */
 	memset(f->config, 0x5a, sizeof f->config);
 	for (unsigned i = 0; i < FAKE_QUEUES; i++)
 		f->queue[i].kick = f->queue[i].call = -1;
