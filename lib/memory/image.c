@@ -95,18 +95,16 @@ struct vc_image *vc_image_ref(struct vc_image *image)
 
 void vc_image_unref(struct vc_image *image)
 {
-	while (image && atomic_fetch_sub_explicit(&image->refs, 1, memory_order_acq_rel) == 1) {
-		struct vc_image *parent = image->parent;
-		const uint8_t *view = atomic_load(&image->view);
+	const uint8_t *view;
 
-		if (view)
-			munmap((void *)(uintptr_t)view, image->length);
-		for (uint32_t i = 0; i < image->count; i++)
-			vc_image_file_unref(image->extent[i].file);
-		free(image->changed);
-		free(image);
-		image = parent;
-	}
+	if (!image || atomic_fetch_sub_explicit(&image->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	view = atomic_load(&image->view);
+	if (view)
+		munmap((void *)(uintptr_t)view, image->length);
+	for (uint32_t i = 0; i < image->count; i++)
+		vc_image_file_unref(image->extent[i].file);
+	free(image);
 }
 
 int vc_image_of_file(struct vc_image_file *file, uint64_t offset, uint64_t length, struct vc_image **image)
@@ -317,13 +315,12 @@ void vc_image_append_base(struct vc_image *image, const struct vc_image *base, u
 	}
 }
 
-static int fill_delta(struct vc_image *image, const struct vc_slot *slot, const uint64_t *changed, uint64_t gap,
-                      struct vc_image_file *file)
+static int fill_delta(struct vc_image *image, const struct vc_slot *slot, uint64_t gap, struct vc_image_file *file)
 {
 	uint64_t pages = slot->length / VC_PAGE_SIZE, page = 0, done = 0, length;
 	int r = 0;
 
-	for (; r >= 0 && (length = vc_image_next_run(changed, pages, gap, &page)); page += length) {
+	for (; r >= 0 && (length = vc_image_next_run(slot->changed, pages, gap, &page)); page += length) {
 		vc_image_append_base(image, slot->image, done, page);
 		vc_image_append(image, page, length, file, page * VC_PAGE_SIZE);
 		r = copy_pages(file, slot, page, length);
@@ -333,41 +330,31 @@ static int fill_delta(struct vc_image *image, const struct vc_slot *slot, const 
 	return r;
 }
 
-int vc_image_delta(struct vc_slot *slot, const uint64_t *changed, struct vc_image **out)
+int vc_image_delta(struct vc_slot *slot, struct vc_image **out)
 {
 	struct vc_image_file *file;
 	struct vc_image *image;
 	uint64_t gap;
-	uint32_t runs = vc_image_count_runs(changed, slot->length / VC_PAGE_SIZE, &gap);
+	uint32_t runs = vc_image_count_runs(slot->changed, slot->length / VC_PAGE_SIZE, &gap);
 	int r;
 
 	if (!runs) {
 		*out = vc_image_ref(slot->image);
 		return 0;
 	}
-	if (slot->image->count + 2 * runs > VC_IMAGE_EXTENTS) {
-		r = vc_image_copy(slot, out);
-		if (r < 0)
-			return r;
-		image = *out;
-	} else {
-		r = vc_image_memfd(slot->length, &file);
-		if (r < 0)
-			return r;
-		image = vc_image_new(slot->length, slot->image->count + 2 * runs);
-		r = image ? fill_delta(image, slot, changed, gap, file) : -ENOMEM;
-		vc_image_file_unref(file);
-	}
-	if (r >= 0 && !(image->changed = malloc(words_of(slot->length) * 8)))
-		r = vc_fail(ENOMEM, "no memory for an image");
-	if (r < 0) {
-		vc_image_unref(image);
+	if (slot->image->count + 2 * runs > VC_IMAGE_EXTENTS)
+		return vc_image_copy(slot, out);
+	r = vc_image_memfd(slot->length, &file);
+	if (r < 0)
 		return r;
-	}
-	memcpy(image->changed, changed, words_of(slot->length) * 8);
-	image->parent = vc_image_ref(slot->image);
-	*out = image;
-	return 0;
+	image = vc_image_new(slot->length, slot->image->count + 2 * runs);
+	r = image ? fill_delta(image, slot, gap, file) : -ENOMEM;
+	vc_image_file_unref(file);
+	if (r < 0)
+		vc_image_unref(image);
+	else
+		*out = image;
+	return r;
 }
 
 /*

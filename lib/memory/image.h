@@ -32,8 +32,6 @@ struct vc_image {
 	uint32_t count;
 	uint64_t length;               /* bytes, of the slot */
 	_Atomic(const uint8_t *) view; /* mapped for reading at first use */
-	struct vc_image *parent;       /* from which it differs in `changed` alone; NULL: none */
-	uint64_t *changed;             /* one bit a page; NULL without a parent */
 	struct vc_extent extent[];     /* sorted by page; all of the slot */
 };
 
@@ -58,10 +56,10 @@ bool vc_image_may_map(const struct vc_slot *slot);
  */
 int vc_image_freeze(struct vc_slot *slot, struct vc_image **image);
 /*
- * The same of a slot that derives from an image already: only pages whose bit is set in `changed` (one a page, 64 in a
- * word) differ. They are copied, and the slot stays mapped as it is.
+ * The same of a slot that derives from an image already: only the pages of slot->changed (see vc_image_track()) differ.
+ * They are copied, and the slot stays mapped as it is.
  */
-int vc_image_delta(struct vc_slot *slot, const uint64_t *changed, struct vc_image **image);
+int vc_image_delta(struct vc_slot *slot, struct vc_image **image);
 /* A copy that leaves the slot as it is. */
 int vc_image_copy(const struct vc_slot *slot, struct vc_image **image);
 

@@ -194,7 +194,7 @@ static int save_changes(struct vc_slot *slot, struct vcore_snapshot *s, struct v
 	int r = vc_image_track(slot);
 
 	if (r >= 0)
-		r = vc_image_delta(slot, slot->changed, image);
+		r = vc_image_delta(slot, image);
 	if (r < 0)
 		return r;
 	s->memory_copied += count_bits(slot->changed, (slot->length / VC_PAGE_SIZE + 63) / 64) * VC_PAGE_SIZE;

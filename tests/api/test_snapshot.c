@@ -394,6 +394,21 @@ START_TEST(nothing_is_left)
 }
 END_TEST
 
+/* A vm of which many are taken keeps no more of them than its memory is made of. */
+START_TEST(none_piles_up)
+{
+	vcore_vm *vm = counter(_i);
+	unsigned most = entries("/proc/self/fd") + 600;
+
+	for (uint32_t n = 0; n < 900; n++) {
+		OK(vcore_memory_write(vm, 0x40000 + n * 7 % 256 * 4096, &n, sizeof n));
+		vcore_snapshot_unref(take(vm));
+		ck_assert_uint_le(entries("/proc/self/fd"), most);
+	}
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("snapshot");
@@ -410,6 +425,7 @@ static Suite *suite(void)
 	EACH(tc, refusals);
 	EACH(tc, of_a_running_vm);
 	EACH(tc, nothing_is_left);
+	EACH(tc, none_piles_up);
 	suite_add_tcase(s, tc);
 	return s;
 }
