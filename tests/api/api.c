@@ -123,12 +123,17 @@ void api_tables(vcore_vm *vm, uint32_t index, bool lapic)
 	OK(vcore_vcpu_set_sregs(vcpu, &s));
 }
 
+uint32_t api_word(vcore_vm *vm, uint64_t gpa)
+{
+	uint32_t value = 0;
+
+	OK(vcore_memory_read(vm, gpa, &value, sizeof value));
+	return value;
+}
+
 uint32_t api_count(vcore_vm *vm, unsigned vector)
 {
-	uint32_t count = 0;
-
-	OK(vcore_memory_read(vm, API_COUNTS + 4 * vector, &count, sizeof count));
-	return count;
+	return api_word(vm, API_COUNTS + 4 * vector);
 }
 
 void api_until_count(vcore_vm *vm, unsigned vector, uint32_t count)

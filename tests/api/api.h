@@ -62,6 +62,8 @@ void api_load(vcore_vm *vm, uint32_t vcpu, enum vcore_mode mode, uint64_t at, co
 #define API_COUNTS 0x5000u
 void api_tables(vcore_vm *vm, uint32_t vcpu, bool lapic);
 uint32_t api_count(vcore_vm *vm, unsigned vector);
+/* What the guest has there. */
+uint32_t api_word(vcore_vm *vm, uint64_t gpa);
 /* Wait until a vector was counted that often. */
 void api_until_count(vcore_vm *vm, unsigned vector, uint32_t count);
 /* Run vcpu 0, which must end in time and for that reason. Returns the exit. */

@@ -30,29 +30,21 @@ static vcore_vm *writing(int backend)
 	return vm;
 }
 
-static uint32_t word(vcore_vm *vm, uint64_t gpa)
-{
-	uint32_t value;
-
-	OK(vcore_memory_read(vm, gpa, &value, sizeof value));
-	return value;
-}
-
 /* The guest runs, and what it wrote is all there. */
 static uint32_t goes_on(vcore_vm *vm, uint32_t from)
 {
 	uint32_t count, mirror;
 
-	for (unsigned n = 0; word(vm, MIRROR) < from + 10; n++) {
+	for (unsigned n = 0; api_word(vm, MIRROR) < from + 10; n++) {
 		ck_assert_uint_lt(n, 20000);
 		api_pause_ms(1);
 	}
 	OK(vcore_vm_pause(vm));
-	count = word(vm, COUNT);
-	mirror = word(vm, MIRROR);
+	count = api_word(vm, COUNT);
+	mirror = api_word(vm, MIRROR);
 	ck_assert(mirror == count || mirror == count - 1);
 	for (uint32_t page = 0; page < PAGES; page++) {
-		uint32_t value = word(vm, BUFFER + page * 4096);
+		uint32_t value = api_word(vm, BUFFER + page * 4096);
 
 		ck_assert_msg(value == count || value == count - 1, "page %u: %u, count %u", page, value, count);
 	}
@@ -85,7 +77,7 @@ static void receive(int backend, int fd, int to)
 	snprintf(report.error, sizeof report.error, "%s", report.result < 0 ? vcore_error_message() : "");
 	close(fd);
 	if (report.result >= 0) {
-		report.before = word(vm, COUNT);
+		report.before = api_word(vm, COUNT);
 		OK(vcore_vm_start(vm));
 		report.after = goes_on(vm, report.before);
 		vcore_vm_unref(vm);
@@ -157,9 +149,9 @@ START_TEST(to_another_process)
 	OK(vcore_migrate_send(vm, &o));
 	OK(vcore_vm_wait(vm, LONG, &exit));
 	ck_assert_uint_eq(exit.reason, VCORE_EXIT_MIGRATED);
-	count = word(vm, COUNT);
+	count = api_word(vm, COUNT);
 	api_pause_ms(5);
-	ck_assert_uint_eq(word(vm, COUNT), count);
+	ck_assert_uint_eq(api_word(vm, COUNT), count);
 	report = end_peer(&peer);
 	ck_assert_msg(report.result == 0, "%s", report.error);
 	ck_assert_uint_eq(report.before, count);
@@ -267,7 +259,7 @@ static bool spoilt(int backend, enum spoil how, bool backwards, uint64_t at)
 	pthread_join(receiver, &result);
 	close(destination[1]);
 	pthread_join(p.thread, NULL);
-	count = word(vm, COUNT);
+	count = api_word(vm, COUNT);
 	if (r == -ENOTRECOVERABLE) {
 		/* the test knows what the connection cannot tell */
 		ck_assert_uint_eq(api_state(vm), VCORE_VM_PAUSED);
@@ -281,7 +273,7 @@ static bool spoilt(int backend, enum spoil how, bool backwards, uint64_t at)
 	if (result) {
 		vcore_vm_unref(vm);
 		vm = result;
-		ck_assert_uint_eq(word(vm, COUNT), count);
+		ck_assert_uint_eq(api_word(vm, COUNT), count);
 		OK(vcore_vm_start(vm));
 	} else {
 		ck_assert_uint_eq(api_state(vm), VCORE_VM_RUNNING);
@@ -366,7 +358,7 @@ START_TEST(given_up)
 		ck_assert_ptr_null(result);
 		ck_assert_uint_eq(info_of(vm).state, way == 2 ? VCORE_MIGRATE_FAILED : VCORE_MIGRATE_CANCELED);
 		ck_assert_str_ne(info_of(vm).error, "");
-		goes_on(vm, word(vm, COUNT));
+		goes_on(vm, api_word(vm, COUNT));
 	}
 	vcore_vm_unref(vm);
 }

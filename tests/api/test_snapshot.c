@@ -17,19 +17,11 @@ static vcore_vm *counter(int backend)
 	return vm;
 }
 
-static uint32_t word(vcore_vm *vm, uint64_t gpa)
-{
-	uint32_t value;
-
-	OK(vcore_memory_read(vm, gpa, &value, sizeof value));
-	return value;
-}
-
 static uint32_t count_on(vcore_vm *vm, unsigned times)
 {
 	while (times-- > 0)
 		api_run(vm, VCORE_EXIT_HALT);
-	return word(vm, COUNT);
+	return api_word(vm, COUNT);
 }
 
 static vcore_snapshot *take(vcore_vm *vm)
@@ -60,7 +52,7 @@ START_TEST(clones_go_their_own_way)
 	a = clone_of(s);
 	b = clone_of(s);
 	ck_assert_uint_eq(count_on(vm, 4), 7);
-	ck_assert_uint_eq(word(a, COUNT), 3);
+	ck_assert_uint_eq(api_word(a, COUNT), 3);
 	ck_assert_uint_eq(count_on(a, 1), 4);
 	vcore_vm_unref(vm);
 	vcore_snapshot_unref(s);
@@ -84,7 +76,7 @@ START_TEST(back_again_and_again)
 	for (unsigned n = 0; n < 1000; n++) {
 		ck_assert_uint_eq(count_on(vm, 1 + n % 3), 3 + n % 3);
 		OK(vcore_vm_reset_to(vm, s));
-		ck_assert_uint_eq(word(vm, COUNT), 2);
+		ck_assert_uint_eq(api_word(vm, COUNT), 2);
 		ck_assert_uint_eq(api_rip(vm), rip);
 	}
 	vcore_snapshot_unref(s);
@@ -116,16 +108,16 @@ START_TEST(chain)
 		unsigned n = turn * 5 % 8;
 
 		OK(vcore_vm_reset_to(vm, s[n]));
-		ck_assert_uint_eq(word(vm, COUNT), n + 1);
+		ck_assert_uint_eq(api_word(vm, COUNT), n + 1);
 		for (uint32_t k = 0; k < 8; k++)
-			ck_assert_uint_eq(word(vm, 0x20000 + k * 0x3000), k <= n ? k : 0);
+			ck_assert_uint_eq(api_word(vm, 0x20000 + k * 0x3000), k <= n ? k : 0);
 		ck_assert_uint_eq(count_on(vm, 1), n + 2);
 	}
 	twin = clone_of(s[5]);
 	for (unsigned n = 0; n < 8; n++)
 		vcore_snapshot_unref(s[n]);
-	ck_assert_uint_eq(word(twin, 0x20000 + 5 * 0x3000), 5);
-	ck_assert_uint_eq(word(twin, 0x20000 + 6 * 0x3000), 0);
+	ck_assert_uint_eq(api_word(twin, 0x20000 + 5 * 0x3000), 5);
+	ck_assert_uint_eq(api_word(twin, 0x20000 + 6 * 0x3000), 0);
 	ck_assert_uint_eq(count_on(twin, 3), 9);
 	vcore_vm_unref(twin);
 	vcore_vm_unref(vm);
@@ -146,8 +138,8 @@ START_TEST(scattered)
 	twin = clone_of(second);
 	OK(vcore_vm_reset_to(vm, first));
 	for (uint32_t page = 0; page < 8192; page++) {
-		ck_assert_uint_eq(word(twin, page * 4096), page % 2 ? page : 0);
-		ck_assert_uint_eq(word(vm, page * 4096), 0);
+		ck_assert_uint_eq(api_word(twin, page * 4096), page % 2 ? page : 0);
+		ck_assert_uint_eq(api_word(vm, page * 4096), 0);
 	}
 	vcore_snapshot_unref(first);
 	vcore_snapshot_unref(second);
@@ -319,7 +311,7 @@ static const uint8_t spinning[] = {0xff, 0x05, 0x00, 0x50, 0x00, 0x00, 0xeb, 0xf
 
 static void until_more(vcore_vm *vm, uint32_t than)
 {
-	while (word(vm, COUNT) <= than)
+	while (api_word(vm, COUNT) <= than)
 		api_pause_ms(1);
 }
 
@@ -336,14 +328,14 @@ START_TEST(of_a_running_vm)
 		s = take(vm);
 		ck_assert_uint_eq(api_state(vm), VCORE_VM_RUNNING);
 		twin = clone_of(s);
-		at = word(twin, COUNT);
+		at = api_word(twin, COUNT);
 		OK(vcore_vm_start(twin));
 		until_more(twin, at);
 		until_more(vm, at);
 		OK(vcore_vm_pause(twin));
 		OK(vcore_vm_reset_to(twin, s));
 		ck_assert_uint_eq(api_state(twin), VCORE_VM_PAUSED);
-		ck_assert_uint_eq(word(twin, COUNT), at);
+		ck_assert_uint_eq(api_word(twin, COUNT), at);
 		OK(vcore_vm_resume(twin));
 		until_more(twin, at);
 		OK(vcore_vm_reset_to(twin, s));
