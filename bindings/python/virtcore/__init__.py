@@ -14,7 +14,7 @@ from .console import Console, ConsoleEnded, ExpectError, ExpectTimeout
 from .device import Device, DeviceHandle, NetStats
 from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, Feature, HookKind, Image, InputKind, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, Mode,
                     Picture, State, Unhandled)
-from .exits import (Crash, DebugExit, DebugStop, Exit, Halt, Hypercall, Kicked, MmioAccess, PortAccess, Poweroff, Reset, Stopped, TimedOut)
+from .exits import (Crash, DebugExit, DebugStop, Exit, Halt, Hypercall, Kicked, Migrated, MmioAccess, PortAccess, Poweroff, Reset, Stopped, TimedOut)
 from .hook import ALL, READS, WRITES, Hook, MemoryEvent, PortEvent
 from .host import BackendInfo, Described, backends, cpu_missing, cpu_models, device_types, probe, version
 from .memory import Memory, Slot
@@ -31,7 +31,7 @@ __all__ = [
     "Access", "aio", "ALL", "Backend", "BackendInfo", "backends", "Bar", "Bus", "ClosedError", "Console", "ConsoleEnded", "cpu_missing", "cpu_models",
     "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Display", "DisplayInfo", "Engine", "Error", "Exit",
     "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Input", "InputKind", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
-    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "newest_kernel", "run", "PciDevice", "PciHandle",
+    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "Migrated", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "newest_kernel", "run", "PciDevice", "PciHandle",
     "PciInfo", "Picture", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
     "Switch", "SwitchPort", "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
 ]

@@ -116,6 +116,12 @@ class DebugExit(Exit):
     final: ClassVar[bool] = True
 
 
+@dataclass(frozen=True)
+class Migrated(Exit):
+    """The guest went on elsewhere; this vm holds what it was."""
+    final: ClassVar[bool] = True
+
+
 def new() -> Any:
     """A struct vcore_exit for the library to fill."""
     return ffi.new("struct vcore_exit *", {"size": ffi.sizeof("struct vcore_exit")})
@@ -142,6 +148,7 @@ KINDS: Dict[int, Callable[[Any], Exit]] = {
     lib.VCORE_EXIT_RESET: lambda raw: Reset(vcpu=raw.vcpu),
     lib.VCORE_EXIT_STOPPED: lambda raw: Stopped(vcpu=raw.vcpu),
     lib.VCORE_EXIT_DEBUG_EXIT: lambda raw: DebugExit(raw.code, vcpu=raw.vcpu),
+    lib.VCORE_EXIT_MIGRATED: lambda raw: Migrated(vcpu=raw.vcpu),
 }
 
 
