@@ -97,6 +97,22 @@ static void config_interrupt(void *ctx)
 	interrupt_by(p, &p->regs.config_vector, ISR_CONFIG);
 }
 
+static bool message(void *ctx, unsigned n, uint64_t *address, uint32_t *data)
+{
+	struct vc_virtio_pci *p = ctx;
+	uint16_t vector;
+
+	pthread_mutex_lock(&p->lock);
+	vector = p->queue_vector[n];
+	pthread_mutex_unlock(&p->lock);
+	return vc_pci_msi_message(vc_pci_function_of(p->dev), vector, address, data);
+}
+
+static void message_changed(void *ctx)
+{
+	vc_virtio_route(((struct vc_virtio_pci *)ctx)->v);
+}
+
 /* ---- the BAR ---- */
 
 static uint64_t read_registers(struct vc_virtio_pci *p, uint32_t at, uint32_t width)
@@ -250,6 +266,7 @@ static int pci_load(void *ctx, const void *buffer, size_t length)
 	p->regs = regs; /* INTx the function has loaded */
 	memcpy(p->queue_vector, vectors, own - sizeof regs);
 	pthread_mutex_unlock(&p->lock);
+	vc_virtio_route(p->v);
 	return vc_virtio_load(p->v, (const uint8_t *)buffer + own, length - own);
 }
 
@@ -352,6 +369,7 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 	if (r < 0)
 		return r;
 	vc_pci_on_move(vc_pci_function_of(p->dev), bar_moved);
+	vc_pci_on_message(vc_pci_function_of(p->dev), message_changed);
 	*dev = p->dev;
 	return 0;
 }
@@ -386,7 +404,7 @@ int vc_virtio_pci_add(struct vc_env *env, struct vc_props *props, const struct v
                       uint64_t ring_features, struct vc_virtio **out, struct vc_dev **dev)
 {
 	const char *address = vc_props_string(props, "addr", NULL);
-	struct vc_virtio_transport transport = {interrupt, config_interrupt, NULL};
+	struct vc_virtio_transport transport = {interrupt, config_interrupt, message, NULL};
 	struct vc_virtio_pci *p = NULL;
 	int r = prepare(env, config, &p);
 
