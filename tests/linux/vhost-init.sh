@@ -15,11 +15,11 @@ echo "vhost: init"
 ping -c 1 -W 10 10.11.0.1 >/dev/null
 ping -c 3 -W 5 10.11.0.1 | sed -n 's/^3 packets transmitted, \([0-9]*\) .*/vhost: pings \1/p'
 for way in "" -R; do
-	iperf3 -c 10.11.0.1 -n 24M -f m $way 2>&1 | sed -n 's/.* \([0-9.]* Mbits\/sec\).*receiver/vhost: iperf3 \1/p'
+	iperf3 -c 10.11.0.1 -n 8M -f m $way 2>&1 | sed -n 's/.* \([0-9.]* Mbits\/sec\).*receiver/vhost: iperf3 \1/p'
 done
 if [ -e /bin/vsock ]; then
 	vsock guest-echo 2000 >/tmp/echo &
-	vsock guest-send 1000 1000000
+	vsock guest-send 1000 300000
 	wait
 	cat /tmp/echo
 fi

@@ -30,7 +30,7 @@ ip addr add 10.11.0.1/24 dev tap0
 ip link set tap0 up
 iperf3 -s -B 10.11.0.1 >"$work/iperf" 2>&1 &
 timeout 300 "$vsock" guest-echo 1000 >"$work/echo" &
-timeout 300 "$vsock" send-to 42 2000 1000000 >"$work/send" &
+timeout 300 "$vsock" send-to 42 2000 300000 >"$work/send" &
 devices="--device virtio-net,transport=$transport,net=tap,ifname=tap0,vhost=on --device virtio-vsock,transport=$transport,cid=42,vhost=on"
 await() { # await PATTERN FILE
 	for _ in $(seq 1200); do
@@ -67,10 +67,10 @@ sed -i 's/\r$//' "$log"
 expect "init" '^vhost: init$'
 expect "pings" '^vhost: pings 3$'
 [ "$(grep -c '^vhost: iperf3 [1-9]' "$log")" = 2 ] || bad="$bad no iperf3 both ways;"
-expect "data of the guest's connection" '^vsock: sent 1000000, 1000000 came back$'
-expect "echo of the guest" '^vsock: echoed 1000000$'
-expect "echo of the host" '^vsock: echoed 1000000$' "$work/echo"
-expect "data of the host's connection" '^vsock: sent 1000000, 1000000 came back$' "$work/send"
+expect "data of the guest's connection" '^vsock: sent 300000, 300000 came back$'
+expect "echo of the guest" '^vsock: echoed 300000$'
+expect "echo of the host" '^vsock: echoed 300000$' "$work/echo"
+expect "data of the host's connection" '^vsock: sent 300000, 300000 came back$' "$work/send"
 expect "pings after the snapshot" '^vhost: again 3$'
 expect "end" '^vhost: end$'
 no_trouble
