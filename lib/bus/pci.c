@@ -353,7 +353,7 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 	pci_line_update(f);
 	pci_send_pending(f);
 	tell = f->ops.config_write && is_own(f, offset);
-	messages = f->message_changed && (moved || is_own(f, offset));
+	messages = f->message_changed && (moved || offset >= VC_PCI_CAPABILITIES); /* MSI and MSI-X */
 	if ((tell || messages) && !vc_dev_visit(pci->config.buses, &visit, f->dev))
 		tell = messages = false;
 	line = &pci->lines[f->line];

@@ -4,15 +4,20 @@
 #include "platform_env.h"
 #include <virtcore/error.h>
 
+#include <arpa/inet.h>
+#include <linux/if_packet.h>
 #include <linux/vhost.h>
+#include <net/if.h>
+#include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include "core/error.h"
 #include "vhost/kernel.h"
 #include "virtio/types.h"
 #include "virtio_driver.h"
 
-enum { RAM = 4 << 20, TXQ = 1, QUEUE = 64 };
+enum { RAM = 4 << 20, TXQ = 1, QUEUE = 64, HEADER = 12, FRAME = 64, ETHERTYPE = 0x88b5 };
 
 static struct platform_env p;
 static struct vdrv d;
@@ -91,6 +96,7 @@ START_TEST(dirty_log)
 	struct vc_kernel_table t = {0};
 	struct vc_slot *first, *second;
 
+	told_count = 0;
 	platform_init(&p, 0);
 	first = add(0, 0x3000, VCORE_MEM_RWX);
 	second = add(0x4000, 1 << 20, VCORE_MEM_RWX);
@@ -217,6 +223,7 @@ static void call(int fd)
 
 static void begin(const char *text)
 {
+	memset(&kernel, 0, sizeof kernel);
 	platform_init(&p, RAM);
 	p.env.kernel = &kernel_ops;
 	ck_assert_msg(create(&vc_virtio_vsock_type, text) == 0, "%s", vcore_error_message());
@@ -290,6 +297,115 @@ START_TEST(held_and_loaded)
 }
 END_TEST
 
+/* ---- the kernel's own ---- */
+
+static unsigned stale; /* pages that were told to hold no translated code any more */
+
+static void stale_code(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t length)
+{
+	stale++;
+}
+
+static int packet_socket(const char *name)
+{
+	struct sockaddr_ll address = {
+	    .sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE), .sll_ifindex = (int)if_nametoindex(name)};
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETHERTYPE));
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+	return fd;
+}
+
+/* The card's frame `in` and out of it, once each. */
+static void pass_frames(int fd)
+{
+	uint8_t frame[FRAME] = {0x52, 0, 0, 0, 0, 1, 0x52, 0, 0, 0, 0, 2, ETHERTYPE >> 8, ETHERTYPE & 0xff, 0x5a};
+	uint64_t out = vdrv_alloc(&d, HEADER + FRAME, 8), in = vdrv_alloc(&d, HEADER + 2048, 4096);
+	uint8_t got[FRAME];
+	uint32_t written;
+	ssize_t n = -1;
+
+	memcpy((uint8_t *)vdrv_ptr(&d, out) + HEADER, frame, FRAME);
+	ck_assert(vdrv_add(&q[TXQ], &(struct vdrv_buf){out, HEADER + FRAME, false}, 1, &out));
+	ck_assert(vdrv_add(&q[0], &(struct vdrv_buf){in, HEADER + 2048, true}, 1, &in));
+	vdrv_kick(&q[0]);
+	vdrv_kick(&q[TXQ]);
+	ck_assert_ptr_eq(vdrv_wait(&q[TXQ], NULL), &out);
+	for (unsigned i = 0; n < 0 && i < 1000; i++, usleep(1000))
+		n = recv(fd, got, sizeof got, 0);
+	ck_assert_int_eq(n, FRAME);
+	ck_assert_mem_eq(got, frame, FRAME);
+	frame[14]++;
+	ck_assert_int_eq(send(fd, frame, FRAME, 0), FRAME);
+	do
+		ck_assert_ptr_eq(vdrv_wait(&q[0], &written), &in);
+	while (memcmp((uint8_t *)vdrv_ptr(&d, in) + HEADER + 12, frame + 12, 2) && /* the interface's own */
+	       vdrv_add(&q[0], &(struct vdrv_buf){in, HEADER + 2048, true}, 1, &in) && (vdrv_kick(&q[0]), true));
+	ck_assert_uint_eq(written, HEADER + FRAME);
+	ck_assert_mem_eq((uint8_t *)vdrv_ptr(&d, in) + HEADER, frame, FRAME);
+}
+
+static unsigned dirty_pages(struct vc_slot *slot)
+{
+	uint64_t bitmap[RAM / 4096 / 64];
+
+	return (unsigned)vc_mem_get_dirty(&p.mem, NULL, slot, VC_LOG_PROGRAM, bitmap, sizeof bitmap);
+}
+
+/* With tap and card; where there is no vhost only the sentence can be seen. i: with translated code about. */
+START_TEST(net)
+{
+	static const struct vc_mem_listener listener = {.written = stale_code};
+	struct vc_slot *slot, *more;
+	uint8_t state[2048];
+	struct vc_dev *dev;
+	size_t length;
+	int fd;
+
+	stale = 0;
+	platform_init(&p, 0);
+	p.env.kernel = &vc_vhost_kernel;
+	p.mem.want_pages = _i;
+	p.mem.listener = _i ? &listener : NULL;
+	slot = add(0, RAM, VCORE_MEM_RWX);
+	if (unshare(CLONE_NEWNET) < 0 || access("/dev/vhost-net", F_OK) < 0 ||
+	    create(&vc_virtio_net_type, "net=tap,ifname=vhost0,vhost=on") < 0) {
+		printf("SKIP: no /dev/vhost-net, no tap, or no permission\n");
+		platform_fini(&p);
+		return;
+	}
+	fd = packet_socket("vhost0");
+	attach();
+	vdrv_start(&d);
+	pass_frames(fd);
+	ck_assert(_i == (stale > 0));
+	/* memory comes and goes */
+	more = add(64 << 20, 1 << 20, VCORE_MEM_RWX);
+	pass_frames(fd);
+	vc_mem_remove(&p.mem, NULL, more);
+	pass_frames(fd);
+	/* the log: before it nothing, then what was received, and how far the rings are */
+	ck_assert_int_eq(vc_mem_log_dirty(&p.mem, NULL, slot, VC_LOG_PROGRAM, true), 0);
+	dirty_pages(slot);
+	pass_frames(fd);
+	ck_assert_uint_ge(dirty_pages(slot), 2);
+	/* saved, and loaded */
+	dev = p.buses.devices;
+	dev->hold(dev->hold_ctx, true);
+	length = platform_save(&p, state, sizeof state);
+	dev->hold(dev->hold_ctx, false);
+	pass_frames(fd);
+	dev->hold(dev->hold_ctx, true);
+	length = platform_save(&p, state, sizeof state);
+	ck_assert_int_eq(platform_load(&p, state, length), 0);
+	dev->hold(dev->hold_ctx, false);
+	pass_frames(fd);
+	close(fd);
+	platform_fini(&p);
+}
+END_TEST
+
 /* ---- where there is none ---- */
 
 static void refused(const struct vc_device_type *type, const char *text, int r, const char *sentence)
@@ -342,6 +458,7 @@ int main(void)
 	tcase_add_test(tc, dirty_log);
 	tcase_add_test(tc, hands_over);
 	tcase_add_test(tc, held_and_loaded);
+	tcase_add_loop_test(tc, net, 0, 2);
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, falls_back);
 	return platform_run("vhost_kernel", tc);
