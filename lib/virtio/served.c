@@ -141,12 +141,26 @@ void vc_served_ring(const struct vc_served *s)
 
 /* ---- queues ---- */
 
+/*
+ * Chains that were in flight where the state was saved, and served by the library. Its devices that the kernel can
+ * serve as well give chains back in the order in which they took them, so these are the last that it took.
+ */
+static void take_back(struct vc_virtq *q)
+{
+	for (const struct vc_replay *r = q->replay; r; r = r->next) {
+		q->avail--;
+		q->descs -= r->descs;
+	}
+	vc_replay_clear(q);
+}
+
 bool vc_served_get(struct vc_virtio *v, unsigned n, struct vc_served_queue *queue)
 {
-	const struct vc_virtq *q = vc_virtio_queue(v, n);
+	struct vc_virtq *q = vc_virtio_queue(v, n);
 
 	if (!q || n >= v->served_count)
 		return false;
+	take_back(q);
 	*queue = (struct vc_served_queue){
 	    .size = q->size,
 	    .descriptors = q->setup.descriptors,
