@@ -128,6 +128,10 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 void vc_mem_watch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
 /* Nothing is told any more when this returns. One that does not watch is left alone. */
 void vc_mem_unwatch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
+/* For whoever changes the map; the last two inside the exclusive section. */
+void vc_mem_tell_changed(struct vc_mem *mem);
+void vc_mem_tell_logs(struct vc_mem *mem);
+void vc_mem_tell_sync(struct vc_mem *mem, struct vc_slot *slot);
 
 /*
  * Keep a range: at *gpa, or with 0 the lowest place from 4 GiB on. It overlaps no slot and no other range; slots may be

@@ -11,7 +11,7 @@ switch=/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk
 [ -x $switch ] || skip "ovs-vswitchd-dpdk is not installed (Debian: openvswitch-switch-dpdk)"
 need ovsdb-server ovsdb-tool ovs-vsctl
 find_kernel
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(cd "$(dirname "$0")" && pwd) # where make_initrd finds the init
 make_initrd ovs ovs-init.sh "virtio_mmio virtio_pci virtio_net"
 if [ -z "${IN_NAMESPACE-}" ]; then
 	unshare --net true 2>/dev/null || skip "no permission for a network namespace"
