@@ -8,7 +8,7 @@ mount -t devtmpfs dev /dev 2>/dev/null
 for word in $(cat /proc/cmdline); do
 	case $word in net.*=*) eval "$(echo "${word#net.}" | sed "s/=\(.*\)/='\1'/")" ;; esac
 done
-for module in $(cat /modules/order); do insmod "/modules/$module" || echo "net: insmod $module failed"; done
+for module in $(cat /mods/order); do insmod "/mods/$module" || echo "net: insmod $module failed"; done
 ip link set lo up
 ip link set eth0 up || echo "net: no eth0"
 echo "net: role $role"
