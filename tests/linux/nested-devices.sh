@@ -1,13 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# nested-devices.sh DIR FULL-DIR PROGRAMS [NAME...]
+# nested-devices.sh DIR FULL-DIR MICROVM PROGRAMS [NAME...]
 # Debian's stock drivers with each of the library's devices on backend kvm: the tests of this directory inside one boot of nested.sh. PROGRAMS: the directory
 # of those that the tests run. NAME: only these.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-dir=$(realpath "$1") full=$(realpath "$2") programs=$(realpath "$3")
-shift 3
-microvm=$(realpath "$programs/../../examples/microvm/microvm")
+dir=$(realpath "$1") full=$(realpath "$2") microvm=$(realpath "$3") programs=$(realpath "$4")
+shift 4
 # no XSAVE: see nested-boot.sh
 kvm="--backend kvm --cpu host,-xsave"
 # name, script, kernel, arguments
