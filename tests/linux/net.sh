@@ -91,6 +91,9 @@ status=${PIPESTATUS[0]}
 expect "$expected" "^$expected"
 expect "file" "^net: sum $sum\$"
 expect "end of init" '^net: end$'
+modern=1
+[[ $more != *legacy=on* ]] || modern=0
+expect "driver of the right age" "^net: version_1 $modern\$"
 no_trouble 'net: insmod'
 [ "$(od -A n -t x4 -N 4 "$work/pcap")" = " a1b23c4d" ] && [ "$(stat -c %s "$work/pcap")" -gt 2000000 ] || bad="$bad the capture is no record of it;"
 verdict "net.sh $kind" "address, $(stat -c %s "$work/file") bytes by HTTP"
