@@ -220,8 +220,13 @@ int vc_kernel_fall_back(const struct vc_env *env, const char *type, enum vc_kern
 
 int vc_kernel_check_rings(struct vc_props *props)
 {
-	bool packed;
+	bool packed, legacy = false;
 	int r = vc_props_bool(props, "packed", false, &packed);
+
+	if (r >= 0)
+		r = vc_props_bool(props, "legacy", false, &legacy);
+	if (r >= 0 && legacy)
+		r = vc_fail(ENOTSUP, "property legacy=on: the kernel's vhost serves drivers of virtio 1.0 and later alone");
 
 	if (r >= 0 && packed)
 		r = vc_fail(ENOTSUP, "property packed=on: the kernel's vhost serves split virtqueues alone");

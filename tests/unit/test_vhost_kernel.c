@@ -423,6 +423,7 @@ START_TEST(refusals)
 	refused(&vc_virtio_net_type, "net=none,vhost=maybe", -EINVAL, "property vhost=maybe: expected on, off or auto");
 	refused(&vc_virtio_net_type, "net=none,vhost=on,packed=on", -ENOTSUP, "split virtqueues alone");
 	refused(&vc_virtio_vsock_type, "path=/tmp,vhost=on,packed=on", -ENOTSUP, "split virtqueues alone");
+	refused(&vc_virtio_net_type, "net=none,vhost=on,legacy=on", -ENOTSUP, "drivers of virtio 1.0 and later alone");
 	p.env.kernel = &kernel_ops;
 	kernel.refuse = ENOENT;
 	refused(&vc_virtio_vsock_type, "vhost=on", -ENOENT, "cannot open /dev/vhost-vsock");
