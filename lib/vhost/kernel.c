@@ -10,14 +10,16 @@
 
 #include "core/error.h"
 #include "core/util.h"
+#include "virtio/queue.h"
 
-enum { USED_HEAD = 4, USED_ENTRY = 8, USED_TAIL = 2, AVAIL_ENTRY = 2 };
+enum { USED_HEAD = 4, USED_ENTRY = 8, USED_TAIL = 2, AVAIL_ENTRY = 2, PACKET_MAX = 128 << 10 };
 
 struct vc_kernel {
 	struct vc_env *env;
 	const char *type; /* for messages */
 	uint64_t features;
 	uint64_t own_features; /* that the driver does not see */
+	bool blind;            /* of what it writes into buffers it logs nothing: vhost-vsock */
 	struct vc_mem_watcher watcher;
 	uint32_t count;
 
@@ -71,7 +73,7 @@ static int find_ring(struct vc_kernel *k, struct vc_kernel_ring *ring, uint32_t 
 {
 	const struct vc_served_queue *q = &ring->queue;
 
-	ring->descriptors = vc_kernel_table_find(&k->table, q->descriptors, (uint64_t)q->size * 16);
+	ring->descriptors = vc_kernel_table_find(&k->table, q->descriptors, (uint64_t)q->size * VC_DESC_BYTES);
 	ring->driver = vc_kernel_table_find(&k->table, q->driver, USED_HEAD + (uint64_t)q->size * AVAIL_ENTRY + USED_TAIL);
 	ring->device = vc_kernel_table_find(&k->table, q->device, used_bytes(ring));
 	return ring->descriptors && ring->driver && ring->device
@@ -119,6 +121,20 @@ static int run_all(struct vc_kernel *k, bool on)
 	return r;
 }
 
+/* Every buffer that the driver has on the ring: which of them have been written only the kernel knows. */
+static void wrote_buffers(struct vc_kernel *k, const struct vc_kernel_ring *ring, const struct vc_slot *slot,
+                          void (*wrote)(struct vc_slot *slot, uint64_t gpa, uint64_t length))
+{
+	for (uint32_t i = 0; i < ring->queue.size; i++) {
+		const uint8_t *at = (const uint8_t *)ring->descriptors + i * VC_DESC_BYTES;
+		uint64_t gpa = vc_guest_ld64(at), rest = vc_guest_ld64(at + 8);
+		uint32_t length = (uint32_t)rest < PACKET_MAX ? (uint32_t)rest : PACKET_MAX;
+
+		if ((rest >> 32 & VC_DESC_WRITE) && length)
+			vc_kernel_table_tell(&k->table, slot, gpa, length, wrote);
+	}
+}
+
 /* What the kernel has written into rings it does not log: they are few pages. */
 static void wrote_rings(struct vc_kernel *k, const struct vc_slot *slot,
                         void (*wrote)(struct vc_slot *slot, uint64_t gpa, uint64_t length))
@@ -127,8 +143,11 @@ static void wrote_rings(struct vc_kernel *k, const struct vc_slot *slot,
 		for (unsigned n = 0; n < VC_KERNEL_RINGS; n++) {
 			const struct vc_kernel_ring *ring = &k->devices[i].rings[n];
 
-			if (k->devices[i].set_up[n])
-				vc_kernel_table_tell(&k->table, slot, ring->queue.device, used_bytes(ring), wrote);
+			if (!k->devices[i].set_up[n])
+				continue;
+			vc_kernel_table_tell(&k->table, slot, ring->queue.device, used_bytes(ring), wrote);
+			if (k->blind)
+				wrote_buffers(k, ring, slot, wrote);
 		}
 	}
 }
@@ -289,8 +308,10 @@ static void kernel_set_link(struct vc_kernel *k, bool up)
 static void kernel_called(struct vc_kernel *k)
 {
 	pthread_mutex_lock(&k->lock);
-	if (k->running && k->env->mem->want_pages)
+	if (k->running && k->env->mem->want_pages) {
 		vc_kernel_table_fetch(&k->table, NULL, vc_mem_wrote);
+		wrote_rings(k, NULL, vc_mem_wrote);
+	}
 	pthread_mutex_unlock(&k->lock);
 }
 
@@ -368,6 +389,7 @@ static int kernel_vsock(struct vc_env *env, uint64_t cid, struct vc_kernel **out
 	if (!k)
 		return -ENOMEM;
 	k->count = 1;
+	k->blind = true;
 	return finish(k, vc_kernel_open_vsock(&k->devices[0].device, cid), out);
 }
 

@@ -5,6 +5,8 @@
  * It works on the guest's own rings, by addresses of this process, so that guest memory of every kind will do. What it
  * writes is logged by it while a dirty log is on or translated code has to be found, and fetched from there whenever
  * it counts: before the dirty log is read, before an interrupt that goes through the loop, and when it has stopped.
+ * vhost-vsock logs no data: there the buffers on the rings count as written. (On backend emu a guest that polls could
+ * run what was received before the interrupt for it, where it had run something else before: none does.)
  * When the memory map changes it is stopped and started anew, which the guest does not see.
  */
 #ifndef VC_VHOST_KERNEL_H

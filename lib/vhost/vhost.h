@@ -2,7 +2,8 @@
 /*
  * Virtio devices that another process serves (vhost-user): what the device types share.
  *
- * The back-end does not see the guest's queues. Chains are popped from them as by every other device, checked, and put
+ * The guest's own rings are given to the host's kernel alone (kernel.h), which does not die with requests in flight. So
+ * the back-end does not see the guest's queues. Chains are popped from them as by every other device, checked, and put
  * on rings of our own (ring.h), which the back-end serves; what it gives back is pushed. So the guest's writes to
  * packed and split queues come to the same, memory that the back-end wrote is marked dirty and searched for translated
  * code before the guest is told of it, a stopped device keeps its chains as every other, and when the back-end dies,
