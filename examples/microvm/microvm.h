@@ -69,6 +69,12 @@ int take_vm_in(const struct settings *s, struct console *console, vcore_vm **vm)
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);
 
+/* serve.c: `microvm vhost-user-serve ...`. Returns the exit status. */
+int serve_main(int argc, char **argv);
+
+/* main.c: a line of the library's on standard error. */
+void print_log(void *ctx, enum vcore_log_level level, const char *message);
+
 /* console.c: the serial port's other end. */
 struct console {
 	int input;    /* our end of the guest's input; -1 */

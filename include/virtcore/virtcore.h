@@ -26,6 +26,7 @@
 #include <virtcore/switch.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>
+#include <virtcore/vhost_user.h>
 #include <virtcore/virtio_mem.h>
 #include <virtcore/vm.h>
 

@@ -20,6 +20,7 @@
 
 struct vc_machine_event;
 struct vc_kernel_ops;
+struct vc_virtio_host;
 
 /* What the machine as a whole is told, by the guest or for it; called from any thread, without locks. */
 struct vc_machine_ops {
@@ -77,6 +78,7 @@ struct vc_env {
 	 */
 	int (*irqfd)(void *ctx, int fd, uint64_t address, uint32_t data, bool add);
 	const struct vc_kernel_ops *kernel; /* lib/virtio: who serves queues by the host's kernel; NULL: nobody */
+	const struct vc_virtio_host *virtio_host; /* lib/virtio: who has virtio devices plugged in; NULL: the machine */
 	struct {
 		uint32_t kind, flags;
 	} ram; /* of what RAM is made, for devices that bring more: enum vcore_memory_kind and attributes, VCORE_MEM_* */

@@ -31,8 +31,8 @@ static int wait_for(int fd, short events, uint64_t deadline_ns)
 		r = poll(&p, 1, left > INT32_MAX ? INT32_MAX : (int)left);
 	} while (r < 0 && errno == EINTR);
 	if (r < 0)
-		return vc_fail_errno(errno, "waiting for the back-end");
-	return r ? 0 : vc_fail(ETIMEDOUT, "the back-end does not answer in time");
+		return vc_fail_errno(errno, "waiting for the peer");
+	return r ? 0 : vc_fail(ETIMEDOUT, "the peer does not answer in time");
 }
 
 static bool is_again(int error)
@@ -43,8 +43,8 @@ static bool is_again(int error)
 static int fail_socket(int error)
 {
 	if (error == EPIPE || error == ECONNRESET)
-		return vc_fail(ECONNRESET, "the back-end has closed the connection");
-	return vc_fail_errno(error, "the back-end's socket");
+		return vc_fail(ECONNRESET, "the peer has closed the connection");
+	return vc_fail_errno(error, "the peer's socket");
 }
 
 /* ---- sending ---- */
@@ -119,7 +119,7 @@ static int take_fds(struct msghdr *header, struct vc_vhost_message *m)
 			r = -EPROTO;
 		}
 	}
-	return r < 0 ? vc_fail(EPROTO, "the back-end sends more than %d descriptors", VC_VHOST_FDS_MAX) : 0;
+	return r < 0 ? vc_fail(EPROTO, "the peer sends more than %d descriptors", VC_VHOST_FDS_MAX) : 0;
 }
 
 static int receive_bytes(int fd, struct vc_vhost_message *m, void *to, size_t length, uint64_t deadline_ns)
@@ -141,7 +141,7 @@ static int receive_bytes(int fd, struct vc_vhost_message *m, void *to, size_t le
 		got += (size_t)n;
 		r = take_fds(&header, m);
 		if (r >= 0 && !n)
-			r = vc_fail(ECONNRESET, "the back-end has closed the connection");
+			r = vc_fail(ECONNRESET, "the peer has closed the connection");
 	}
 	return r;
 }
@@ -153,10 +153,10 @@ static int receive(int fd, struct vc_vhost_message *m, uint64_t deadline_ns)
 	if (r < 0)
 		return r;
 	if ((m->flags & VC_VHOST_VERSION_MASK) != VC_VHOST_VERSION)
-		return vc_fail(EPROTO, "the back-end sends a message of version %u: expected %d",
-		               m->flags & VC_VHOST_VERSION_MASK, VC_VHOST_VERSION);
+		return vc_fail(EPROTO, "the peer sends a message of version %u: expected %d", m->flags & VC_VHOST_VERSION_MASK,
+		               VC_VHOST_VERSION);
 	if (m->size > VC_VHOST_PAYLOAD_MAX)
-		return vc_fail(EPROTO, "the back-end sends a message of %u bytes: expected at most %d", m->size,
+		return vc_fail(EPROTO, "the peer sends a message of %u bytes: expected at most %d", m->size,
 		               VC_VHOST_PAYLOAD_MAX);
 	return receive_bytes(fd, m, m->payload, m->size, deadline_ns);
 }

@@ -12,67 +12,11 @@
 #include "core/error.h"
 #include "core/util.h"
 #include "vhost/message.h"
-
-/* Requests, by the numbers of the protocol. */
-enum {
-	GET_FEATURES = 1,
-	SET_FEATURES = 2,
-	SET_OWNER = 3,
-	SET_MEM_TABLE = 5,
-	SET_VRING_NUM = 8,
-	SET_VRING_ADDR = 9,
-	SET_VRING_BASE = 10,
-	GET_VRING_BASE = 11,
-	SET_VRING_KICK = 12,
-	SET_VRING_CALL = 13,
-	GET_PROTOCOL_FEATURES = 15,
-	SET_PROTOCOL_FEATURES = 16,
-	GET_QUEUE_NUM = 17,
-	SET_VRING_ENABLE = 18,
-	SET_BACKEND_REQ_FD = 21,
-	GET_CONFIG = 24,
-	SET_CONFIG = 25,
-	GET_MAX_MEM_SLOTS = 36,
-	ADD_MEM_REG = 37,
-	REM_MEM_REG = 38,
-	SET_STATUS = 39,
-
-	BACKEND_CONFIG_CHANGE = 2,
-};
+#include "vhost/protocol.h"
 
 #define PROTOCOL_KNOWN                                                                                          \
 	(VC_VHOST_P_MQ | VC_VHOST_P_REPLY_ACK | VC_VHOST_P_BACKEND_REQ | VC_VHOST_P_CONFIG | VC_VHOST_P_MEM_SLOTS | \
 	 VC_VHOST_P_STATUS)
-
-enum { VRING_NO_FD = 1 << 8, DEFAULT_QUEUES = 2, CONFIG_HEADER = 12 };
-
-struct region {
-	uint64_t gpa, length, address, offset;
-};
-
-static const char *const names[] = {
-    [GET_FEATURES] = "GET_FEATURES",
-    [SET_FEATURES] = "SET_FEATURES",
-    [SET_OWNER] = "SET_OWNER",
-    [SET_MEM_TABLE] = "SET_MEM_TABLE",
-    [SET_VRING_NUM] = "SET_VRING_NUM",
-    [SET_VRING_ADDR] = "SET_VRING_ADDR",
-    [SET_VRING_BASE] = "SET_VRING_BASE",
-    [GET_VRING_BASE] = "GET_VRING_BASE",
-    [SET_VRING_KICK] = "SET_VRING_KICK",
-    [SET_VRING_CALL] = "SET_VRING_CALL",
-    [GET_PROTOCOL_FEATURES] = "GET_PROTOCOL_FEATURES",
-    [SET_PROTOCOL_FEATURES] = "SET_PROTOCOL_FEATURES",
-    [GET_QUEUE_NUM] = "GET_QUEUE_NUM",
-    [SET_VRING_ENABLE] = "SET_VRING_ENABLE",
-    [SET_BACKEND_REQ_FD] = "SET_BACKEND_REQ_FD",
-    [GET_CONFIG] = "GET_CONFIG",
-    [SET_CONFIG] = "SET_CONFIG",
-    [GET_MAX_MEM_SLOTS] = "GET_MAX_MEM_SLOTS",
-    [ADD_MEM_REG] = "ADD_MEM_REG",
-    [REM_MEM_REG] = "REM_MEM_REG",
-    [SET_STATUS] = "SET_STATUS",
-};
 
 /* ---- asking and telling ---- */
 
@@ -82,7 +26,7 @@ static int fail_request(const struct vc_vhost_user *u, uint32_t request, int r)
 	char reason[256];
 
 	snprintf(reason, sizeof reason, "%s", vcore_error_message());
-	return vc_fail(-r, "vhost-user %s: %s: %s", u->path, names[request], reason);
+	return vc_fail(-r, "vhost-user %s: %s: %s", u->path, vc_vhost_request_name(request), reason);
 }
 
 static uint64_t deadline(const struct vc_vhost_user *u)
@@ -146,8 +90,8 @@ static int tell(struct vc_vhost_user *u, struct vc_vhost_message *m)
 	m->flags |= VC_VHOST_NEED_REPLY;
 	r = ask(u, m, &refused, sizeof refused);
 	if (r >= 0 && refused)
-		r = vc_fail(EREMOTEIO, "vhost-user %s: %s: the back-end refuses (%llu)", u->path, names[m->request],
-		            (unsigned long long)refused);
+		r = vc_fail(EREMOTEIO, "vhost-user %s: %s: the back-end refuses (%llu)", u->path,
+		            vc_vhost_request_name(m->request), (unsigned long long)refused);
 	return r;
 }
 
@@ -162,14 +106,14 @@ int vc_vhost_user_settle(struct vc_vhost_user *u)
 {
 	uint64_t ignored;
 
-	return u->protocol & VC_VHOST_P_REPLY_ACK ? 0 : ask_u64(u, GET_FEATURES, &ignored);
+	return u->protocol & VC_VHOST_P_REPLY_ACK ? 0 : ask_u64(u, VC_VHOST_GET_FEATURES, &ignored);
 }
 
 /* ---- the beginning and the end ---- */
 
 static int open_backend_channel(struct vc_vhost_user *u)
 {
-	struct vc_vhost_message m = message(SET_BACKEND_REQ_FD, NULL, 0);
+	struct vc_vhost_message m = message(VC_VHOST_SET_BACKEND_REQ_FD, NULL, 0);
 	int pair[2], r;
 
 	if (!(u->protocol & VC_VHOST_P_BACKEND_REQ))
@@ -191,28 +135,28 @@ static int agree_on_protocol(struct vc_vhost_user *u)
 
 	if (!(u->features & VC_VHOST_F_PROTOCOL))
 		return 0;
-	r = ask_u64(u, GET_PROTOCOL_FEATURES, &offered);
+	r = ask_u64(u, VC_VHOST_GET_PROTOCOL_FEATURES, &offered);
 	if (r < 0)
 		return r;
 	/* before both have said so, nothing is acknowledged */
-	r = tell_u64(u, SET_PROTOCOL_FEATURES, offered & PROTOCOL_KNOWN);
+	r = tell_u64(u, VC_VHOST_SET_PROTOCOL_FEATURES, offered & PROTOCOL_KNOWN);
 	u->protocol = offered & PROTOCOL_KNOWN;
 	return r;
 }
 
 static int begin(struct vc_vhost_user *u)
 {
-	struct vc_vhost_message owner = message(SET_OWNER, NULL, 0);
-	int r = ask_u64(u, GET_FEATURES, &u->features);
+	struct vc_vhost_message owner = message(VC_VHOST_SET_OWNER, NULL, 0);
+	int r = ask_u64(u, VC_VHOST_GET_FEATURES, &u->features);
 
 	if (r >= 0)
 		r = agree_on_protocol(u);
 	if (r >= 0)
 		r = tell(u, &owner);
 	if (r >= 0 && (u->protocol & VC_VHOST_P_MQ))
-		r = ask_u64(u, GET_QUEUE_NUM, &u->queues);
+		r = ask_u64(u, VC_VHOST_GET_QUEUE_NUM, &u->queues);
 	if (r >= 0 && (u->protocol & VC_VHOST_P_MEM_SLOTS))
-		r = ask_u64(u, GET_MAX_MEM_SLOTS, &u->slots);
+		r = ask_u64(u, VC_VHOST_GET_MAX_MEM_SLOTS, &u->slots);
 	return r < 0 ? r : open_backend_channel(u);
 }
 
@@ -223,7 +167,7 @@ int vc_vhost_user_begin(struct vc_vhost_user *u, int fd)
 	u->fd = fd;
 	u->backend_fd = -1;
 	u->features = u->protocol = 0;
-	u->queues = DEFAULT_QUEUES;
+	u->queues = VC_VHOST_DEFAULT_QUEUES;
 	u->slots = VC_VHOST_REGIONS_MAX;
 	r = begin(u);
 	if (r < 0)
@@ -266,30 +210,30 @@ void vc_vhost_user_hang_up(struct vc_vhost_user *u)
 
 int vc_vhost_user_set_features(struct vc_vhost_user *u, uint64_t features)
 {
-	return tell_u64(u, SET_FEATURES, features);
+	return tell_u64(u, VC_VHOST_SET_FEATURES, features);
 }
 
 int vc_vhost_user_set_status(struct vc_vhost_user *u, uint8_t status)
 {
-	return u->protocol & VC_VHOST_P_STATUS ? tell_u64(u, SET_STATUS, status) : 0;
+	return u->protocol & VC_VHOST_P_STATUS ? tell_u64(u, VC_VHOST_SET_STATUS, status) : 0;
 }
 
 /* ---- memory ---- */
 
-static struct region wire_region(const struct vc_vhost_region *r)
+static struct vc_vhost_wire_region wire_region(const struct vc_vhost_region *r)
 {
-	return (struct region){r->gpa, r->length, r->address, r->offset};
+	return (struct vc_vhost_wire_region){r->gpa, r->length, r->address, r->offset};
 }
 
 int vc_vhost_user_set_memory(struct vc_vhost_user *u, const struct vc_vhost_region *regions, unsigned count)
 {
-	struct vc_vhost_message m = message(SET_MEM_TABLE, NULL, 0);
+	struct vc_vhost_message m = message(VC_VHOST_SET_MEM_TABLE, NULL, 0);
 	uint32_t at = 8;
 	int r;
 
 	vc_st32(m.payload, count);
-	for (unsigned i = 0; i < count; i++, at += (uint32_t)sizeof(struct region)) {
-		struct region wire = wire_region(&regions[i]);
+	for (unsigned i = 0; i < count; i++, at += (uint32_t)sizeof(struct vc_vhost_wire_region)) {
+		struct vc_vhost_wire_region wire = wire_region(&regions[i]);
 
 		memcpy(m.payload + at, &wire, sizeof wire);
 		m.fds[m.fd_count++] = regions[i].fd;
@@ -302,7 +246,7 @@ int vc_vhost_user_set_memory(struct vc_vhost_user *u, const struct vc_vhost_regi
 static int tell_region(struct vc_vhost_user *u, uint32_t request, const struct vc_vhost_region *region, int fd)
 {
 	struct vc_vhost_message m = message(request, NULL, 0);
-	struct region wire = wire_region(region);
+	struct vc_vhost_wire_region wire = wire_region(region);
 	int r;
 
 	m.size = 8 + sizeof wire;
@@ -315,12 +259,12 @@ static int tell_region(struct vc_vhost_user *u, uint32_t request, const struct v
 
 int vc_vhost_user_add_region(struct vc_vhost_user *u, const struct vc_vhost_region *region)
 {
-	return tell_region(u, ADD_MEM_REG, region, region->fd);
+	return tell_region(u, VC_VHOST_ADD_MEM_REG, region, region->fd);
 }
 
 int vc_vhost_user_remove_region(struct vc_vhost_user *u, const struct vc_vhost_region *region)
 {
-	return tell_region(u, REM_MEM_REG, region, -1);
+	return tell_region(u, VC_VHOST_REM_MEM_REG, region, -1);
 }
 
 /* ---- queues ---- */
@@ -343,14 +287,14 @@ static int tell_addresses(struct vc_vhost_user *u, const struct vc_vhost_vring *
 		uint32_t index, flags;
 		uint64_t desc, used, avail, log;
 	} addresses = {v->index, 0, v->desc, v->used, v->avail, 0};
-	struct vc_vhost_message m = message(SET_VRING_ADDR, &addresses, sizeof addresses);
+	struct vc_vhost_message m = message(VC_VHOST_SET_VRING_ADDR, &addresses, sizeof addresses);
 
 	return tell(u, &m);
 }
 
 static int tell_fd(struct vc_vhost_user *u, uint32_t request, uint32_t index, int fd)
 {
-	uint64_t value = index | (fd < 0 ? VRING_NO_FD : 0);
+	uint64_t value = index | (fd < 0 ? VC_VHOST_VRING_NO_FD : 0);
 	struct vc_vhost_message m = message(request, &value, sizeof value);
 
 	if (fd >= 0)
@@ -360,27 +304,27 @@ static int tell_fd(struct vc_vhost_user *u, uint32_t request, uint32_t index, in
 
 int vc_vhost_user_start_vring(struct vc_vhost_user *u, const struct vc_vhost_vring *v)
 {
-	int r = tell_state(u, SET_VRING_NUM, v->index, v->size);
+	int r = tell_state(u, VC_VHOST_SET_VRING_NUM, v->index, v->size);
 
 	if (r >= 0)
-		r = tell_state(u, SET_VRING_BASE, v->index, 0);
+		r = tell_state(u, VC_VHOST_SET_VRING_BASE, v->index, 0);
 	if (r >= 0)
 		r = tell_addresses(u, v);
 	if (r >= 0)
-		r = tell_fd(u, SET_VRING_CALL, v->index, v->call);
+		r = tell_fd(u, VC_VHOST_SET_VRING_CALL, v->index, v->call);
 	/* it is started by this one */
-	return r < 0 ? r : tell_fd(u, SET_VRING_KICK, v->index, v->kick);
+	return r < 0 ? r : tell_fd(u, VC_VHOST_SET_VRING_KICK, v->index, v->kick);
 }
 
 int vc_vhost_user_enable_vring(struct vc_vhost_user *u, uint32_t index, bool on)
 {
-	return u->features & VC_VHOST_F_PROTOCOL ? tell_state(u, SET_VRING_ENABLE, index, on) : 0;
+	return u->features & VC_VHOST_F_PROTOCOL ? tell_state(u, VC_VHOST_SET_VRING_ENABLE, index, on) : 0;
 }
 
 int vc_vhost_user_stop_vring(struct vc_vhost_user *u, uint32_t index)
 {
 	struct vring_state state = {index, 0}, answer = {0};
-	struct vc_vhost_message m = message(GET_VRING_BASE, &state, sizeof state);
+	struct vc_vhost_message m = message(VC_VHOST_GET_VRING_BASE, &state, sizeof state);
 	int r = ask(u, &m, &answer, sizeof answer);
 
 	if (r >= 0 && answer.index != index)
@@ -399,8 +343,8 @@ struct config {
 int vc_vhost_user_get_config(struct vc_vhost_user *u, void *data, uint32_t length)
 {
 	struct config config = {.size = length}, answer;
-	struct vc_vhost_message m = message(GET_CONFIG, &config, CONFIG_HEADER + length);
-	int r = ask(u, &m, &answer, CONFIG_HEADER + length);
+	struct vc_vhost_message m = message(VC_VHOST_GET_CONFIG, &config, VC_VHOST_CONFIG_HEADER + length);
+	int r = ask(u, &m, &answer, VC_VHOST_CONFIG_HEADER + length);
 
 	if (r < 0)
 		return r;
@@ -417,7 +361,7 @@ int vc_vhost_user_set_config(struct vc_vhost_user *u, uint32_t offset, const voi
 	struct vc_vhost_message m;
 
 	memcpy(config.data, data, length);
-	m = message(SET_CONFIG, &config, CONFIG_HEADER + length);
+	m = message(VC_VHOST_SET_CONFIG, &config, VC_VHOST_CONFIG_HEADER + length);
 	return tell(u, &m);
 }
 
@@ -432,7 +376,7 @@ int vc_vhost_user_serve_backend(struct vc_vhost_user *u)
 	if (r < 0)
 		return r;
 	vc_vhost_close_fds(&m); /* nothing that we do has a use for any */
-	changed = m.request == BACKEND_CONFIG_CHANGE;
+	changed = m.request == VC_VHOST_BACKEND_CONFIG_CHANGE;
 	if (!(m.flags & VC_VHOST_NEED_REPLY))
 		return changed;
 	refused = !changed;

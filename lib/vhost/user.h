@@ -12,17 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VC_VHOST_F_PROTOCOL (1ull << 30) /* among the device's features: there are protocol features */
-
-/* Protocol features */
-#define VC_VHOST_P_MQ          (1ull << 0)
-#define VC_VHOST_P_REPLY_ACK   (1ull << 3)
-#define VC_VHOST_P_BACKEND_REQ (1ull << 5)
-#define VC_VHOST_P_CONFIG      (1ull << 9)
-#define VC_VHOST_P_MEM_SLOTS   (1ull << 15)
-#define VC_VHOST_P_STATUS      (1ull << 16)
-
-enum { VC_VHOST_CONFIG_MAX = 256, VC_VHOST_REGIONS_MAX = 8 /* of one memory table */ };
+#include "vhost/protocol.h"
 
 struct vc_vhost_user {
 	const char *path; /* of the socket; the caller's, for messages */

@@ -15,13 +15,13 @@ static const struct transport {
     {"pci", vc_virtio_pci_add},
 };
 
-static int find_transport(const struct vc_env *env, struct vc_props *props, const struct transport **transport)
+static int find_transport(const struct vc_env *env, struct vc_props *props, struct transport *transport)
 {
 	const char *name = vc_props_string(props, "transport", env->pci ? "pci" : "mmio");
 
 	for (unsigned i = 0; i < VC_ARRAY_SIZE(transports); i++) {
 		if (!strcmp(name, transports[i].name)) {
-			*transport = &transports[i];
+			*transport = transports[i];
 			return 0;
 		}
 	}
@@ -65,9 +65,9 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
                   struct vc_virtio **out, struct vc_dev **dev)
 {
 	struct vc_virtio_config copy = *config;
-	const struct transport *transport = NULL;
+	struct transport transport = {"host", env->virtio_host ? env->virtio_host->add : NULL};
 	uint64_t features;
-	int r = find_transport(env, props, &transport);
+	int r = env->virtio_host ? 0 : find_transport(env, props, &transport);
 
 	if (r >= 0)
 		r = read_worker(props, &copy);
@@ -77,7 +77,7 @@ int vc_virtio_add(struct vc_env *env, struct vc_props *props, const struct vc_vi
 		config->ops->destroy(config->ctx);
 		return r;
 	}
-	r = transport->add(env, props, &copy, features, out, dev);
+	r = transport.add(env, props, &copy, features, out, dev);
 	if (r < 0)
 		return r;
 	(*dev)->hold = vc_virtio_hold;

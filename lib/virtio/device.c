@@ -423,6 +423,33 @@ void vc_virtq_reset(struct vc_virtio *v, unsigned n)
 	vc_virtio_give_turn(v);
 }
 
+void vc_virtq_set_position(struct vc_virtio *v, unsigned n, uint16_t position)
+{
+	struct vc_virtq *q = &v->queues[n];
+
+	vc_virtio_take_turn(v);
+	if (!q->setup.ready)
+		q->avail = q->seen = q->used = q->shown = position;
+	vc_virtio_give_turn(v);
+}
+
+uint16_t vc_virtq_take_position(struct vc_virtio *v, unsigned n)
+{
+	struct vc_virtq *q = &v->queues[n];
+	bool was_started;
+	uint16_t position;
+
+	vc_virtio_take_turn(v);
+	was_started = vc_virtio_pause(v);
+	position = q->used;
+	q->setup = (struct vc_virtq_setup){.size = q->size_max};
+	vc_virtq_rewind(q);
+	if (was_started)
+		vc_virtio_start(v);
+	vc_virtio_give_turn(v);
+	return position;
+}
+
 void vc_virtio_vm_reset(struct vc_virtio *v)
 {
 	if (!v->ops->vm_reset)

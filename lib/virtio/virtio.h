@@ -215,6 +215,11 @@ void vc_virtio_set_status(struct vc_virtio *v, uint8_t status); /* 0: reset */
 void vc_virtq_get_setup(struct vc_virtio *v, unsigned n, struct vc_virtq_setup *setup);
 void vc_virtq_set_setup(struct vc_virtio *v, unsigned n, const struct vc_virtq_setup *setup);
 void vc_virtq_reset(struct vc_virtio *v, unsigned n); /* RING_RESET */
+/* Of a split queue that is not set up: it has been used before, up to that entry (free running). */
+void vc_virtq_set_position(struct vc_virtio *v, unsigned n, uint16_t position);
+/* As vc_virtq_reset() of a split queue whose chains come back in order, or when it is stopped: the position from which
+ * on somebody else, or we again, must take chains. */
+uint16_t vc_virtq_take_position(struct vc_virtio *v, unsigned n);
 uint32_t vc_virtio_generation(const struct vc_virtio *v);
 void vc_virtio_config_read(struct vc_virtio *v, uint32_t offset, void *data, uint32_t length);
 void vc_virtio_config_write(struct vc_virtio *v, uint32_t offset, const void *data, uint32_t length);
@@ -231,6 +236,13 @@ int64_t vc_virtio_save(struct vc_virtio *v, void *buffer, size_t length);
 int vc_virtio_load(struct vc_virtio *v, const void *buffer, size_t length);
 /* vc_dev.hold, with the vc_virtio: stopped as for a save, its chains kept. */
 void vc_virtio_hold(void *virtio, bool on);
+
+/* Who takes virtio devices where there is no machine to plug them in: vc_env.virtio_host. */
+struct vc_virtio_host {
+	/* In place of the transports below, with their contract. */
+	int (*add)(struct vc_env *env, struct vc_props *props, const struct vc_virtio_config *config,
+	           uint64_t ring_features, struct vc_virtio **out, struct vc_dev **dev);
+};
 
 /* The transports. ring_features: as vc_virtio_new(). */
 int vc_virtio_mmio_add(struct vc_env *env, struct vc_props *props, const struct vc_virtio_config *config,
