@@ -64,24 +64,31 @@ static int add(struct vc_env *env, struct vc_props *props, const struct vc_virti
 	static const struct vcore_device_ops ops = {.size = sizeof ops, .destroy = destroy};
 	struct vcore_vhost_user *s = VC_CONTAINER_OF(env, struct vcore_vhost_user, env);
 	const struct vc_virtio_transport transport = {interrupt, config_interrupt, NULL, s, true};
+	struct vc_virtio_config copy = *config;
+	uint16_t sizes[VC_VHOST_BACKEND_QUEUES_MAX + 1];
 	int r = 0;
 
+	for (uint32_t i = 0; i < VC_ARRAY_SIZE(sizes); i++)
+		sizes[i] = VC_VIRTQ_MAX_SIZE;
+	copy.sizes = config->sizes ? config->sizes : sizes;
 	s->ring_count = config->queues - s->kind->own;
-	if (ring_features & VC_VIRTIO_F_RING_PACKED)
+	if (config->queues <= s->kind->own)
+		r = vc_fail(EINVAL, "%u queues: expected more than %u", config->queues, s->kind->own);
+	else if (ring_features & VC_VIRTIO_F_RING_PACKED)
 		r = vc_fail(EINVAL, "property packed=on: queues of other programs' guests are split ones");
 	else if (s->ring_count > VC_VHOST_BACKEND_QUEUES_MAX)
 		r = vc_fail(EINVAL, "%u queues: expected at most %d", s->ring_count, VC_VHOST_BACKEND_QUEUES_MAX);
 	if (r < 0)
 		config->ops->destroy(config->ctx);
 	else
-		r = vc_virtio_new(env, config, ring_features & ~VC_VIRTIO_F_RING_RESET, &transport, &s->v);
+		r = vc_virtio_new(env, &copy, ring_features & ~VC_VIRTIO_F_RING_RESET, &transport, &s->v);
 	if (r < 0)
 		return r;
 	*out = s->v;
 	return vc_dev_add(env->buses, config->ops->type, &ops, s, dev);
 }
 
-const struct vc_virtio_host vc_vhost_backend_host = {add};
+const struct vc_virtio_host vc_vhost_backend_host = {add, VC_VIRTQ_MAX_SIZE};
 
 uint64_t vc_vhost_backend_features(const struct vcore_vhost_user *s)
 {

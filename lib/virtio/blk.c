@@ -250,7 +250,8 @@ static int read_device(struct vc_props *props, struct blk *blk)
 	if (r >= 0)
 		r = vc_props_u64(props, "queues", 1, 1, MAX_QUEUES, &queues);
 	if (r >= 0)
-		r = vc_props_u64(props, "queue_size", 256, MIN_QUEUE_SIZE, VC_VIRTQ_MAX_SIZE, &queue_size);
+		r = vc_props_u64(props, "queue_size", vc_virtio_default_size(blk->env, 256), MIN_QUEUE_SIZE, VC_VIRTQ_MAX_SIZE,
+		                 &queue_size);
 	if (r >= 0)
 		r = vc_props_u64(props, "block_size", BLK_SECTOR, BLK_SECTOR, VC_PAGE_SIZE, &block_size);
 	if (r >= 0)

@@ -341,14 +341,15 @@ int vnet_read_mac(struct vc_props *props, uint8_t mac[6])
 	return text ? parse_mac(text, mac) : make_mac(mac);
 }
 
-static int read_settings(struct vc_props *props, struct settings *s)
+static int read_settings(const struct vc_env *env, struct vc_props *props, struct settings *s)
 {
 	int r = vc_props_u64(props, "queues", 1, 1, VNET_PAIRS_MAX, &s->pairs);
 
 	if (r >= 0)
 		r = vc_props_u64(props, "mtu", 0, MTU_MIN, MTU_MAX, &s->mtu);
 	if (r >= 0)
-		r = vc_props_u64(props, "queue_size", QUEUE_SIZE, QUEUE_SIZE_MIN, VC_VIRTQ_MAX_SIZE, &s->size);
+		r = vc_props_u64(props, "queue_size", vc_virtio_default_size(env, QUEUE_SIZE), QUEUE_SIZE_MIN,
+		                 VC_VIRTQ_MAX_SIZE, &s->size);
 	if (r >= 0 && s->size & (s->size - 1))
 		r = vc_fail(EINVAL, "property queue_size=%llu: expected a power of 2", (unsigned long long)s->size);
 	if (r >= 0)
@@ -412,7 +413,7 @@ static int vnet_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 	struct vc_virtio *v;
 	struct settings s;
 	struct vnet *n = NULL;
-	int r = read_settings(props, &s);
+	int r = read_settings(env, props, &s);
 
 	if (r >= 0)
 		r = make(env, props, &s, &n);

@@ -242,7 +242,13 @@ struct vc_virtio_host {
 	/* In place of the transports below, with their contract. */
 	int (*add)(struct vc_env *env, struct vc_props *props, const struct vc_virtio_config *config,
 	           uint64_t ring_features, struct vc_virtio **out, struct vc_dev **dev);
+	uint32_t queue_size; /* where no property says how large queues may be */
 };
+
+static inline uint32_t vc_virtio_default_size(const struct vc_env *env, uint32_t in_a_machine)
+{
+	return env->virtio_host ? env->virtio_host->queue_size : in_a_machine;
+}
 
 /* The transports. ring_features: as vc_virtio_new(). */
 int vc_virtio_mmio_add(struct vc_env *env, struct vc_props *props, const struct vc_virtio_config *config,
