@@ -54,14 +54,15 @@ size_t mmds_answer(struct mmds *mmds, char *text, char out[MMDS_ANSWER_MAX]);
 #define MMDS_CONNECTIONS 16
 
 struct mmds_connection {
-	bool used, finished; /* a FIN was sent behind the data */
+	bool used, peer_closed;
 	uint8_t mac[6];
 	uint32_t peer;
 	uint16_t port, mss;
-	uint32_t received, sent, acknowledged; /* sequence numbers: the peer's next, ours of out[0], and the first not yet
-	                                          acknowledged */
+	/* Sequence numbers: what comes next of the peer; ours of out[0], of what is sent next, and the first that was not
+	 * acknowledged. Behind `out` is a FIN. */
+	uint32_t received, first, next, acknowledged;
 	uint32_t window;
-	uint64_t touched_ms;
+	uint64_t heard_ms, sent_ms;
 	size_t in_length, out_length;
 	char in[MMDS_REQUEST_MAX + 1];
 	char *out; /* NULL: nothing is answered yet */
