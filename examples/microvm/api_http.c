@@ -15,6 +15,7 @@
 enum {
 	CLIENTS_MAX = 16,
 	CLIENT_MEMORY = 65536, /* bytes of its request line and headers */
+	CLIENT_SECONDS = 300,  /* that it may be idle */
 	BACKLOG = 16,
 };
 
@@ -133,10 +134,11 @@ int api_http_start(struct api *api, const char *path, struct api_http **out)
 	}
 	http->api = api;
 	memcpy(http->path, path, strlen(path) + 1);
-	http->daemon = MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, serve, http,
-	                                MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CLIENTS_MAX,
-	                                MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CLIENT_MEMORY,
-	                                MHD_OPTION_NOTIFY_COMPLETED, finished, NULL, MHD_OPTION_END);
+	http->daemon =
+	    MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, serve, http,
+	                     MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CLIENTS_MAX,
+	                     MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CLIENT_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
+	                     (unsigned)CLIENT_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, finished, NULL, MHD_OPTION_END);
 	if (!http->daemon) {
 		fprintf(stderr, "microvm: --api-sock %s: the HTTP server cannot be started\n", path);
 		unlink(path);

@@ -492,6 +492,10 @@ def go_on(state, memory):
     check("it runs at once", vm.good("GET", "/")["state"] == "Running")
     vm.say(b"e")
     vm.hear(b"f")
+    vm.good("PATCH", "/vm", {"state": "Paused"})
+    vm.end()  # a paused one, too
+    vm = Vm("never")
+    vm.good("PUT", "/snapshot/load", {"snapshot_path": state, "mem_file_path": memory})
     vm.end()
 
 
