@@ -207,7 +207,7 @@ def guest():
     return header + struct.pack("<IIQQQQQQ", 1, 5, at, 0x100000, 0x100000, len(code), len(code), 0x1000) + code
 
 
-KERNEL, DISK = file("kernel", guest()), file("disk", bytes(1 << 20))
+KERNEL, DISK, PMEM = file("kernel", guest()), file("disk", bytes(1 << 20)), file("pmem", bytes(2 << 20))
 DRIVE = {"drive_id": "root", "path_on_host": DISK, "is_root_device": True, "is_read_only": False}
 NIC = {"iface_id": "eth0", "host_dev_name": "apitap0", "guest_mac": "AA:FC:00:00:00:01"}
 LIMIT = {"bandwidth": {"size": 1000, "refill_time": 100}}
@@ -391,8 +391,10 @@ def hostile():
 def life():
     vm = Vm("life", "--id", "one")
     for path, body in PRE_BOOT[:-1]:
-        if path not in ("/network-interfaces/eth0", "/mmds/config", "/pmem/p"):  # a tap needs rights; pmem a file of 2 MiB
+        if path not in ("/network-interfaces/eth0", "/mmds/config", "/pmem/p"):  # a tap needs rights
             vm.good("PUT", path, body)
+    vm.good("PUT", "/pmem/p", {"id": "p", "path_on_host": PMEM, "read_only": True, "rate_limiter": NO_LIMIT})
+    vm.good("PATCH", "/machine-config", {"cpu_template": "T2", "huge_pages": "Transparent"})
     vm.good("PUT", "/actions", {"action_type": "InstanceStart"})
     vm.hear(b"ready\n")
     vm.say(b"a")
@@ -427,6 +429,8 @@ def post_boot(vm):
     vm.bad("PATCH", "/drives/root", {"drive_id": "root", "rate_limiter": LIMIT}, NOT_HERE)
     vm.bad("PATCH", "/drives/none", {"drive_id": "none"}, "none")
     vm.bad("PATCH", "/network-interfaces/eth0", {"iface_id": "eth0"}, "eth0")
+    vm.good("PATCH", "/pmem/p", {"id": "p"})
+    vm.bad("PATCH", "/pmem/p", {"id": "p", "rate_limiter": LIMIT}, NOT_HERE)
     vm.good("PATCH", "/balloon", {"amount_mib": 8})
     vm.bad("PATCH", "/balloon", {"amount_mib": 33}, "too large")
     check("the balloon", vm.good("GET", "/balloon")["amount_mib"] == 8)
