@@ -85,7 +85,7 @@ static enum MHD_Result serve(void *ctx, struct MHD_Connection *connection, const
 	}
 	if (request->too_long) {
 		api_fault(&reply, "Request payload is larger than the limit of %d allowed by server.", API_BODY_MAX);
-		reply.status = MHD_HTTP_CONTENT_TOO_LARGE;
+		reply.status = 413;
 	} else {
 		api_handle(http->api, method, url, request->body, request->length, &reply);
 	}
