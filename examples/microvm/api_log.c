@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,9 +27,9 @@ static int open_output(const char *path, const char *what, struct api_reply *rep
 /* One write a line. A pipe that nobody empties loses lines. */
 static bool put_line(int fd, const char *text, size_t length)
 {
-	ssize_t n = write(fd, text, length);
+	struct iovec iov[] = {{(void *)(uintptr_t)text, length}, {"\n", 1}};
 
-	return n == (ssize_t)length;
+	return writev(fd, iov, 2) == (ssize_t)length + 1;
 }
 
 void api_log_line(void *ctx, enum vcore_log_level level, const char *message)
@@ -47,13 +48,12 @@ void api_log_line(void *ctx, enum vcore_log_level level, const char *message)
 		used = (size_t)snprintf(text, sizeof text, "%s.%09ld [%s:main%s%s%s] %s", day, now.tv_nsec, api->id,
 		                        api->log.show_level ? ":" : "", api->log.show_level ? names[level] : "",
 		                        api->log.show_origin ? ":microvm" : "", message);
-		if (used > sizeof text - 2)
-			used = sizeof text - 2;
+		if (used > sizeof text - 1)
+			used = sizeof text - 1;
 		/* what a client has sent may be in it: it stays one line */
 		for (size_t i = 0; i < used; i++)
 			if ((unsigned char)text[i] < ' ')
 				text[i] = '?';
-		text[used++] = '\n';
 		put_line(api->log.fd >= 0 ? api->log.fd : STDERR_FILENO, text, used);
 	}
 	pthread_mutex_unlock(&api->log_lock);
@@ -146,8 +146,7 @@ bool api_write_metrics(struct api *api, struct api_reply *reply)
 	struct json_object *line, *requests, *wanted = api_member(api->config, "metrics");
 	struct timespec now;
 	const char *text;
-	char with_end[4096];
-	int length;
+	size_t length;
 
 	if (api->metrics.fd < 0)
 		return api_fault(reply, "Flush metrics error: no metrics_path was given by PUT /metrics");
@@ -164,9 +163,8 @@ bool api_write_metrics(struct api *api, struct api_reply *reply)
 	json_object_object_add(line, "vm", vm_figures(api->vm));
 	if (api_member(wanted, "properties"))
 		json_object_object_add(line, "properties", json_object_get(api_member(wanted, "properties")));
-	text = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	length = snprintf(with_end, sizeof with_end, "%s\n", text);
-	if (length >= (int)sizeof with_end || !put_line(api->metrics.fd, with_end, (size_t)length))
+	text = json_object_to_json_string_length(line, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &length);
+	if (!put_line(api->metrics.fd, text, length))
 		api_fault(reply, "Flush metrics error: the line of figures cannot be written");
 	json_object_put(line);
 	return reply->status < 400;
