@@ -42,7 +42,7 @@ struct settings {
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
 	bool stats, verbose, trace, gdb, print_config;
-	bool no_verify; /* --restore without looking at the checksums of memory */
+	bool no_verify;       /* --restore without looking at the checksums of memory */
 	bool shape_given;     /* an option that --config, --restore and --incoming exclude */
 	bool execution_given; /* one that --config does: backend, engine */
 };

@@ -46,7 +46,8 @@ static int add_devices(vcore_vm *vm, const struct run_settings *s, struct outcom
 	char path[8192], text[8300];
 
 	escape(path, sizeof path, s->rootfs);
-	snprintf(text, sizeof text, "transport=mmio,tag=" ROOT_TAG ",path=%s,readonly=%s", path, s->writable ? "off" : "on");
+	snprintf(text, sizeof text, "transport=mmio,tag=" ROOT_TAG ",path=%s,%s", path,
+	         s->writable ? "guest_owners=on" : "readonly=on");
 	if (vcore_device_add(vm, "virtio-9p", text, NULL) < 0)
 		return fail_by_library(o);
 	if (s->network && vcore_device_add(vm, "virtio-net", "transport=mmio,net=user", NULL) < 0)

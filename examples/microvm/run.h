@@ -14,9 +14,9 @@
 struct run_settings {
 	struct vcore_options vm;
 	const char *rootfs;
-	char **argv;           /* the command */
-	const char *kernel;    /* NULL: one is looked for */
-	const char *modules;   /* the kernel's directory of modules, "none"; NULL: beside it */
+	char **argv;                          /* the command */
+	const char *kernel;                   /* NULL: one is looked for */
+	const char *modules;                  /* the kernel's directory of modules, "none"; NULL: beside it */
 	const char *variables[MAX_VARIABLES]; /* "NAME=VALUE" */
 	unsigned variable_count;
 	const char *cwd, *user, *hostname;

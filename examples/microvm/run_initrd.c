@@ -53,8 +53,8 @@ static bool append(struct archive *a, const void *data, size_t length)
 static char *add_file(struct archive *a, const char *name, mode_t mode, size_t length)
 {
 	char header[6 + 13 * 8 + PATH_MAX + 1];
-	int n = snprintf(header, sizeof header, "070701%08x%08x%08x%08x%08x%08x%08zx%08x%08x%08x%08x%08zx%08x%s", ++a->count,
-	                 mode, 0, 0, 1, 0, length, 0, 0, 0, 0, strlen(name) + 1, 0, name);
+	int n = snprintf(header, sizeof header, "070701%08x%08x%08x%08x%08x%08x%08zx%08x%08x%08x%08x%08zx%08x%s",
+	                 ++a->count, mode, 0, 0, 1, 0, length, 0, 0, 0, 0, strlen(name) + 1, 0, name);
 
 	return append(a, header, (size_t)n + 1) ? extend(a, length + (-(a->length + length) & 3)) : NULL;
 }
@@ -68,7 +68,8 @@ static int copy_file(struct archive *a, const char *path, const char *name, mode
 
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		r = not_run(o, RUN_FAILED, "%s: %s", path, strerror(errno));
-	} else if (!S_ISREG(st.st_mode) || st.st_size > UINT32_MAX || !(content = add_file(a, name, mode, (size_t)st.st_size))) {
+	} else if (!S_ISREG(st.st_mode) || st.st_size > UINT32_MAX ||
+	           !(content = add_file(a, name, mode, (size_t)st.st_size))) {
 		r = not_run(o, RUN_FAILED, "%s: not a file that fits the initial RAM disk", path);
 	} else {
 		for (size_t at = 0; n > 0; at += (size_t)n)
@@ -95,7 +96,8 @@ static int add_init(struct archive *a, struct outcome *o)
 		if (access(path, R_OK) == 0)
 			return copy_file(a, path, "init", S_IFREG | 0755, o);
 	}
-	return not_run(o, RUN_FAILED, "the guest's init is not installed: expected %s (it is built where there is a static libc)", path);
+	return not_run(o, RUN_FAILED,
+	               "the guest's init is not installed: expected %s (it is built where there is a static libc)", path);
 }
 
 static const char *guest_name(const char *path, char *name, size_t length)

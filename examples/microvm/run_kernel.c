@@ -14,8 +14,8 @@
 
 #include "run.h"
 
-#define GET_ONE                                                                                                        \
-	"install Debian's linux-image-amd64 (as root: apt-get install linux-image-amd64), or unpack it without root: "     \
+#define GET_ONE                                                                                                    \
+	"install Debian's linux-image-amd64 (as root: apt-get install linux-image-amd64), or unpack it without root: " \
 	"sh tests/tools/get-kernel.sh ~/.local/share/virtcore amd64, or name one with --kernel"
 
 /* ---- modules ---- */
@@ -110,11 +110,13 @@ static int collect_modules(const struct run_settings *s, const char *directory, 
 		const char *name;
 		bool needed;
 	} rows[] = {
-	    {"virtio_mmio", true}, {"virtio_console", true}, {"9pnet_virtio", true},
+	    {"virtio_mmio", true}, {"virtio_console", true},  {"9pnet_virtio", true},
 	    {"9p", true},          {"overlay", !s->writable}, {"virtio_net", s->network},
 	};
 	char *dep = read_text(directory, "modules.dep"), *builtin = read_text(directory, "modules.builtin");
-	int r = dep ? 0 : not_run(o, RUN_FAILED, "the kernel %s has no %s/modules.dep (depmod makes it)", kernel->image, directory);
+	int r =
+	    dep ? 0
+	        : not_run(o, RUN_FAILED, "the kernel %s has no %s/modules.dep (depmod makes it)", kernel->image, directory);
 
 	for (size_t i = 0; r >= 0 && i < sizeof rows / sizeof rows[0]; i++) {
 		const char *line = rows[i].needed ? find_line(dep, rows[i].name) : NULL;
@@ -122,7 +124,8 @@ static int collect_modules(const struct run_settings *s, const char *directory, 
 		if (line && append_line(kernel, directory, line) < 0)
 			r = not_run(o, RUN_FAILED, "the kernel %s needs too many modules", kernel->image);
 		else if (rows[i].needed && !line && !find_line(builtin, rows[i].name))
-			r = not_run(o, RUN_FAILED, "the kernel %s has no %s in %s: " GET_ONE, kernel->image, rows[i].name, directory);
+			r = not_run(o, RUN_FAILED, "the kernel %s has no %s in %s: " GET_ONE, kernel->image, rows[i].name,
+			            directory);
 	}
 	free(dep);
 	free(builtin);

@@ -31,7 +31,8 @@ static const struct {
 } rows[] = {
     {"env", "NAME[=VALUE]", 'e', "a variable of the command's environment; NAME alone: as it is here; may be repeated"},
     {"workdir", "DIR", 'w', "the command's working directory (default: /)"},
-    {"user", "USER[:GROUP]", 'u', "who runs it: numbers, or names of the root's /etc/passwd and /etc/group (default: 0)"},
+    {"user", "USER[:GROUP]", 'u',
+     "who runs it: numbers, or names of the root's /etc/passwd and /etc/group (default: 0)"},
     {"tty", NULL, 't', "give it a terminal of the size of this one"},
     {"net", "KIND", OPT_NET, "none, or user: to wherever this host can connect to (default: none)"},
     {"writable", NULL, OPT_WRITABLE, "what it writes stays in ROOTFS; default: it is gone with the vm"},
@@ -56,7 +57,8 @@ static const struct {
 static void print_help(void)
 {
 	printf("usage: microvm run [OPTION...] ROOTFS -- COMMAND [ARGUMENT...]\n\n"
-	       "Runs a command in a virtual machine of its own whose root is the directory ROOTFS. Standard input, output and\n"
+	       "Runs a command in a virtual machine of its own whose root is the directory ROOTFS. Standard input, output "
+	       "and\n"
 	       "error are the command's; signals go to it.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		char left[48];
@@ -65,10 +67,12 @@ static void print_help(void)
 		         rows[i].id < 256 ? ", " : "   ", rows[i].name, rows[i].argument ? rows[i].argument : "");
 		printf("  %-26s %s\n", left, rows[i].help);
 	}
-	printf("\nThe kernel is the newest that has 9P (Debian: linux-image-amd64; the cloud kernel has not), with modules.dep:\n"
+	printf("\nThe kernel is the newest that has 9P (Debian: linux-image-amd64; the cloud kernel has not), with "
+	       "modules.dep:\n"
 	       "of ~/.local/share/virtcore (boot/vmlinuz-VERSION and lib/modules/VERSION), or of this host.\n"
 	       "With --tty: Ctrl-A x ends the vm, Ctrl-A Ctrl-A sends Ctrl-A.\n"
-	       "\nExit status: the command's; %d + N when signal N ended it; %d time-out; %d it could not be run; %d it cannot "
+	       "\nExit status: the command's; %d + N when signal N ended it; %d time-out; %d it could not be run; %d it "
+	       "cannot "
 	       "be\nexecuted; %d it was not found.\n",
 	       RUN_SIGNAL, RUN_TIMEOUT, RUN_FAILED, RUN_NOT_EXECUTABLE, RUN_NOT_FOUND);
 }
@@ -164,6 +168,13 @@ static int take(int id, const char *value, struct run_settings *s)
 	return STATUS_USAGE;
 }
 
+static int misplaced(const char *option)
+{
+	fprintf(stderr, "microvm: %s stands behind ROOTFS: options come before it, or belong to the command behind --\n",
+	        option);
+	return STATUS_USAGE;
+}
+
 /* ROOTFS [--] COMMAND ... */
 static int take_command(int argc, char **argv, struct run_settings *s)
 {
@@ -172,11 +183,12 @@ static int take_command(int argc, char **argv, struct run_settings *s)
 	if (optind < argc && !strcmp(argv[optind], "--"))
 		optind++;
 	else if (optind < argc && argv[optind][0] == '-')
-		return bad(argv[optind] + strspn(argv[optind], "-"), "", "options stand before ROOTFS (see microvm run --help)");
+		return misplaced(argv[optind]);
 	s->argv = argv + optind;
 	if (s->rootfs && *s->rootfs && optind < argc)
 		return -1;
-	fprintf(stderr, "microvm: run needs a directory and a command: microvm run ROOTFS -- COMMAND (see microvm run --help)\n");
+	fprintf(stderr,
+	        "microvm: run needs a directory and a command: microvm run ROOTFS -- COMMAND (see microvm run --help)\n");
 	return STATUS_USAGE;
 }
 
@@ -186,7 +198,8 @@ int parse_run_options(int argc, char **argv, struct run_settings *s)
 	int id, status;
 
 	for (size_t i = 0; i < ROWS; i++)
-		options[i] = (struct option){rows[i].name, rows[i].argument ? required_argument : no_argument, NULL, rows[i].id};
+		options[i] =
+		    (struct option){rows[i].name, rows[i].argument ? required_argument : no_argument, NULL, rows[i].id};
 	while ((id = getopt_long(argc, argv, "+e:w:u:t", options, NULL)) != -1) {
 		if (id == '?')
 			return STATUS_USAGE;

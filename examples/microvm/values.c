@@ -10,8 +10,8 @@
 const struct word backends[] = {
     {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
 const struct word engines[] = {{"auto", VCORE_ENGINE_AUTO},       {"interp", VCORE_ENGINE_INTERP},
-                                      {"jit", VCORE_ENGINE_JIT},         {"lockstep", VCORE_ENGINE_LOCKSTEP},
-                                      {"promote", VCORE_ENGINE_PROMOTE}, {0}};
+                               {"jit", VCORE_ENGINE_JIT},         {"lockstep", VCORE_ENGINE_LOCKSTEP},
+                               {"promote", VCORE_ENGINE_PROMOTE}, {0}};
 int bad(const char *option, const char *value, const char *expected)
 {
 	fprintf(stderr, "microvm: --%s %s: expected %s\n", option, value, expected);

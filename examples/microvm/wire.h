@@ -2,9 +2,9 @@
 /*
  * What `microvm run` and the init of its guest say to each other.
  *
- * The initial RAM disk has the task in the file CONFIG_PATH: strings "key=value", each ended by a zero byte. Streams are
- * ports of a virtio console, a port each: the bytes of standard input, output and error as they are, and messages on
- * the control port. How long a stream is comes as a message, for a port has no end.
+ * The initial RAM disk has the task in the file CONFIG_PATH: strings "key=value", each ended by a zero byte. Streams
+ * are ports of a virtio console, a port each: the bytes of standard input, output and error as they are, and messages
+ * on the control port. How long a stream is comes as a message, for a port has no end.
  */
 #ifndef MICROVM_WIRE_H
 #define MICROVM_WIRE_H
@@ -16,9 +16,9 @@
 
 /* Ports by name; the host adds them in this order, from port 1 on. */
 enum port { PORT_CONTROL, PORT_IN, PORT_OUT, PORT_ERR, PORTS };
-#define PORT_NAMES                                                                                                     \
-	{                                                                                                                  \
-		"virtcore.control", "virtcore.in", "virtcore.out", "virtcore.err"                                              \
+#define PORT_NAMES                                                        \
+	{                                                                     \
+		"virtcore.control", "virtcore.in", "virtcore.out", "virtcore.err" \
 	}
 
 /* Exit statuses of timeout(1), env(1) and others. */

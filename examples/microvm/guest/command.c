@@ -28,7 +28,8 @@ static struct ends make_pipe(const struct user *user, bool input)
 {
 	int fds[2];
 
-	if (pipe2(fds, O_CLOEXEC) < 0 || fchown(fds[0], user->uid, user->gid) < 0 || fchown(fds[1], user->uid, user->gid) < 0)
+	if (pipe2(fds, O_CLOEXEC) < 0 || fchown(fds[0], user->uid, user->gid) < 0 ||
+	    fchown(fds[1], user->uid, user->gid) < 0)
 		fail(RUN_FAILED, "cannot make a pipe: %s", strerror(errno));
 	fcntl(fds[input], F_SETFL, O_NONBLOCK);
 	return input ? (struct ends){fds[1], fds[0]} : (struct ends){fds[0], fds[1]};

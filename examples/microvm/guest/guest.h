@@ -12,7 +12,7 @@
 
 #include "../wire.h"
 
-#define MAX_WORDS   4096
+#define MAX_WORDS   32768
 #define MAX_MODULES 64
 
 /* What the host wants, out of CONFIG_PATH; pointers are into its text. */

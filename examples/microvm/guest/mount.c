@@ -13,8 +13,8 @@
 #define NEW_ROOT "/newroot"
 /* what the host does meanwhile need not be seen: pages are kept */
 #define SHARED_READ "trans=virtio,version=9p2000.L,msize=262144,access=any,cache=loose"
-/* nothing is kept, except what is mapped */
-#define SHARED_WRITE "trans=virtio,version=9p2000.L,msize=262144,access=any,cache=mmap"
+/* nothing is kept, except what is mapped; the host hears which user makes a file */
+#define SHARED_WRITE "trans=virtio,version=9p2000.L,msize=262144,access=user,cache=mmap"
 
 struct mount_row {
 	const char *type, *where, *options;
