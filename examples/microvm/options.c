@@ -137,6 +137,7 @@ static void print_help(void)
 	       "       microvm --config FILE [OPTION...]\n"
 	       "       microvm --restore FILE [OPTION...]\n"
 	       "       microvm --incoming ADDRESS [OPTION...]\n"
+	       "       microvm run [OPTION...] ROOTFS -- COMMAND [ARGUMENT...]\n"
 	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {

@@ -8,7 +8,6 @@
 
 #include "run.h"
 
-/* What the guest does not need takes time at its start. */
 #define CMDLINE "console=ttyS0 panic=-1"
 
 int not_run(struct outcome *o, int status, const char *format, ...)
@@ -59,9 +58,12 @@ static int boot(vcore_vm *vm, const struct run_settings *s, const struct guest_k
 {
 	struct vcore_boot_options options = {.size = sizeof options, .kernel = kernel->image};
 	struct archive archive = {0};
+	char cmdline[2048];
 	int r = make_initrd(s, kernel, &archive, o);
 
-	options.cmdline = s->verbose ? CMDLINE : CMDLINE " quiet";
+	/* one that is too long is the library's to refuse */
+	snprintf(cmdline, sizeof cmdline, CMDLINE "%s %s", s->verbose ? "" : " quiet", s->cmdline);
+	options.cmdline = cmdline;
 	options.initrd_data = archive.data;
 	options.initrd_length = archive.length;
 	if (r >= 0 && vcore_boot(vm, &options) < 0)
@@ -137,6 +139,7 @@ int run_main(int argc, char **argv)
 	    .cwd = "/",
 	    .user = "0",
 	    .hostname = DEFAULT_HOSTNAME,
+	    .cmdline = "",
 	    .status_fd = -1,
 	};
 	struct outcome outcome = {.kind = RUN_NOT_RUN, .value = RUN_FAILED};

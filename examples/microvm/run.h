@@ -19,7 +19,7 @@ struct run_settings {
 	const char *modules;                  /* the kernel's directory of modules, "none"; NULL: beside it */
 	const char *variables[MAX_VARIABLES]; /* "NAME=VALUE" */
 	unsigned variable_count;
-	const char *cwd, *user, *hostname;
+	const char *cwd, *user, *hostname, *cmdline;
 	double timeout; /* seconds; 0: none */
 	int status_fd;  /* how it ended, for a program; -1 */
 	bool network, writable, tty, verbose;

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,15 +141,17 @@ static bool is_directory(const char *path)
 }
 
 /* Of DIR/vmlinuz-VERSION: DIR/../lib/modules/VERSION, or this host's. */
-static bool find_modules(const char *image, char *directory, size_t length)
+static bool find_modules(const char *image, char directory[PATH_MAX])
 {
 	const char *slash = strrchr(image, '/'), *dash = strchr(slash ? slash : image, '-');
+	char beside[PATH_MAX];
 
 	if (!dash)
 		return false;
-	snprintf(directory, length, "%.*s../lib/modules/%s", slash ? (int)(slash + 1 - image) : 0, image, dash + 1);
-	if (!is_directory(directory))
-		snprintf(directory, length, "/lib/modules/%s", dash + 1);
+	snprintf(beside, sizeof beside, "%.*s../lib/modules/%s", slash ? (int)(slash + 1 - image) : 0, image, dash + 1);
+	if (realpath(beside, directory))
+		return is_directory(directory);
+	snprintf(directory, PATH_MAX, "/lib/modules/%s", dash + 1);
 	return is_directory(directory);
 }
 
@@ -164,7 +165,7 @@ static int try_kernel(const struct run_settings *s, const char *image, struct gu
 		return 0;
 	if (s->modules)
 		snprintf(directory, sizeof directory, "%s", s->modules);
-	else if (!find_modules(image, directory, sizeof directory))
+	else if (!find_modules(image, directory))
 		r = not_run(o, RUN_FAILED,
 		            "no modules are known for the kernel %s: expected lib/modules/VERSION beside the directory of "
 		            "vmlinuz-VERSION, or --modules DIR, or --modules none when all it needs is built in",

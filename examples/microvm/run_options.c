@@ -10,6 +10,7 @@
 enum run_option {
 	OPT_KERNEL = 256,
 	OPT_MODULES,
+	OPT_CMDLINE,
 	OPT_NET,
 	OPT_WRITABLE,
 	OPT_HOSTNAME,
@@ -45,6 +46,7 @@ static const struct {
     {"kernel", "FILE", OPT_KERNEL, "kernel (default: $VIRTCORE_KERNEL, or the newest one that will do)"},
     {"modules", "DIR", OPT_MODULES,
      "its modules (default: lib/modules/VERSION beside its boot directory, or of this host); none: all is built in"},
+    {"cmdline", "TEXT", OPT_CMDLINE, "further words on the kernel's command line"},
     {"hostname", "NAME", OPT_HOSTNAME, "the guest's name (default: " DEFAULT_HOSTNAME ")"},
     {"status-fd", "N", OPT_STATUS_FD,
      "write a line there when it has ended: exited N, killed N, timeout, or failed N SENTENCE, which is then not "
@@ -152,6 +154,9 @@ static int take(int id, const char *value, struct run_settings *s)
 		return -1;
 	case OPT_MODULES:
 		s->modules = value;
+		return -1;
+	case OPT_CMDLINE:
+		s->cmdline = value;
 		return -1;
 	case OPT_HOSTNAME:
 		s->hostname = value;
