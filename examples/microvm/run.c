@@ -72,11 +72,12 @@ static int boot(vcore_vm *vm, const struct run_settings *s, const struct guest_k
 	return r;
 }
 
-static void run_in(vcore_vm *vm, const struct run_settings *s, const struct guest_kernel *kernel, struct outcome *o)
+static void run_in(vcore_vm *vm, const struct run_settings *s, int signals, const struct guest_kernel *kernel,
+                   struct outcome *o)
 {
 	struct session *session = NULL;
 
-	if (add_devices(vm, s, o) < 0 || !(session = session_new(vm, s, o)) || boot(vm, s, kernel, o) < 0) {
+	if (add_devices(vm, s, o) < 0 || !(session = session_new(vm, s, signals, o)) || boot(vm, s, kernel, o) < 0) {
 		session_free(session);
 		return;
 	}
@@ -90,7 +91,7 @@ static void run_in(vcore_vm *vm, const struct run_settings *s, const struct gues
 	session_free(session);
 }
 
-static void run(const struct run_settings *s, struct outcome *o)
+static void run(const struct run_settings *s, int signals, struct outcome *o)
 {
 	struct guest_kernel kernel;
 	vcore_vm *vm;
@@ -100,7 +101,7 @@ static void run(const struct run_settings *s, struct outcome *o)
 	if (vcore_vm_new(&s->vm, &vm) < 0) {
 		fail_by_library(o);
 	} else {
-		run_in(vm, s, &kernel, o);
+		run_in(vm, s, signals, &kernel, o);
 		vcore_vm_unref(vm);
 	}
 	free_kernel(&kernel);
@@ -143,12 +144,14 @@ int run_main(int argc, char **argv)
 	    .status_fd = -1,
 	};
 	struct outcome outcome = {.kind = RUN_NOT_RUN, .value = RUN_FAILED};
-	int status = parse_run_options(argc, argv, &s);
+	int status = parse_run_options(argc, argv, &s), signals;
 
 	if (status >= 0)
 		return status ? RUN_FAILED : 0;
 	s.vm.log_level = s.verbose ? VCORE_LOG_INFO : VCORE_LOG_WARN;
-	run(&s, &outcome);
+	signals = watch_signals(s.tty);
+	run(&s, signals, &outcome);
+	close(signals);
 	if (s.status_fd >= 0)
 		tell_program(s.status_fd, &outcome);
 	else if (outcome.kind == RUN_NOT_RUN)

@@ -59,8 +59,10 @@ int make_initrd(const struct run_settings *s, const struct guest_kernel *kernel,
 
 /* run_serve.c: the host's side while the guest runs. */
 struct session;
+/* A descriptor for the signals that are the command's. Before there are threads, which would die of them. */
+int watch_signals(bool tty);
 /* Streams and messages by way of devices of the vm. NULL with the outcome told. */
-struct session *session_new(vcore_vm *vm, const struct run_settings *s, struct outcome *o);
+struct session *session_new(vcore_vm *vm, const struct run_settings *s, int signals, struct outcome *o);
 /* Until the command has ended and its output is written. */
 void session_run(struct session *session, struct outcome *o);
 void session_free(struct session *session); /* NULL is allowed */

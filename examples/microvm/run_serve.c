@@ -213,7 +213,7 @@ static void take_signal(struct session *s)
 	}
 }
 
-static int watch_signals(bool tty)
+int watch_signals(bool tty)
 {
 	static const int forwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 	sigset_t set;
@@ -355,7 +355,7 @@ static int add_ports(struct session *s)
 	return r;
 }
 
-struct session *session_new(vcore_vm *vm, const struct run_settings *settings, struct outcome *o)
+struct session *session_new(vcore_vm *vm, const struct run_settings *settings, int signals, struct outcome *o)
 {
 	struct session *s = calloc(1, sizeof *s);
 
@@ -365,7 +365,8 @@ struct session *session_new(vcore_vm *vm, const struct run_settings *settings, s
 	}
 	s->settings = settings;
 	s->vm = vm;
-	s->console = s->signals = -1;
+	s->console = -1;
+	s->signals = signals;
 	for (int i = 0; i < PORTS; i++)
 		s->ports[i] = -1;
 	if (add_console(s) < 0 || add_ports(s) < 0) {
@@ -373,7 +374,6 @@ struct session *session_new(vcore_vm *vm, const struct run_settings *settings, s
 		session_free(s);
 		return NULL;
 	}
-	s->signals = watch_signals(settings->tty);
 	s->raw = settings->tty && begin_raw();
 	pump_init(&s->in, STDIN_FILENO, s->ports[PORT_IN]);
 	pump_init(&s->out, s->ports[PORT_OUT], STDOUT_FILENO);
@@ -392,7 +392,5 @@ void session_free(struct session *s)
 			close(s->ports[i]);
 	if (s->console >= 0)
 		close(s->console);
-	if (s->signals >= 0)
-		close(s->signals);
 	free(s);
 }

@@ -105,6 +105,15 @@ def test_bytes():
     check("1 MB from input to error", done.stderr == data, len(done.stderr))
 
 
+def wait_until_ready(pid):
+    """microvm takes signals itself: they are blocked."""
+    blocked = 0
+    while not blocked >> signal.SIGINT - 1 & 1:
+        time.sleep(0.01)
+        with open(f"/proc/{pid}/status") as status:
+            blocked = next(int(line.split()[1], 16) for line in status if line.startswith("SigBlk"))
+
+
 def test_signals():
     """One that the command takes, then one that ends it."""
     script = "trap 'echo taken; kill -SEGV $$' TERM; echo ready; while :; do sleep 0.05; done"
@@ -114,7 +123,7 @@ def test_signals():
         rest = process.communicate(timeout=PATIENCE)[0]
         check("signals in and out", (first, rest, process.returncode) == (b"ready\n", b"taken\n", 128 + signal.SIGSEGV), (first, rest, process.returncode))
     with subprocess.Popen(command(root=ROOT, argv=["sleep", "1000"]), stdin=subprocess.DEVNULL) as process:
-        time.sleep(0.3)
+        wait_until_ready(process.pid)
         process.send_signal(signal.SIGINT)
         check("a signal before the command is there", process.wait(PATIENCE) == 128 + signal.SIGINT, process.returncode)
 

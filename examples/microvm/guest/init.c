@@ -21,7 +21,7 @@
 #define COMPRESSED_FILE 4 /* of finit_module(2): the kernel decompresses */
 #define END_OF_FILE     4 /* the terminal's key */
 
-enum { PATIENCE = 10000 }; /* milliseconds until a port is there */
+enum { PATIENCE = 60000 }; /* milliseconds until a port is there */
 
 /* ---- beginning ---- */
 
