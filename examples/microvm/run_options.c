@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "run.h"
 
@@ -34,7 +35,7 @@ static const struct {
     {"workdir", "DIR", 'w', "the command's working directory (default: /)"},
     {"user", "USER[:GROUP]", 'u',
      "who runs it: numbers, or names of the root's /etc/passwd and /etc/group (default: 0)"},
-    {"tty", NULL, 't', "give it a terminal of the size of this one"},
+    {"tty", NULL, 't', "give it a terminal, of the size of this one, in place of three streams"},
     {"net", "KIND", OPT_NET, "none, or user: to wherever this host can connect to (default: none)"},
     {"writable", NULL, OPT_WRITABLE, "what it writes stays in ROOTFS; default: it is gone with the vm"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
@@ -130,7 +131,7 @@ static int take(int id, const char *value, struct run_settings *s)
 		return -1;
 	case 't':
 		s->tty = true;
-		return -1;
+		return isatty(STDIN_FILENO) ? -1 : bad("tty", "", "standard input to be a terminal");
 	case OPT_NET:
 		return take_net(value, s);
 	case OPT_WRITABLE:

@@ -202,6 +202,8 @@ def test_refusals():
     """Without a guest."""
     done = subprocess.run([MICROVM, "run", ROOT], capture_output=True, text=True)
     check("no command", done.returncode == 125 and "needs a directory and a command" in done.stderr, done)
+    done = run("ls", options=["--tty"])
+    check("no terminal", done.returncode == 125 and b"to be a terminal" in done.stderr, done)
     done = run("ls", root=os.path.join(WORK, "nowhere"))
     check("no root", done.returncode == 125 and b"nowhere" in done.stderr, done)
     done = run("ls", options=["--kernel", SECRET])

@@ -19,7 +19,6 @@
 
 #define PORTS_DIRECTORY "/sys/class/virtio-ports"
 #define COMPRESSED_FILE 4 /* of finit_module(2): the kernel decompresses */
-#define END_OF_FILE     4 /* the terminal's key */
 
 enum { PATIENCE = 60000 }; /* milliseconds until a port is there */
 
@@ -164,17 +163,12 @@ static void take_message(struct state *s, const struct message *m)
 	}
 }
 
-/* The command sees the end of its input; a terminal has a key for that. */
+/* The command sees the end of its input; a terminal has none as long as it is there. */
 static void end_input(struct state *s)
 {
-	static const char key = END_OF_FILE;
-
-	if (s->command.in < 0 || !(pump_done(&s->in) || s->in.closed))
+	if (s->task.tty || s->command.in < 0 || !(pump_done(&s->in) || s->in.closed))
 		return;
-	if (!s->task.tty)
-		close(s->command.in);
-	else if (write(s->command.in, &key, 1) < 0 && errno == EAGAIN)
-		return;
+	close(s->command.in);
 	s->command.in = s->in.to = -1;
 	s->in.closed = true;
 }
