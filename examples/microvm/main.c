@@ -15,7 +15,7 @@
 
 #define LOOK_MS 100 /* how often a limit is looked at */
 
-static void print_log(void *ctx, enum vcore_log_level level, const char *message)
+void print_log(void *ctx, enum vcore_log_level level, const char *message)
 {
 	static const char *const names[] = {"", "error", "warning", "info", "debug", "trace"};
 
@@ -306,6 +306,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "monitor"))
 		return monitor_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "run"))
+		return run_main(argc - 1, argv + 1);
 	status = parse_options(argc, argv, &s);
 	if (status < 0 && s.print_config)
 		status = print_config(&s);

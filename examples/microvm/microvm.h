@@ -54,6 +54,21 @@ struct settings {
 /* options.c. Returns -1 to go on, else the exit status. */
 int parse_options(int argc, char **argv, struct settings *s);
 
+/* values.c. Likewise; value is what was given for the option of that name. */
+struct word {
+	const char *name;
+	uint32_t value;
+};
+extern const struct word backends[], engines[];
+int bad(const char *option, const char *value, const char *expected);
+int take_word(const char *option, const char *value, const struct word *words, uint32_t *out);
+/* Words with commas between them. */
+int take_words(const char *option, const char *value, const struct word *words, uint32_t *out);
+int take_size(const char *option, const char *value, uint64_t *out);
+int take_cpus(const char *option, const char *value, uint32_t *out);
+int take_timeout(const char *value, double *out);
+int take_count(const char *option, const char *value, uint64_t *out);
+
 /* config.c */
 /* The whole of a text file, or of standard input for "-"; NULL with a message printed. */
 char *read_config(const char *path);
@@ -77,10 +92,20 @@ int restore_vm(const struct settings *s, struct console *console, vcore_vm **vm)
 /* A vm that another process sends. Likewise. */
 int take_vm_in(const struct settings *s, struct console *console, vcore_vm **vm);
 
+/* main.c: for struct vcore_options. */
+void print_log(void *ctx, enum vcore_log_level level, const char *message);
+
+/* run.c: `microvm run ...`. Returns the exit status. */
+int run_main(int argc, char **argv);
+
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);
 
-/* console.c: the serial port's other end. */
+/* console.c: the terminal in raw mode, until end_raw() or the program's end; false: there is none. */
+bool begin_raw(void);
+void end_raw(void);
+
+/* The serial port's other end. */
 struct console {
 	int input;    /* our end of the guest's input; -1 */
 	int guest_fd; /* the guest's end; -1 */
