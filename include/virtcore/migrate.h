@@ -12,6 +12,19 @@
  * source's vm stays paused then, and vcore_migrate_send() says -ENOTRECOVERABLE. The program asks the other side and
  * calls vcore_vm_resume() or drops the vm.
  *
+ * Post-copy (VCORE_MIGRATE_BY_POSTCOPY) ends also for a guest that writes faster than memory is sent: it goes over
+ * before all of its memory has, each page is sent once more at most, and what the guest touches there first. It needs
+ * userfaultfd on the destination, which must serve KVM's and system calls' accesses too: vm.unprivileged_userfaultfd=1,
+ * access to /dev/userfaultfd (Linux 6.1), or CAP_SYS_PTRACE; and memory of the library's own that is not locked, of
+ * huge pages, or shared with other processes (vhost-user). A destination that cannot says so before anything moves.
+ * There vcore_migrate_receive() returns when the source has given the vm up, and it is run as any other while memory
+ * comes (VCORE_MIGRATE_POSTCOPY); snapshots, going back to one, and migrating on are -EBUSY until it is there.
+ * From the handover on neither side alone has the guest: if the connection breaks then, it cannot go on. The
+ * destination's vm ends with VCORE_EXIT_CRASH, VCORE_CRASH_MEMORY_LOST and a sentence, and nothing more of it leaves
+ * for its devices; the source's stays paused as it was at the handover, and vcore_migrate_send() says
+ * -ENOTRECOVERABLE (VCORE_MIGRATE_LOST). The same happens when either vm is dropped meanwhile. Cancelling works up to
+ * the handover.
+ *
  * The stream is neither encrypted nor authenticated: who can reach a waiting address can send it a machine, with
  * devices that name files of the host (give them properties of your own, see struct vcore_clone_options). Use sockets
  * that only the right peer can reach. What is cut off, altered, or not what it should be is refused.
@@ -34,9 +47,12 @@ enum vcore_migrate_state {
 	VCORE_MIGRATE_FAILED = 5,    /**< the vm goes on here */
 	VCORE_MIGRATE_CANCELED = 6,  /**< likewise */
 	VCORE_MIGRATE_UNDECIDED = 7, /**< paused: the connection broke at the handover, see above */
+	VCORE_MIGRATE_POSTCOPY = 8,  /**< the other side runs, and memory follows; there: it comes */
+	VCORE_MIGRATE_LOST = 9,      /**< that broke: see above. Here: paused; there: ended */
 };
 
-/** "none", "setup", "active", "stopped", "completed", "failed", "canceled", "undecided"; "?" for another value. */
+/** "none", "setup", "active", "stopped", "completed", "failed", "canceled", "undecided", "postcopy", "lost"; "?" for
+ * another value. */
 VCORE_API const char *vcore_migrate_state_name(uint32_t state);
 
 /** How far a migration is, or how it ended. Of one vm, the last one. */
@@ -54,13 +70,16 @@ struct vcore_migrate_info {
 	uint64_t expected_ns; /**< downtime, were the guest stopped now */
 	uint64_t downtime_ns; /**< from the stop to the other side's word; COMPLETED */
 	uint64_t total_ns;    /**< so far, or at its end */
-	char error[256];      /**< FAILED, CANCELED, UNDECIDED: why; else empty */
+	char error[256];      /**< FAILED, CANCELED, UNDECIDED, LOST: why; else empty */
+	uint64_t wanted;      /**< pages that somebody waited for after the switch to post-copy */
 };
 
 enum vcore_migrate_flags {
 	/** A guest that writes faster than memory is sent is slowed down: its vcpus are kept from running for a growing
 	 *  part of the time, 20% at first, 99% at most. Only of a vm that was started with vcore_vm_start(). */
 	VCORE_MIGRATE_AUTO_CONVERGE = 1u << 0,
+	/** Post-copy may be used, when `postcopy_rounds` are over or vcore_migrate_postcopy() says so. */
+	VCORE_MIGRATE_BY_POSTCOPY = 1u << 1,
 };
 
 struct vcore_migrate_options {
@@ -76,6 +95,10 @@ struct vcore_migrate_options {
 	 *  cancels. NULL: nobody is. */
 	int (*progress)(void *ctx, const struct vcore_migrate_info *info);
 	void *ctx;
+	/** VCORE_MIGRATE_BY_POSTCOPY: the guest goes over after so many rounds of pre-copy that were not enough. 0: at
+	 * once; UINT32_MAX: only by vcore_migrate_postcopy() */
+	uint32_t postcopy_rounds;
+	uint32_t reserved; /**< 0 */
 };
 
 /**
@@ -97,6 +120,12 @@ struct vcore_migrate_options {
  *         errno of the connection. In all cases but -ENOTRECOVERABLE the vm goes on as before.
  */
 VCORE_API int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options);
+
+/**
+ * The guest of a migration that was begun with VCORE_MIGRATE_BY_POSTCOPY goes over now, without waiting for the rest of
+ * its memory. From any thread; returns at once. @return 0; -ENOENT there is none; -EINVAL it was begun without
+ */
+VCORE_API int vcore_migrate_postcopy(vcore_vm *vm);
 
 /** The migration of this vm, if there is one, ends soon with -ECANCELED, unless the other side has the vm already. From
  *  any thread, callbacks included. @return 0; -ENOENT there is none */

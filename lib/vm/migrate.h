@@ -26,6 +26,9 @@ struct vc_mig_memory {
 	uint64_t *bitmap;         /* room for one slot's */
 	uint64_t bandwidth;       /* bytes a second; 0: no limit */
 	uint64_t pages, zero_pages;
+	/* after the switch to post-copy: pages asked for, and what is sent next */
+	uint64_t wanted, cursor_page;
+	uint32_t cursor_slot;
 	uint64_t total; /* bytes in all slots */
 	/* called after each frame; anything but 0 ends it. NULL: nobody */
 	int (*after_frame)(void *ctx);
@@ -47,10 +50,12 @@ uint64_t vc_mig_memory_left(const struct vc_mig_memory *memory);
 
 /* ---- the vm's side (migrate_control.c) ---- */
 
-/* The vm is being sent until vc_migrate_leave(); *cancel_fd: polls readable when it is to end. -EALREADY, -ECANCELED.
- */
-int vc_migrate_enter(struct vcore_vm *vm, int *cancel_fd);
+/* The vm is being sent until vc_migrate_leave(), perhaps by post-copy; *cancel_fd: polls readable when it is to end.
+ * -EALREADY, -ECANCELED. */
+int vc_migrate_enter(struct vcore_vm *vm, bool postcopy, int *cancel_fd);
 void vc_migrate_leave(struct vcore_vm *vm);
+/* vcore_migrate_postcopy() was called for it. */
+bool vc_migrate_wants_postcopy(struct vcore_vm *vm);
 /* How far it is: for vcore_migrate_get_info(), and an event when the state is another. */
 void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info);
 /*

@@ -6,7 +6,7 @@
 
 #include "core/address.h"
 #include "memory/backing.h"
-#include "vm/migrate_stream.h"
+#include "vm/migrate_arrival.h"
 #include "vm/snapshot_codec.h"
 
 struct receiving {
@@ -15,6 +15,8 @@ struct receiving {
 	struct vcore_vm *vm; /* NULL: not made yet */
 	struct vc_still still;
 	bool held;
+	struct vc_arrival *arrival; /* memory may come by post-copy; NULL: it will not */
+	bool arrives;               /* it does */
 };
 
 /* ---- a connection ---- */
@@ -152,6 +154,8 @@ static int take_machine(struct receiving *m)
 		return r;
 	r = build(m, s);
 	vcore_snapshot_unref(s);
+	if (r >= 0 && f.argument & VC_MIG_POSTCOPY)
+		r = vc_arrival_new(m->vm, &m->arrival);
 	return r < 0 ? r : vc_mig_send(&m->stream, VC_MIG_READY, 0, NULL, 0);
 }
 
@@ -209,13 +213,21 @@ static int take_pages(struct receiving *m, const struct vc_mig_frame *f)
 	return r >= 0 && left ? vc_fail(EPROTO, "migration: %u pages that no run has", left) : r;
 }
 
+/* Of one of the frames with memory. */
+static int take_some(struct receiving *m, const struct vc_mig_frame *f)
+{
+	if (f->kind == VC_MIG_PAGES_FRAME)
+		return take_pages(m, f);
+	return m->arrival ? vc_arrival_absent(m->arrival, f) : vc_fail(EPROTO, "migration: absent pages without post-copy");
+}
+
 /* Up to the state. */
 static int take_memory(struct receiving *m, struct vc_mig_frame *f)
 {
 	int r;
 
-	while ((r = vc_mig_receive(&m->stream, f)) >= 0 && f->kind == VC_MIG_PAGES_FRAME) {
-		r = take_pages(m, f);
+	while ((r = vc_mig_receive(&m->stream, f)) >= 0 && (f->kind == VC_MIG_PAGES_FRAME || f->kind == VC_MIG_ABSENT)) {
+		r = take_some(m, f);
 		free(f->payload);
 		if (r < 0)
 			return r;
@@ -241,6 +253,27 @@ static int take_state(struct receiving *m, struct vc_mig_frame *f)
 	return r;
 }
 
+/* The last step: from here on the vm is ours, or was never. */
+static int take_over(struct receiving *m, struct vc_mig_frame *f)
+{
+	int r = 0;
+
+	m->arrives = vc_arrival_is_needed(m->arrival);
+	/* states may be loaded from pages that are still to come */
+	if (m->arrives)
+		r = vc_arrival_start(m->arrival, &m->stream);
+	if (r < 0) {
+		free(f->payload);
+		return r;
+	}
+	r = take_state(m, f);
+	if (r >= 0 && m->arrives)
+		return vc_arrival_take_over(m->arrival);
+	if (r >= 0)
+		r = vc_mig_send(&m->stream, VC_MIG_LOADED, 0, NULL, 0);
+	return r < 0 ? r : vc_mig_expect(&m->stream, VC_MIG_GO);
+}
+
 static int take_vm(struct receiving *m)
 {
 	struct vc_mig_frame f;
@@ -250,12 +283,22 @@ static int take_vm(struct receiving *m)
 		r = take_machine(m);
 	if (r >= 0)
 		r = take_memory(m, &f);
-	if (r >= 0)
-		r = take_state(m, &f);
-	if (r >= 0)
-		r = vc_mig_send(&m->stream, VC_MIG_LOADED, 0, NULL, 0);
-	if (r >= 0)
-		r = vc_mig_expect(&m->stream, VC_MIG_GO);
+	return r < 0 ? r : take_over(m, &f);
+}
+
+/* How it ends, when all is held no longer. */
+static int end_it(struct receiving *m, int r)
+{
+	/* the vm is ours: whether the source hears of it changes nothing any more, unless it has some of its memory */
+	if (r >= 0 && !m->arrives)
+		vc_mig_send(&m->stream, VC_MIG_RUNS_FRAME, 0, NULL, 0);
+	if (r < 0)
+		vc_mig_tell_failure(&m->stream);
+	if (r < 0 || !m->arrives)
+		vc_arrival_give_up(m->arrival);
+	if (r < 0)
+		vcore_vm_unref(m->vm);
+	vc_mig_stream_close(&m->stream);
 	return r;
 }
 
@@ -274,15 +317,7 @@ int vcore_migrate_receive(const struct vcore_migrate_receive_options *options, v
 		r = take_vm(&m);
 	if (m.held)
 		vc_still_end(&m.still);
-	if (r >= 0) {
-		/* the vm is ours: whether the source hears of it changes nothing any more */
-		vc_mig_send(&m.stream, VC_MIG_RUNS_FRAME, 0, NULL, 0);
-		*vm = m.vm;
-		r = 0;
-	} else {
-		vc_mig_tell_failure(&m.stream);
-		vcore_vm_unref(m.vm);
-	}
-	vc_mig_stream_close(&m.stream);
-	return r;
+	r = end_it(&m, r);
+	*vm = r < 0 ? NULL : m.vm;
+	return r < 0 ? r : 0;
 }

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include "core/address.h"
-#include "vm/migrate.h"
+#include "memory/missing.h"
+#include "vm/migrate_postcopy.h"
 #include "vm/snapshot_codec.h"
 
+#define FLAGS           (VCORE_MIGRATE_AUTO_CONVERGE | VCORE_MIGRATE_BY_POSTCOPY)
 #define DOWNTIME_US     50000u
 #define THROTTLE_PERIOD 20000000u /* ns */
 #define PROGRESS_NS     250000000u
@@ -31,6 +33,8 @@ struct sending {
 	/* of the round */
 	uint64_t round_begin, round_pages;
 	bool throttled;
+	bool postcopy; /* the rest follows when the other side runs */
+	bool lost;     /* it did not */
 };
 
 /* ---- throttle: on the thread that sends, between frames and while it waits ---- */
@@ -64,6 +68,7 @@ static void update(struct sending *m)
 	m->info.sent = m->stream.bytes_out;
 	m->info.pages = m->memory.pages;
 	m->info.zero_pages = m->memory.zero_pages;
+	m->info.wanted = m->memory.wanted;
 	m->info.total_ns = vc_host_ns() - m->begun;
 	vc_migrate_publish(m->vm, &m->info);
 }
@@ -104,7 +109,8 @@ static int after_frame(void *ctx)
 		r = keep_bandwidth(m);
 	if (r >= 0 && vc_host_ns() - m->told > PROGRESS_NS)
 		r = tell(m);
-	return r;
+	m->postcopy |= r >= 0 && vc_migrate_wants_postcopy(m->vm);
+	return r >= 0 && m->postcopy ? -EINPROGRESS : r;
 }
 
 static void measure(struct sending *m)
@@ -144,7 +150,13 @@ static void converge(struct sending *m, uint64_t left)
 	m->info.throttle = m->info.throttle ? (m->info.throttle > 89 ? 99 : m->info.throttle + 10) : 20;
 }
 
-/* Until the rest is little enough. */
+/* As many rounds as there were to be before post-copy. */
+static bool rounds_are_over(const struct sending *m)
+{
+	return m->o.flags & VCORE_MIGRATE_BY_POSTCOPY && m->info.rounds >= m->o.postcopy_rounds;
+}
+
+/* Until the rest is little enough, or is to follow. */
 static int precopy(struct sending *m)
 {
 	int64_t left;
@@ -155,8 +167,12 @@ static int precopy(struct sending *m)
 	m->memory.ctx = m;
 	m->stream.tick = throttle_tick;
 	m->stream.ctx = m;
-	do {
+	m->postcopy = rounds_are_over(m);
+	while (!m->postcopy) {
 		r = round_of_memory(m);
+		/* the round was broken off */
+		if (r < 0 && m->postcopy)
+			return 0;
 		left = r < 0 ? r : vc_mig_memory_look(&m->memory);
 		if (left < 0)
 			return (int)left;
@@ -164,13 +180,16 @@ static int precopy(struct sending *m)
 		m->info.expected_ns = estimate(m, (uint64_t)left);
 		converge(m, (uint64_t)left);
 		r = tell(m);
-	} while (r >= 0 && m->info.expected_ns > m->o.downtime_us * 1000);
-	return r;
+		if (r < 0 || m->info.expected_ns <= m->o.downtime_us * 1000)
+			return r;
+		m->postcopy = rounds_are_over(m) || vc_migrate_wants_postcopy(m->vm);
+	}
+	return tell(m);
 }
 
 /* ---- the states ---- */
 
-static int send_states(struct sending *m, enum vc_mig_kind kind)
+static int send_states(struct sending *m, enum vc_mig_kind kind, uint32_t argument)
 {
 	struct vcore_snapshot *s;
 	uint8_t *data;
@@ -184,7 +203,7 @@ static int send_states(struct sending *m, enum vc_mig_kind kind)
 	if (r < 0)
 		return r;
 	r = length > UINT32_MAX ? vc_fail(E2BIG, "migration: states of %zu bytes", length)
-	                        : vc_mig_send(&m->stream, kind, 0, data, (uint32_t)length);
+	                        : vc_mig_send(&m->stream, kind, argument, data, (uint32_t)length);
 	free(data);
 	return r;
 }
@@ -206,7 +225,7 @@ static int introduce(struct sending *m)
 	r = vc_still_begin(m->vm, "vcore_migrate_send", false, &still);
 	if (r < 0)
 		return r;
-	r = send_states(m, VC_MIG_MACHINE);
+	r = send_states(m, VC_MIG_MACHINE, m->o.flags & VCORE_MIGRATE_BY_POSTCOPY ? VC_MIG_POSTCOPY : 0);
 	vc_still_end(&still);
 	m->state_ns = vc_host_ns() - from;
 	return r < 0 ? r : vc_mig_expect(&m->stream, VC_MIG_READY);
@@ -223,12 +242,13 @@ static int complete(struct sending *m)
 	if (left < 0)
 		return (int)left;
 	m->memory.after_frame = NULL;
-	r = round_of_memory(m);
+	m->postcopy = m->postcopy && left;
+	r = m->postcopy ? vc_mig_postcopy_announce(&m->memory) : round_of_memory(m);
 	if (r >= 0)
-		r = send_states(m, VC_MIG_STATE);
+		r = send_states(m, VC_MIG_STATE, 0);
 	if (r >= 0)
 		r = vc_mig_look_up(&m->stream);
-	return r < 0 ? r : vc_mig_expect(&m->stream, VC_MIG_LOADED);
+	return r < 0 ? r : vc_mig_postcopy_until(&m->memory, VC_MIG_LOADED);
 }
 
 /* From here on nobody can take it back. */
@@ -240,7 +260,7 @@ static int give_up_vm(struct sending *m)
 	m->stream.cancel_fd = -1;
 	r = vc_mig_send(&m->stream, VC_MIG_GO, 0, NULL, 0);
 	if (r >= 0)
-		r = vc_mig_expect(&m->stream, VC_MIG_RUNS_FRAME);
+		r = vc_mig_postcopy_until(&m->memory, VC_MIG_RUNS_FRAME);
 	/* the other side says itself that it does not: it cannot have got GO, or has not taken the vm */
 	if (r >= 0 || r == -EREMOTEIO)
 		return r;
@@ -256,6 +276,34 @@ static void end_vm(struct sending *m)
 	vc_buses_reset(&m->vm->buses);
 	vc_vm_end(m->vm, &exit);
 	m->still.resume = false;
+}
+
+static void told_of_push(void *ctx)
+{
+	struct sending *m = ctx;
+
+	if (vc_host_ns() - m->told <= PROGRESS_NS)
+		return;
+	m->info.remaining = vc_mig_memory_left(&m->memory) * VC_PAGE_SIZE;
+	/* it cannot be cancelled any more */
+	tell(m);
+}
+
+/* The other side runs, and has not all that is here. */
+static int follow(struct sending *m)
+{
+	char why[160];
+	int r;
+
+	m->info.state = VCORE_MIGRATE_POSTCOPY;
+	m->stream.deadline = UINT64_MAX;
+	update(m);
+	r = vc_mig_postcopy_push(&m->memory, told_of_push, m);
+	if (r >= 0)
+		return 0;
+	m->lost = true;
+	snprintf(why, sizeof why, "%s", vcore_error_message());
+	return vc_fail(ENOTRECOVERABLE, "migration: the other side ran when its memory could not follow: %s", why);
 }
 
 static int switch_over(struct sending *m)
@@ -275,6 +323,8 @@ static int switch_over(struct sending *m)
 	if (r >= 0)
 		r = give_up_vm(m);
 	m->info.downtime_ns = r < 0 ? 0 : vc_host_ns() - from;
+	if (r >= 0 && m->postcopy)
+		r = follow(m);
 	if (r >= 0)
 		end_vm(m);
 	else if (r == -ENOTRECOVERABLE)
@@ -340,6 +390,7 @@ static int migrate(struct sending *m, int cancel_fd)
 static void finish(struct sending *m, int r)
 {
 	m->info.state = r >= 0                  ? VCORE_MIGRATE_COMPLETED
+	                : m->lost               ? VCORE_MIGRATE_LOST
 	                : r == -ECANCELED       ? VCORE_MIGRATE_CANCELED
 	                : r == -ENOTRECOVERABLE ? VCORE_MIGRATE_UNDECIDED
 	                                        : VCORE_MIGRATE_FAILED;
@@ -354,9 +405,9 @@ static int check_options(struct vcore_vm *vm, const struct vcore_migrate_options
 {
 	if (!vm || vc_struct_in(o, sizeof *o, options) < 0)
 		return vc_fail(EINVAL, "vcore_migrate_send: a vm, and options with their size set, are needed");
-	if (o->flags & ~(uint32_t)VCORE_MIGRATE_AUTO_CONVERGE)
-		return vc_fail(EINVAL, "vcore_migrate_send: flags are %#x: expected 0 or %#x", o->flags,
-		               VCORE_MIGRATE_AUTO_CONVERGE);
+	if (o->flags & ~(uint32_t)FLAGS || o->reserved)
+		return vc_fail(EINVAL, "vcore_migrate_send: flags are %#x, reserved is %u: expected none but %#x, and 0",
+		               o->flags, o->reserved, FLAGS);
 	if (o->downtime_us > 3600000000u || o->max_time_ms > 1000000000000u)
 		return vc_fail(EINVAL,
 		               "vcore_migrate_send: a downtime of %llu us, at most %llu ms: expected an hour or less, "
@@ -380,7 +431,11 @@ int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options
 	m->begun = m->told = vc_host_ns();
 	r = check_options(vm, options, &m->o);
 	if (r >= 0)
-		r = vc_migrate_enter(vm, &cancel_fd);
+		r = vc_missing_none(&vm->mem, "vcore_migrate_send");
+	if (r >= 0 && m->o.flags & VCORE_MIGRATE_BY_POSTCOPY)
+		r = vc_mig_postcopy_check(vm);
+	if (r >= 0)
+		r = vc_migrate_enter(vm, m->o.flags & VCORE_MIGRATE_BY_POSTCOPY, &cancel_fd);
 	if (r >= 0) {
 		update(m);
 		r = migrate(m, cancel_fd);

@@ -45,6 +45,10 @@ static const struct {
     [VC_MIG_GO] = {"GO", 0},
     [VC_MIG_RUNS_FRAME] = {"RUNS", 0},
     [VC_MIG_FAILED] = {"FAILED", SENTENCE_MAX},
+    [VC_MIG_ABSENT] = {"ABSENT", VC_MIG_ABSENT_MAX},
+    [VC_MIG_WANT] = {"WANT", 8},
+    [VC_MIG_END] = {"END", 0},
+    [VC_MIG_WHOLE] = {"WHOLE", 0},
 };
 
 int vc_mig_stream_open(struct vc_mig_stream *s, int fd, uint32_t timeout_ms)

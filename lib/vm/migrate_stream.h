@@ -17,6 +17,15 @@
  *   LOADED  D  all of it was loaded
  *   GO      S  D has the vm from here on
  *   RUNS    D  so it is
+ *
+ * With post-copy, of which MACHINE tells by the argument 1 and which D refuses in place of READY, the last pages do not
+ * come before STATE, but behind it:
+ *
+ *   ABSENT  S  any number of them before STATE, after all PAGES, argument: slot; u64 first page (a multiple of 64),
+ * then one bit a page: what D has there is not what it is to have WANT    D  at any time from STATE on, argument: slot;
+ * u64 page, on which somebody waits PAGES   S  from STATE on, as above: absent pages, each once; what is wanted first,
+ * and after RUNS the others END     S  that was all of them WHOLE   D  so it is
+ *
  *   FAILED  both, in place of any other: a sentence, after which the sender is gone
  */
 #ifndef VC_VM_MIGRATE_STREAM_H
@@ -26,12 +35,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VC_MIG_VERSION    1u
+#define VC_MIG_VERSION    2u
 #define VC_MIG_RUNS       64u /* in one frame */
 #define VC_MIG_PAGES      64u /* with contents, in one frame */
 #define VC_MIG_RUN_BYTES  16u
 #define VC_MIG_ZEROES     (1u << 31)
 #define VC_MIG_TIMEOUT_MS 10000u
+#define VC_MIG_POSTCOPY   1u              /* argument of MACHINE */
+#define VC_MIG_ABSENT_MAX (64u << 10 | 8) /* bytes of payload */
 
 enum vc_mig_kind {
 	VC_MIG_HELLO,
@@ -43,6 +54,10 @@ enum vc_mig_kind {
 	VC_MIG_GO,
 	VC_MIG_RUNS_FRAME,
 	VC_MIG_FAILED,
+	VC_MIG_ABSENT,
+	VC_MIG_WANT,
+	VC_MIG_END,
+	VC_MIG_WHOLE,
 	VC_MIG_KINDS,
 };
 

@@ -2,6 +2,7 @@
 /* A vm becomes what a snapshot says: a new one, or one that is there. */
 #include <stdlib.h>
 
+#include "memory/missing.h"
 #include "vm/snapshot.h"
 
 /* ---- states ---- */
@@ -267,7 +268,9 @@ int vcore_vm_reset_to(vcore_vm *vm, vcore_snapshot *s)
 
 	if (!vm || !s)
 		return vc_fail(EINVAL, "vcore_vm_reset_to: a vm and a snapshot are needed");
-	r = vc_still_begin(vm, "vcore_vm_reset_to", true, &still);
+	r = vc_missing_none(&vm->mem, "vcore_vm_reset_to");
+	if (r >= 0)
+		r = vc_still_begin(vm, "vcore_vm_reset_to", true, &still);
 	if (r < 0)
 		return r;
 	r = vc_snapshot_become(vm, s, true);

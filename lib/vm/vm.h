@@ -134,6 +134,7 @@ int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth,
 struct vc_migration {
 	struct vcore_migrate_info info; /* of the last one */
 	bool sending;                   /* there is one */
+	bool may_postcopy, postcopy;    /* while sending: it was begun so; vcore_migrate_postcopy() */
 	bool closed;                    /* there will be none any more */
 	int cancel_fd;                  /* eventfd; while sending */
 	bool has_thread, thread_done;   /* vc_migrate_start() */
@@ -198,6 +199,7 @@ struct vcore_vm {
 	int exit_fd;      /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
 	struct vc_migration migration;
+	struct vc_arrival *arrival; /* its memory came by post-copy; constant once it is the program's. NULL: it did not */
 	vcore_block_error_fn block_error; /* constant once it was started, as its ctx */
 	void *block_error_ctx;
 

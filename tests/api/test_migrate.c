@@ -1,56 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Live migration: to another process, and over a connection that somebody spoils. */
-#include "api.h"
+#include "migrating.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define COUNT  0x5000u
-#define MIRROR 0x5004u
-#define BUFFER 0x40000u
-#define PAGES  64u
-
-/*
- * A writer that never rests: each turn, the count goes up, and is written into every page of a buffer; at the end of a
- * turn, into MIRROR.
- *   turn: inc dword [COUNT]; mov eax, [COUNT]; mov edi, BUFFER; mov ecx, PAGES
- *   page: mov [edi], eax; add edi, 4096; loop page; mov [MIRROR], eax; jmp turn
- */
-static const uint8_t writer[] = {0xff, 0x05, 0x00, 0x50, 0x00,  0x00, 0xa1, 0x00, 0x50, 0x00, 0x00, 0xbf, 0x00,
-                                 0x00, 0x04, 0x00, 0xb9, PAGES, 0x00, 0x00, 0x00, 0x89, 0x07, 0x81, 0xc7, 0x00,
-                                 0x10, 0x00, 0x00, 0xe2, 0xf6,  0xa3, 0x04, 0x50, 0x00, 0x00, 0xeb, 0xda};
-
-static vcore_vm *writing(int backend)
-{
-	vcore_vm *vm = api_vm(backend, 1);
-
-	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE, writer, sizeof writer);
-	return vm;
-}
-
-/* The guest runs, and what it wrote is all there. */
-static uint32_t goes_on(vcore_vm *vm, uint32_t from)
-{
-	uint32_t count, mirror;
-
-	for (unsigned n = 0; api_word(vm, MIRROR) < from + 10; n++) {
-		ck_assert_uint_lt(n, 20000);
-		api_pause_ms(1);
-	}
-	OK(vcore_vm_pause(vm));
-	count = api_word(vm, COUNT);
-	mirror = api_word(vm, MIRROR);
-	ck_assert(mirror == count || mirror == count - 1);
-	for (uint32_t page = 0; page < PAGES; page++) {
-		uint32_t value = api_word(vm, BUFFER + page * 4096);
-
-		ck_assert_msg(value == count || value == count - 1, "page %u: %u, count %u", page, value, count);
-	}
-	OK(vcore_vm_resume(vm));
-	return count;
-}
 
 /* ---- the other side: a process, made before there are threads ---- */
 
@@ -120,14 +75,6 @@ static struct report end_peer(struct peer *p)
 	ck_assert_int_eq(waitpid(p->pid, &status, 0), p->pid);
 	ck_assert_int_eq(status, 0);
 	return report;
-}
-
-static struct vcore_migrate_info info_of(vcore_vm *vm)
-{
-	struct vcore_migrate_info info = {.size = sizeof info};
-
-	OK(vcore_migrate_get_info(vm, &info));
-	return info;
 }
 
 START_TEST(to_another_process)
