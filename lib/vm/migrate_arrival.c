@@ -46,6 +46,7 @@ struct vc_arrival {
 	pthread_t thread;
 	struct vcore_migrate_info info;
 	uint64_t begun;
+	struct vcore_exit exit; /* of the vm, if it is lost */
 
 	pthread_mutex_t lock; /* protects what follows; innermost */
 	pthread_cond_t changed;
@@ -445,7 +446,6 @@ static int step(struct vc_arrival *a)
 	return r != 0 ? r : check_idle(a);
 }
 
-/* Whoever waits for a page goes on: with what it is, or with zeroes of which nothing may come. */
 static void end_missing(struct vc_arrival *a, bool lost)
 {
 	for (uint32_t i = 0; i < a->count; i++)
@@ -453,43 +453,56 @@ static void end_missing(struct vc_arrival *a, bool lost)
 			atomic_store(&a->slot[i].slot->presence, lost ? VC_LOST : VC_PRESENT);
 }
 
-/* The vm, which is ours, cannot go on. */
-static void lose(struct vc_arrival *a)
+/* The vm is ours, and cannot go on, or is not wanted any more. */
+static void lose(struct vc_arrival *a, int error)
 {
-	struct vcore_exit exit = {.size = sizeof exit, .reason = VCORE_EXIT_CRASH, .crash = VCORE_CRASH_MEMORY_LOST};
-	char why[160];
-
-	snprintf(why, sizeof why, "%s", vcore_error_message());
-	snprintf(exit.message, sizeof exit.message, "%llu pages that were to follow by post-copy are lost: %.120s",
-	         (unsigned long long)a->left, why);
+	a->exit = (struct vcore_exit){.size = sizeof a->exit, .reason = VCORE_EXIT_STOPPED};
+	if (error != -ECANCELED) {
+		a->exit.reason = VCORE_EXIT_CRASH;
+		a->exit.crash = VCORE_CRASH_MEMORY_LOST;
+	}
+	snprintf(a->exit.message, sizeof a->exit.message, "%llu pages that were to follow by post-copy are lost: %.120s",
+	         (unsigned long long)a->left, vcore_error_message());
+	snprintf(a->info.error, sizeof a->info.error, "%s", a->exit.message);
 	end_missing(a, true);
-	vc_vm_end(a->vm, &exit);
-	snprintf(a->info.error, sizeof a->info.error, "%s", exit.message);
+	/* Who waits for a page goes on with zeroes, vcpus for no more than an instruction or a few. Only then can the vm's
+	 * lock be taken: a thread may hold it and wait. */
+	atomic_store(&a->vm->lost, &a->exit);
+	for (uint32_t i = 0; i < a->vm->bvm.vcpus; i++)
+		vc_bvcpu_request(&a->vm->vcpus[i].b, VC_REQ_PAUSE);
+	close_faults(a);
+	vc_vm_end(a->vm, &a->exit);
 	publish(a, VCORE_MIGRATE_LOST);
+}
+
+static void complete(struct vc_arrival *a)
+{
+	end_missing(a, false);
+	close_faults(a);
+	/* who could not use this memory so far may look again */
+	atomic_fetch_add(&a->vm->mem.version, 1);
+	publish(a, VCORE_MIGRATE_COMPLETED);
 }
 
 static void end(struct vc_arrival *a, int r)
 {
+	char message[sizeof a->message] = "";
 	bool ours = a->phase == FILLING;
 
-	if (r > 0) {
-		end_missing(a, false);
-		/* who could not use this memory so far may look again */
-		atomic_fetch_add(&a->vm->mem.version, 1);
-	} else if (ours) {
-		lose(a);
-	} else {
-		end_missing(a, true);
-	}
-	/* vcpus that wait for a page have been told to leave by now */
-	close_faults(a);
-	if (r > 0)
-		publish(a, VCORE_MIGRATE_COMPLETED);
+	if (r < 0)
+		snprintf(message, sizeof message, "%s", vcore_error_message());
 	if (r < 0 && ours)
 		vc_mig_tell_failure(&a->stream);
+	if (r > 0)
+		complete(a);
+	else if (ours)
+		lose(a, r);
+	else
+		end_missing(a, true);
+	close_faults(a);
 	pthread_mutex_lock(&a->lock);
 	a->error = r < 0 ? r : 0;
-	snprintf(a->message, sizeof a->message, "%s", r < 0 ? vcore_error_message() : "");
+	memcpy(a->message, message, sizeof message);
 	a->phase = DONE;
 	pthread_cond_broadcast(&a->changed);
 	pthread_mutex_unlock(&a->lock);
@@ -546,8 +559,8 @@ int vc_arrival_take_over(struct vc_arrival *a)
 	pthread_mutex_lock(&a->lock);
 	while (a->phase < FILLING)
 		pthread_cond_wait(&a->changed, &a->lock);
-	/* an arrival that is at its end already may have been the vm's for a moment */
-	r = a->phase == DONE && a->error && !a->info.error[0] ? a->error : 0;
+	/* one that is at its end already may have been ours for a moment: then the vm has ended, and says so */
+	r = a->phase == DONE && !atomic_load(&a->vm->lost) ? a->error : 0;
 	snprintf(message, sizeof message, "%s", a->message);
 	pthread_mutex_unlock(&a->lock);
 	if (r < 0)
@@ -573,14 +586,14 @@ void vc_arrival_give_up(struct vc_arrival *a)
 	free_all(a);
 }
 
+void vc_arrival_stop(struct vc_arrival *a)
+{
+	if (a)
+		stop(a);
+}
+
 void vc_arrival_free(struct vc_arrival *a)
 {
-	const struct vcore_exit exit = {.size = sizeof exit, .reason = VCORE_EXIT_STOPPED};
-
-	if (!a)
-		return;
-	/* before anybody goes on with zeroes */
-	vc_vm_end(a->vm, &exit);
-	stop(a);
-	free_all(a);
+	if (a)
+		free_all(a);
 }

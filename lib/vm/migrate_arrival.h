@@ -22,7 +22,9 @@ int vc_arrival_take_over(struct vc_arrival *arrival);
 /* One that is not the vm's: the source is told vcore_error_message(), and frees nothing of its own. NULL is allowed. */
 void vc_arrival_give_up(struct vc_arrival *arrival);
 
-/* Nobody wants the vm any more: what is missing is lost. Before its threads are joined. NULL is allowed. */
+/* Nobody wants the vm any more: it ends, and what is missing is lost. NULL is allowed. */
+void vc_arrival_stop(struct vc_arrival *arrival);
+/* After the vm's threads were joined. NULL is allowed. */
 void vc_arrival_free(struct vc_arrival *arrival);
 
 #endif

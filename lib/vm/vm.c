@@ -364,8 +364,9 @@ void vcore_vm_unref(vcore_vm *vm)
 	if (!vm || atomic_fetch_sub(&vm->refs, 1) != 1)
 		return;
 	vc_migrate_fini(vm);
-	vc_arrival_free(vm->arrival);
+	vc_arrival_stop(vm->arrival);
 	vc_vm_join(vm);
+	vc_arrival_free(vm->arrival);
 	destroy(vm);
 }
 

@@ -199,6 +199,7 @@ struct vcore_vm {
 	int exit_fd;      /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
 	struct vc_migration migration;
+	_Atomic(const struct vcore_exit *) lost; /* why no vcpu may execute any more, whatever it is told; NULL */
 	struct vc_arrival *arrival; /* its memory came by post-copy; constant once it is the program's. NULL: it did not */
 	vcore_block_error_fn block_error; /* constant once it was started, as its ctx */
 	void *block_error_ctx;
