@@ -259,6 +259,18 @@ static int wait_for_gdb(vcore_vm *vm, const struct settings *s, vcore_gdb **gdb)
 	return -1;
 }
 
+static void tell_of_move(vcore_vm *vm)
+{
+	struct vcore_migrate_info info = {.size = sizeof info};
+
+	if (vcore_migrate_get_info(vm, &info) < 0)
+		return;
+	fprintf(stderr,
+	        "microvm: the vm went on elsewhere: stopped for %.3f ms, %.3f ms in all, %" PRIu64
+	        " bytes sent in %u rounds\n",
+	        (double)info.downtime_ns / 1e6, (double)info.total_ns / 1e6, info.sent, info.rounds);
+}
+
 static int run_started(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
 {
 	struct vcore_exit exit = {.size = sizeof exit};
@@ -273,6 +285,8 @@ static int run_started(vcore_vm *vm, const struct settings *s, struct console *c
 		fprintf(stderr, "microvm: %" PRIu64 " instructions compared without a difference\n", compared(vm));
 		return STATUS_POWEROFF;
 	}
+	if (exit.reason == VCORE_EXIT_MIGRATED)
+		tell_of_move(vm);
 	return report(&exit, timed_out);
 }
 

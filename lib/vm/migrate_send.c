@@ -325,6 +325,8 @@ static int switch_over(struct sending *m)
 	m->info.downtime_ns = r < 0 ? 0 : vc_host_ns() - from;
 	if (r >= 0 && m->postcopy)
 		r = follow(m);
+	/* who hears that the vm has ended asks for this */
+	update(m);
 	if (r >= 0)
 		end_vm(m);
 	else if (r == -ENOTRECOVERABLE)
