@@ -3,12 +3,13 @@
 """Measures live migration from one process to the next on this host, libvirtcore's emu backend beside `qemu-system-x86_64 -accel tcg`, turn by turn.
 
 The same kernel and initial RAM disk, the same memory, over a unix socket, at most 50 ms of downtime by estimate, no other limit. Two guests: one sleeps (idle), one
-dirties 100 MB/s (busy); half of their memory is in use. A guest that was moved is moved on from there. Guests that are not measured are stopped.
+dirties 100 MB/s (busy); half of their memory is in use. A guest that was moved is moved on from there; one that did not survive is booted again. Guests that are not measured are stopped.
 
 downtime: libvirtcore's own figure, from the stop to the other side's word that it has the guest; QEMU's from the event STOP here to RESUME there. total: what
 each says itself. Writes BUILD/migration.json (migration-smoke.json with --smoke). Timings decide nothing: the exit status is 0 when every guest was moved, 1 when
 not, 77 when what the guests are made of is not installed, 2 for wrong usage."""
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -41,41 +42,40 @@ def arguments():
     return args
 
 
-def boot(starters, setting, rate, failures):
-    up = {}
-    for name, starter in starters.items():
-        try:
-            up[name] = starter(setting, rate)
-        except machines.Failed as e:
-            failures.append(f"{name} does not come up: {e}")
-    return up
+def move(up, name, start):
+    """What moving that party's guest was like; it is booted first where it is not there."""
+    party = up[name] = up.get(name) or start()
+    party.wake()
+    wrote = party.wrote()
+    result = {"wrote_mb_s": wrote, **party.move()}
+    party.sleep()
+    return result
 
 
-def measure(guest, up, args, failures):
+def measure(guest, up, starters, args, trouble):
     """{party: [move, ...]}, in turn."""
-    samples = {name: [] for name in up}
+    samples = {name: [] for name in starters}
     for number in range(args.rounds):
-        for name, party in list(up.items()):
+        for name, start in starters.items():
             try:
-                party.wake()
-                wrote = party.wrote()
-                move = {"wrote_mb_s": wrote, **party.move()}
-                party.sleep()
+                one = move(up, name, start)
             except (machines.Failed, OSError) as e:
-                failures.append(f"{guest}: {name}: {e}")
-                up.pop(name).close()
+                trouble(name, f"{guest}, round {number}: {name}: {e}")
+                if name in up:
+                    up.pop(name).close()
                 continue
-            samples[name].append(move)
-            say(f"  {guest} round {number} {name:20} downtime {move['downtime_ms']:8.2f} ms, total {move['total_ms']:8.1f} ms, {move['rounds']} rounds, {move['sent_mib']:.0f} MiB sent, wrote {wrote:.0f} MB/s")
+            samples[name].append(one)
+            say(f"  {guest} round {number} {name:20} downtime {one['downtime_ms']:8.2f} ms, total {one['total_ms']:8.1f} ms, {one['rounds']} rounds, {one['sent_mib']:.0f} MiB sent, wrote {one['wrote_mb_s']:.0f} MB/s")
     return samples
 
 
-def run(args, setting, starters, failures):
+def run(args, setting, starters, trouble):
     samples = {}
     for guest, rate in (("busy", args.rate),) if args.smoke else (("idle", 0), ("busy", args.rate)):
-        up = boot(starters, setting, rate, failures)
+        up = {}
+        starts = {name: functools.partial(party, setting, rate) for name, party in starters.items()}
         try:
-            samples[guest] = measure(guest, up, args, failures)
+            samples[guest] = measure(guest, up, starts, args, trouble)
         finally:
             for party in up.values():
                 party.close()
@@ -91,21 +91,27 @@ def main():
     starters[report.OURS] = machines.Ours
     if args.postcopy or args.smoke:
         starters[report.POSTCOPY] = machines.Postcopy
-    failures, load = [], os.getloadavg()[0]
+    failures, notes, load = [], [], os.getloadavg()[0]
+
+    def trouble(name, what):
+        """A peer's is told, and is not ours."""
+        (notes if name == report.PEER else failures).append(what)
+        say(f"  {what.splitlines()[0]}")
     with tempfile.TemporaryDirectory() as work:
         try:
-            samples = run(args, machines.Setting(args, work), starters, failures)
+            samples = run(args, machines.Setting(args, work), starters, trouble)
         except machines.Missing as e:
             say(f"SKIP: {e}")
             sys.exit(77)
     rows = report.entries(samples)
     print(report.table(rows))
     print("\n" + report.verdicts(rows))
-    for line in failures:
-        print(f"FAIL: {line}")
+    for word, lines in (("NOTE", notes), ("FAIL", failures)):
+        for line in lines:
+            print(f"{word}: {line}")
     with open(os.path.join(args.build, "migration-smoke.json" if args.smoke else "migration.json"), "w") as f:
         json.dump({"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "load_before": load, "load_after": os.getloadavg()[0], "host_cpus": os.cpu_count(), "rounds": args.rounds,
-                   "memory_mib": args.memory, "rate_mb_s": args.rate, "rows": rows, "moves": samples, "failures": failures}, f, indent=1)
+                   "memory_mib": args.memory, "rate_mb_s": args.rate, "rows": rows, "moves": samples, "failures": failures, "notes": notes}, f, indent=1)
     sys.exit(1 if failures else 0)
 
 
