@@ -6,7 +6,8 @@
  * downtime limit. Then the guest is stopped, the rest and the states of vcpus and devices follow, and the other side
  * goes on. Both sides need a build with json-c.
  *
- * Pages go over one connection or several, which count as one: when one breaks, the migration has failed.
+ * Pages go over one connection or several, which count as one: when one breaks, the migration has failed. After a
+ * failure all of them are shut down.
  *
  * Exactly one side runs. The source gives the vm up by one last message, sent when the other side has said that it is
  * whole; whatever fails or is cancelled before that, the source goes on and the other side frees all. If the connection

@@ -130,6 +130,7 @@ static int take_connection(struct vc_mig_receiving *m, uint32_t nth)
 		r = take_hello(m, nth, &s);
 	if (r < 0) {
 		vc_mig_tell_failure(&s);
+		vc_mig_stream_shutdown(&s);
 		vc_mig_stream_close(&s);
 	}
 	return r;

@@ -163,6 +163,8 @@ static int receive_vm(struct vc_mig_receiving *m, struct vcore_vm **vm)
 	} else {
 		/* before anything is closed: it is why */
 		vc_mig_tell_failure(&m->inlet->stream);
+		for (uint32_t i = 0; i < VC_MIG_STREAMS; i++)
+			vc_mig_stream_shutdown(&m->inlet[i].stream);
 		vcore_vm_unref(m->vm);
 	}
 	close_all(m);

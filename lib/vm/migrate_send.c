@@ -319,6 +319,8 @@ static int migrate(struct sending *m, int cancel_fd)
 		r = switch_over(m);
 	if (r < 0 && r != -EREMOTEIO)
 		vc_mig_tell_failure(&m->channel->stream);
+	for (uint32_t i = 0; r < 0 && i < m->channels; i++)
+		vc_mig_stream_shutdown(&m->channel[i].stream);
 	return r;
 }
 

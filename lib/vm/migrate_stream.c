@@ -72,6 +72,12 @@ void vc_mig_stream_close(struct vc_mig_stream *s)
 	s->fd = -1;
 }
 
+void vc_mig_stream_shutdown(struct vc_mig_stream *s)
+{
+	if (s->fd >= 0)
+		shutdown(s->fd, SHUT_RDWR);
+}
+
 /* ---- waiting ---- */
 
 static uint64_t sooner(uint64_t a, uint64_t b)

@@ -106,6 +106,8 @@ struct vc_mig_frame {
 /* 0 or -errno with a sentence. -ENOTSOCK; -ENOMEM: of duplicating. */
 int vc_mig_stream_open(struct vc_mig_stream *stream, int fd, uint32_t timeout_ms);
 void vc_mig_stream_close(struct vc_mig_stream *stream);
+/* After a failure: the peer sees the end, whoever else has the descriptor. What was sent can still be read. */
+void vc_mig_stream_shutdown(struct vc_mig_stream *stream);
 /* All of it was given to the socket: 0. -ECANCELED, -ETIMEDOUT, -EREMOTEIO with the peer's sentence, errno. */
 int vc_mig_send(struct vc_mig_stream *stream, enum vc_mig_kind kind, uint32_t argument, const void *payload,
                 uint32_t length);
