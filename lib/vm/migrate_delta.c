@@ -4,31 +4,31 @@
 #include "core/error.h"
 #include "core/util.h"
 
-#define WORDS (VC_PAGE_SIZE / 8)
+#define WORDS     (VC_PAGE_SIZE / 8)
+#define PIECE_MAX 255u /* words that stay, and words that are new */
 
-/* How many words from there on are equal, or are not, as far as a piece can tell. */
-static uint32_t alike(const uint8_t *a, const uint8_t *b, uint32_t from, bool equal)
+/* How many words from there on, of so many at most, are equal, or are not. */
+static uint32_t alike(const uint8_t *a, const uint8_t *b, uint32_t from, uint32_t most, bool equal)
 {
 	uint32_t n = 0;
 
-	while (n < UINT8_MAX && from + n < WORDS &&
-	       (vc_ld64(a + (size_t)(from + n) * 8) == vc_ld64(b + (size_t)(from + n) * 8)) == equal)
+	while (n < most && (vc_ld64(a + (size_t)(from + n) * 8) == vc_ld64(b + (size_t)(from + n) * 8)) == equal)
 		n++;
 	return n;
 }
 
 int32_t vc_mig_delta_encode(const uint8_t *was, const uint8_t *is, uint8_t *to, uint32_t room)
 {
-	uint32_t used = 0, at = 0;
+	uint32_t used = 0, at = 0, stay;
 
-	if (!memcmp(was, is, VC_PAGE_SIZE))
-		return 0;
-	for (;;) {
-		uint32_t stay = alike(was, is, at, true), changed = alike(was, is, at + stay, false);
+	while ((stay = alike(was, is, at, WORDS - at, true)) < WORDS - at) {
+		uint32_t left, changed;
 
+		/* what one piece cannot leave out is left for the next one, which begins with what stays */
+		stay = stay < PIECE_MAX ? stay : PIECE_MAX;
 		at += stay;
-		if (at == WORDS)
-			return (int32_t)used;
+		left = WORDS - at < PIECE_MAX ? WORDS - at : PIECE_MAX;
+		changed = alike(was, is, at, left, false);
 		if (room - used < 2 + changed * 8)
 			return -1;
 		to[used++] = (uint8_t)stay;
@@ -37,6 +37,7 @@ int32_t vc_mig_delta_encode(const uint8_t *was, const uint8_t *is, uint8_t *to, 
 		used += changed * 8;
 		at += changed;
 	}
+	return (int32_t)used;
 }
 
 int vc_mig_delta_apply(uint8_t *page, const uint8_t *delta, uint32_t length)
