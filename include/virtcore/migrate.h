@@ -79,7 +79,7 @@ struct vcore_migrate_options {
 	const char *address;  /**< "unix:PATH", "tcp:HOST:PORT" (numeric host) to connect to; NULL: fd */
 	int32_t fd;           /**< a connected stream socket, duplicated; looked at only without an address */
 	uint32_t timeout_ms;  /**< how long nothing may move on the connection; 0: 10,000 */
-	uint64_t bandwidth;   /**< bytes a second while the guest runs; 0: no limit */
+	uint64_t bandwidth;   /**< bytes a second while the guest runs, 16 KiB or more for each connection; 0: no limit */
 	uint64_t downtime_us; /**< the guest is stopped when the rest takes no longer than this by estimate; 0: 50,000 */
 	uint64_t max_time_ms; /**< give up when the guest could not be stopped by then; 0: no limit */
 	/** Told after each round and a few times a second, on the calling thread, without a lock held. Anything but 0

@@ -13,8 +13,8 @@
 struct vc_mig_slot {
 	struct vc_slot *slot; /* pinned */
 	uint64_t pages;
-	uint64_t *todo; /* one bit a page: to be sent */
-	uint64_t *sent; /* was sent with contents, so that zeroes must be sent too */
+	uint64_t *todo; /* one bit a page: to be sent. Does not change during a round */
+	uint8_t *sent;  /* was sent with contents, so that zeroes must be sent too */
 	bool logged;
 };
 
@@ -35,6 +35,8 @@ void vc_mig_memory_end(struct vc_mig_memory *memory);
 int64_t vc_mig_memory_look(struct vc_mig_memory *memory);
 /* Pages that are to be sent now. */
 uint64_t vc_mig_memory_left(const struct vc_mig_memory *memory);
+/* All of them were. */
+void vc_mig_memory_sent(struct vc_mig_memory *memory);
 
 /* ---- a connection, and the pages that go over it (migrate_pages.c) ---- */
 
@@ -47,8 +49,8 @@ struct vc_mig_counts {
 };
 
 /*
- * Of each slot, every so manieth word of 64 pages belongs to a channel, always to the same one: what it sends and
- * remembers is its own. Used by one thread at a time.
+ * Of each slot, every so manieth group of 8 pages belongs to a channel, always to the same one: what it sends and
+ * remembers is its own, so are the bytes of vc_mig_slot.sent. Used by one thread at a time.
  */
 struct vc_mig_channel {
 	struct vc_mig_stream stream;
@@ -94,6 +96,12 @@ struct vc_mig_round {
 int vc_mig_round_run(struct vc_mig_round *round);
 
 /* ---- connections (migrate_connect.c) ---- */
+
+/* With less, bytes a second, the other side could take one for dead. */
+#define VC_MIG_BANDWIDTH_MIN 16384u
+
+/* How many the options ask for. */
+uint32_t vc_mig_ways(const struct vcore_migrate_options *options);
 
 /*
  * All connections that the options ask for, greeted. channel: VC_MIG_STREAMS of them, all zeros but for stream.fd, -1.

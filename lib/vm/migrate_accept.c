@@ -117,6 +117,7 @@ static int take_hello(struct vc_mig_receiving *m, uint32_t nth, struct vc_mig_st
 		return r;
 	s->takes = index ? VC_MIG_TAKES_MEMORY : VC_MIG_TAKES_ALL;
 	s->stop_fd = m->crew.stop_fd;
+	s->moved = &m->crew.moved;
 	m->inlet[index].stream = *s;
 	return 0;
 }

@@ -33,6 +33,7 @@ static int adopt(struct vc_mig_stream *s, const struct vc_mig_stream *model, int
 	s->deadline = model->deadline;
 	s->cancel_fd = model->cancel_fd;
 	s->stop_fd = model->stop_fd;
+	s->moved = model->moved;
 	return r;
 }
 
@@ -59,6 +60,11 @@ static int greet(struct vc_mig_channel *c, const uint8_t *number)
 	return vc_mig_send(&c->stream, VC_MIG_HELLO, VC_MIG_VERSION, hello, sizeof hello);
 }
 
+uint32_t vc_mig_ways(const struct vcore_migrate_options *o)
+{
+	return o->address ? (o->streams ? o->streams : 1) : 1 + o->more_fd_count;
+}
+
 static uint32_t features_of(const struct vcore_migrate_options *o)
 {
 	return (o->flags & VCORE_MIGRATE_ZSTD ? VC_MIG_ZSTD : 0u) | (o->flags & VCORE_MIGRATE_DELTA ? VC_MIG_DELTA : 0u);
@@ -67,7 +73,7 @@ static uint32_t features_of(const struct vcore_migrate_options *o)
 int vc_mig_connect(const struct vcore_migrate_options *o, const struct vc_mig_stream *model,
                    struct vc_mig_channel *channel, uint32_t *count)
 {
-	uint32_t ways = o->address ? (o->streams ? o->streams : 1) : 1 + o->more_fd_count;
+	uint32_t ways = vc_mig_ways(o);
 	uint8_t number[16];
 	int r = 0;
 

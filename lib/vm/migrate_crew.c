@@ -30,10 +30,10 @@ void vc_mig_crew_fail(struct vc_mig_crew *c, int error)
 	static const uint64_t one = 1;
 
 	pthread_mutex_lock(&c->lock);
-	if (!c->error) {
+	if (!c->error || (error == -EREMOTEIO && c->error != -EREMOTEIO)) {
 		c->error = error;
 		snprintf(c->message, sizeof c->message, "%s", vcore_error_message());
-		/* the counter is 0: there is room for one */
+		/* at most 1 so far: there is room for another one */
 		if (write(c->stop_fd, &one, sizeof one) < 0)
 			c->error = vc_fail_errno(errno, "an eventfd of a migration");
 	}

@@ -4,11 +4,13 @@
 #define VC_VM_MIGRATE_CREW_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct vc_mig_crew {
-	int stop_fd;          /* eventfd: readable once one has failed */
-	pthread_mutex_t lock; /* protects what follows */
+	int stop_fd;            /* eventfd: readable once one has failed */
+	_Atomic uint64_t moved; /* of their streams */
+	pthread_mutex_t lock;   /* protects what follows */
 	pthread_cond_t met;
 	int error; /* of the first that failed, with its sentence */
 	char message[256];
@@ -21,7 +23,8 @@ struct vc_mig_crew {
 /* 0 or -errno. */
 int vc_mig_crew_init(struct vc_mig_crew *crew);
 void vc_mig_crew_fini(struct vc_mig_crew *crew);
-/* The caller has failed, with its sentence, and so have all; only the first one's failure is kept. */
+/* The caller has failed, with its sentence, and so have all. The first failure is kept, or what the other side says of
+ * it: -EREMOTEIO. */
 void vc_mig_crew_fail(struct vc_mig_crew *crew, int error);
 /* 0, or how the first one has failed, with its sentence as the caller's. */
 int vc_mig_crew_result(struct vc_mig_crew *crew);

@@ -90,7 +90,7 @@ static uint64_t key_of(uint32_t slot, uint64_t page)
 /* Neighbours do not meet. */
 static uint64_t place_of(const struct vc_mig_cache *c, uint32_t slot, uint64_t page)
 {
-	return (page / 64 / c->ways * 64 + page % 64 + slot * 0x9e3779b9ull) % c->places;
+	return (page / 8 / c->ways * 8 + page % 8 + slot * 0x9e3779b9ull) % c->places;
 }
 
 uint8_t *vc_mig_cache_find(const struct vc_mig_cache *c, uint32_t slot, uint64_t page)

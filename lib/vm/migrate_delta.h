@@ -23,7 +23,7 @@ struct vc_mig_cache {
 	uint64_t places; /* 0: nothing is kept */
 	uint64_t *key;   /* 0: the place is free */
 	uint8_t *page;
-	uint32_t ways; /* of words of 64 pages, every so manieth is kept here */
+	uint32_t ways; /* of groups of 8 pages, every so manieth is kept here */
 };
 
 /* 0 or -ENOMEM; vc_mig_cache_fini() in any case, also of one that is all zeros. */

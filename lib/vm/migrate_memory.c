@@ -122,6 +122,12 @@ uint64_t vc_mig_memory_left(const struct vc_mig_memory *m)
 	return pages;
 }
 
+void vc_mig_memory_sent(struct vc_mig_memory *m)
+{
+	for (uint32_t i = 0; i < m->count; i++)
+		memset(m->slot[i].todo, 0, words_of(&m->slot[i]) * 8);
+}
+
 int64_t vc_mig_memory_look(struct vc_mig_memory *m)
 {
 	if (atomic_load(&m->vm->mem.version) != m->version)

@@ -137,11 +137,11 @@ static uint32_t shorten(struct vc_mig_channel *c, uint32_t slot, uint64_t page, 
 
 static void add_zero_page(struct vc_mig_channel *c, uint32_t index, uint64_t page)
 {
-	const uint64_t *sent = c->memory->slot[index].sent;
+	const uint8_t *sent = c->memory->slot[index].sent;
 
 	count(&c->zero_pages, 1);
 	vc_mig_cache_drop(&c->cache, index, page);
-	if (sent[page / 64] >> (page % 64) & 1)
+	if (sent[page / 8] >> (page % 8) & 1)
 		add_page(c, index, page, VC_MIG_ZEROES);
 }
 
@@ -161,11 +161,24 @@ static int send_page(struct vc_mig_channel *c, uint32_t index, uint64_t page)
 		length = shorten(c, index, page, copy);
 		if (length)
 			add_page(c, index, page, length < VC_PAGE_SIZE ? VC_MIG_DELTAS : 0);
-		s->sent[page / 64] |= 1ull << (page % 64);
+		s->sent[page / 8] |= (uint8_t)(1u << (page % 8));
 		c->contents += length;
 		c->frame_pages += length != 0;
 	}
 	return c->runs == VC_MIG_RUNS || c->frame_pages == c->pages_max ? flush(c) : 0;
+}
+
+/* Of a word of a bitmap. */
+static uint64_t own_bits(const struct vc_mig_channel *c, uint64_t word, uint64_t bits)
+{
+	uint64_t own = 0;
+
+	if (!bits || c->ways == 1)
+		return bits;
+	for (uint32_t group = 0; group < 8; group++)
+		if ((word * 8 + group) % c->ways == c->index)
+			own |= 0xffull << (8 * group);
+	return bits & own;
 }
 
 int vc_mig_channel_send(struct vc_mig_channel *c)
@@ -178,9 +191,9 @@ int vc_mig_channel_send(struct vc_mig_channel *c)
 	for (uint32_t i = 0; r >= 0 && i < m->count; i++) {
 		struct vc_mig_slot *s = &m->slot[i];
 
-		for (uint64_t w = c->index; r >= 0 && w < (s->pages + 63) / 64; w += c->ways)
-			for (; r >= 0 && s->todo[w]; s->todo[w] &= s->todo[w] - 1)
-				r = send_page(c, i, w * 64 + (uint64_t)__builtin_ctzll(s->todo[w]));
+		for (uint64_t w = 0; r >= 0 && w < (s->pages + 63) / 64; w++)
+			for (uint64_t bits = own_bits(c, w, s->todo[w]); r >= 0 && bits; bits &= bits - 1)
+				r = send_page(c, i, w * 64 + (uint64_t)__builtin_ctzll(bits));
 	}
 	return r < 0 ? r : flush(c);
 }

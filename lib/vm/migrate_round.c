@@ -6,6 +6,8 @@
 #include "core/thread.h"
 #include "vm/migrate.h"
 
+#define LOOK_NS 100000000u
+
 static int send_mark(struct vc_mig_channel *c, uint32_t number, uint64_t pages)
 {
 	uint8_t payload[8];
@@ -40,12 +42,16 @@ static void *run_share(void *ctx)
 	return NULL;
 }
 
-/* Until all threads are at their end; the caller's connection lives on meanwhile. */
+/* Until all threads are at their end; the caller's channel lives on meanwhile. */
 static int wait_for_threads(struct vc_mig_round *round, uint32_t threads)
 {
-	for (uint64_t done = 0, n; done < threads; done += n) {
-		int r = vc_mig_wait_readable(&round->channel->stream, round->done_fd);
+	struct vc_mig_channel *c = round->channel;
 
+	for (uint64_t done = 0, n; done < threads; done += n) {
+		int r = vc_mig_wait_readable(&c->stream, round->done_fd, vc_host_ns() + LOOK_NS);
+
+		if (r >= 0 && c->after_frame)
+			r = c->after_frame(c->ctx);
 		if (r < 0)
 			return r;
 		if (read(round->done_fd, &n, sizeof n) < 0)

@@ -49,12 +49,18 @@ static uint64_t throttle_tick(void *ctx, uint64_t now)
 	return now - phase + (hold ? off : THROTTLE_PERIOD);
 }
 
-static void throttle_end(struct sending *m)
+/* Up to the next tick. */
+static void throttle_pause(struct sending *m)
 {
-	m->info.throttle = 0;
 	if (m->throttled)
 		vc_vm_throttle(m->vm, false);
 	m->throttled = false;
+}
+
+static void throttle_end(struct sending *m)
+{
+	m->info.throttle = 0;
+	throttle_pause(m);
 }
 
 /* ---- telling ---- */
@@ -89,6 +95,9 @@ static int tell(struct sending *m)
 {
 	update(m);
 	m->told = vc_host_ns();
+	/* the callback may take its time: the guest is not held for as long */
+	if (m->o.progress)
+		throttle_pause(m);
 	return m->o.progress && m->o.progress(m->o.ctx, &m->info)
 	           ? vc_fail(ECANCELED, "the migration was cancelled by the progress callback")
 	           : 0;
@@ -134,9 +143,11 @@ static int round_of_memory(struct sending *m, bool last)
 	m->round_left = round.pages;
 	r = vc_mig_round_run(&round);
 	m->round_left = 0;
-	if (r >= 0)
-		measure(m);
-	return r;
+	if (r < 0)
+		return r;
+	vc_mig_memory_sent(&m->memory);
+	measure(m);
+	return 0;
 }
 
 static uint64_t estimate(const struct sending *m, uint64_t pages)
@@ -291,7 +302,8 @@ static int switch_over(struct sending *m)
 
 static int open_channels(struct sending *m, int cancel_fd)
 {
-	struct vc_mig_stream model = {.cancel_fd = cancel_fd, .stop_fd = m->crew.stop_fd, .deadline = UINT64_MAX};
+	struct vc_mig_stream model = {
+	    .cancel_fd = cancel_fd, .stop_fd = m->crew.stop_fd, .moved = &m->crew.moved, .deadline = UINT64_MAX};
 	int r;
 
 	model.idle_ns = (uint64_t)(m->o.timeout_ms ? m->o.timeout_ms : VC_MIG_TIMEOUT_MS) * 1000000;
@@ -343,6 +355,9 @@ static int check_connections(const struct vcore_migrate_options *o)
 	if (o->streams > VC_MIG_STREAMS || o->more_fd_count >= VC_MIG_STREAMS || (o->more_fd_count && !o->more_fds))
 		return vc_fail(EINVAL, "vcore_migrate_send: %u connections, %u more descriptors: expected %u in all at most",
 		               o->streams, o->more_fd_count, VC_MIG_STREAMS);
+	if (o->bandwidth && o->bandwidth / VC_MIG_BANDWIDTH_MIN < vc_mig_ways(o))
+		return vc_fail(EINVAL, "vcore_migrate_send: %llu bytes a second: expected %u or more for each connection, or 0",
+		               (unsigned long long)o->bandwidth, VC_MIG_BANDWIDTH_MIN);
 	return 0;
 }
 

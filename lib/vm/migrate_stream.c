@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -30,6 +31,7 @@ enum {
 #define MAGIC 0x474d4356u /* "VCMG" */
 
 #define SENTENCE_MAX 200u
+#define LAST_FRAMES  64u /* on a connection, before what was said last: more than sockets hold */
 #define STATE_MAX    (uint32_t) VC_MIB(64)
 
 static const struct {
@@ -96,7 +98,8 @@ static int poll_until(struct vc_mig_stream *s, int fd, short events, uint64_t no
 		return vc_fail_errno(errno, "migration: waiting");
 	if (n > 0 && fds[1].revents)
 		return vc_fail(ECANCELED, "the migration was cancelled");
-	if (n > 0 && fds[2].revents)
+	/* what has come already may tell why */
+	if (n > 0 && fds[2].revents && !fds[0].revents)
 		return vc_fail(ECANCELED, "migration: another connection has failed");
 	return n > 0 && fds[0].revents;
 }
@@ -118,11 +121,25 @@ static int wait_for(struct vc_mig_stream *s, int fd, short events, uint64_t unti
 	}
 }
 
+static void note_moved(struct vc_mig_stream *s)
+{
+	if (s->moved)
+		atomic_store_explicit(s->moved, vc_host_ns(), memory_order_relaxed);
+}
+
 /* The socket is ready for it: 0. */
 static int wait_ready(struct vc_mig_stream *s, short events)
 {
-	int r = wait_for(s, s->fd, events, vc_host_ns() + s->idle_ns);
+	uint64_t from = vc_host_ns(), last;
+	int r;
 
+	do {
+		r = wait_for(s, s->fd, events, from + s->idle_ns);
+		last = s->moved ? atomic_load_explicit(s->moved, memory_order_relaxed) : 0;
+		if (r || last <= from)
+			break;
+		from = last;
+	} while (true);
 	return r == 0 ? vc_fail(ETIMEDOUT, "migration: nothing has moved for %llu ms",
 	                        (unsigned long long)(s->idle_ns / 1000000))
 	              : (r < 0 ? r : 0);
@@ -135,11 +152,9 @@ int vc_mig_wait_until(struct vc_mig_stream *s, uint64_t then)
 	return r > 0 ? vc_fail(ECONNRESET, "migration: the connection has ended") : r;
 }
 
-int vc_mig_wait_readable(struct vc_mig_stream *s, int fd)
+int vc_mig_wait_readable(struct vc_mig_stream *s, int fd, uint64_t then)
 {
-	int r = wait_for(s, fd, POLLIN, UINT64_MAX);
-
-	return r > 0 ? 0 : r;
+	return wait_for(s, fd, POLLIN, then);
 }
 
 int vc_mig_wait_connected(struct vc_mig_stream *s)
@@ -186,6 +201,7 @@ static int read_all(struct vc_mig_stream *s, uint8_t *to, size_t length)
 			to += n;
 			length -= (size_t)n;
 			atomic_fetch_add_explicit(&s->bytes_in, (uint64_t)n, memory_order_relaxed);
+			note_moved(s);
 			continue;
 		}
 		r = wait_ready(s, POLLIN);
@@ -207,6 +223,7 @@ static int write_all(struct vc_mig_stream *s, const uint8_t *from, size_t length
 			from += n;
 			length -= (size_t)n;
 			atomic_fetch_add_explicit(&s->bytes_out, (uint64_t)n, memory_order_relaxed);
+			note_moved(s);
 			continue;
 		}
 		r = wait_ready(s, POLLOUT);
@@ -233,16 +250,24 @@ static void make_head(struct vc_mig_stream *s, uint8_t *head, enum vc_mig_kind k
 
 int vc_mig_peer_reason(struct vc_mig_stream *s, int error)
 {
+	static const int gone[] = {EPIPE, ECONNRESET, ECONNREFUSED, ENOENT};
 	struct vc_mig_frame frame;
-	int r;
+	char message[160];
+	bool is_gone = false;
+	int r = 0;
 
-	if ((error != -EPIPE && error != -ECONNRESET && error != -ECONNREFUSED && error != -ENOENT) || s->fd < 0 ||
-	    !vc_mig_has_word(s))
+	for (size_t i = 0; i < VC_ARRAY_SIZE(gone); i++)
+		is_gone |= error == -gone[i];
+	if (!is_gone || s->fd < 0)
 		return error;
-	r = vc_mig_receive(s, &frame);
-	if (r >= 0)
-		free(frame.payload);
-	return r < 0 ? r : vc_fail(EPROTO, "migration: the other side sent %s and has gone", kinds[frame.kind].name);
+	snprintf(message, sizeof message, "%s", vcore_error_message());
+	/* behind what was on its way */
+	for (unsigned n = 0; r >= 0 && n < LAST_FRAMES && vc_mig_has_word(s); n++) {
+		r = vc_mig_receive(s, &frame);
+		if (r >= 0)
+			free(frame.payload);
+	}
+	return r == -EREMOTEIO ? r : vc_fail(-error, "%s", message);
 }
 
 int vc_mig_send(struct vc_mig_stream *s, enum vc_mig_kind kind, uint32_t argument, const void *payload, uint32_t length)

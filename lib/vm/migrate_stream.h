@@ -83,11 +83,13 @@ enum vc_mig_kind {
 
 /* Used by one thread. */
 struct vc_mig_stream {
-	int fd;            /* a stream socket, ours; it is never waited for inside send() and recv() */
-	int cancel_fd;     /* polls readable: give up; -1: nobody can */
-	int stop_fd;       /* likewise: another connection has failed */
-	uint32_t takes;    /* kinds of frames */
-	uint64_t idle_ns;  /* how long nothing may move */
+	int fd;           /* a stream socket, ours; it is never waited for inside send() and recv() */
+	int cancel_fd;    /* polls readable: give up; -1: nobody can */
+	int stop_fd;      /* likewise: another connection has failed */
+	uint32_t takes;   /* kinds of frames */
+	uint64_t idle_ns; /* how long nothing may move */
+	/* when something has moved, host time, on any of the connections that share it; NULL: on none but this */
+	_Atomic uint64_t *moved;
 	uint64_t deadline; /* host time at which it is over; UINT64_MAX: never */
 	/* Called before each wait and each frame sent; when it wants to be called next, host time. NULL: nobody */
 	uint64_t (*tick)(void *ctx, uint64_t now);
@@ -120,8 +122,8 @@ int vc_mig_expect(struct vc_mig_stream *stream, enum vc_mig_kind kind);
 int vc_mig_wait_connected(struct vc_mig_stream *stream);
 /* Whether to go on, for who sends without having to wait: 0; -ECANCELED, -ETIMEDOUT */
 int vc_mig_look_up(struct vc_mig_stream *stream);
-/* Another descriptor is readable. 0, or as above; there is no limit but the deadline. */
-int vc_mig_wait_readable(struct vc_mig_stream *stream, int fd);
+/* Another descriptor is readable: 1; it is not until then, host time: 0; or as above. */
+int vc_mig_wait_readable(struct vc_mig_stream *stream, int fd, uint64_t then);
 /* Why the peer does not listen any more, where that is the error, is what it said last: the error to return. */
 int vc_mig_peer_reason(struct vc_mig_stream *stream, int error);
 /* Something has come, or the peer is gone. */

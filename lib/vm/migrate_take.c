@@ -249,5 +249,6 @@ int vc_mig_take_memory(struct vc_mig_receiving *m)
 		vc_mig_crew_fail(&m->crew, r);
 	for (uint32_t i = 1; i <= threads; i++)
 		pthread_join(m->inlet[i].thread, NULL);
-	return vc_mig_crew_result(&m->crew);
+	r = vc_mig_crew_result(&m->crew);
+	return r < 0 ? vc_mig_peer_reason(&m->inlet->stream, r) : 0;
 }

@@ -9,12 +9,22 @@ struct way {
 	uint32_t flags, streams, which;
 };
 
+/* What has to be waited for to its end, and what has not, however slow the host is. */
+#define SHORT_MS 500
+#define LONG_MS  20000
+
+struct destination {
+	const struct migrating_sockets *sockets;
+	uint32_t timeout_ms;
+};
+
 static void *receive_here(void *ctx)
 {
-	struct vcore_migrate_receive_options o = {.size = sizeof o, .timeout_ms = 300};
+	const struct destination *d = ctx;
+	struct vcore_migrate_receive_options o = {.size = sizeof o, .timeout_ms = d->timeout_ms};
 	vcore_vm *vm = NULL;
 
-	migrating_destination(&o, ctx);
+	migrating_destination(&o, d->sockets);
 	vcore_migrate_receive(&o, &vm);
 	return vm;
 }
@@ -45,8 +55,8 @@ static vcore_vm *who_has_it(int r, vcore_vm *here, vcore_vm *there, uint64_t at)
 /* True: the other side has it. */
 static bool spoilt(int backend, struct way way, enum spoil how, bool backwards, uint64_t at)
 {
-	struct vcore_migrate_options o = {
-	    .size = sizeof o, .timeout_ms = 500, .flags = VCORE_MIGRATE_AUTO_CONVERGE | way.flags};
+	struct vcore_migrate_options o = {.size = sizeof o, .flags = VCORE_MIGRATE_AUTO_CONVERGE | way.flags};
+	struct destination d = {.timeout_ms = how == STALL ? SHORT_MS : LONG_MS};
 	struct proxy p = {.how = how, .backwards = backwards, .at = at};
 	vcore_vm *vm = migrating_writer(backend);
 	struct migrating_sockets s;
@@ -55,11 +65,13 @@ static bool spoilt(int backend, struct way way, enum spoil how, bool backwards, 
 	uint32_t count;
 	int r;
 
+	o.timeout_ms = d.timeout_ms;
+	d.sockets = &s;
 	migrating_connect(&s, way.streams);
 	proxy_start(&p, &s.destination[way.which]);
 	OK(vcore_vm_start(vm));
 	migrating_goes_on(vm, 0);
-	ck_assert_int_eq(pthread_create(&receiver, NULL, receive_here, &s), 0);
+	ck_assert_int_eq(pthread_create(&receiver, NULL, receive_here, &d), 0);
 	migrating_source(&o, &s);
 	r = vcore_migrate_send(vm, &o);
 	migrating_close(s.source, s.count);
