@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/thread.h"
+#include "memory/image.h"
 #include "memory/missing.h"
 #include "vm/migrate.h"
 
@@ -529,7 +530,12 @@ int vc_arrival_start(struct vc_arrival *a, struct vc_mig_stream *stream)
 	if (r < 0)
 		return r;
 	a->stream = *stream;
+	/* what others of its migration have to do with it ends here */
 	a->stream.cancel_fd = a->stop;
+	a->stream.stop_fd = -1;
+	a->stream.moved = NULL;
+	a->stream.tick = NULL;
+	a->stream.deadline = UINT64_MAX;
 	a->heard = vc_host_ns();
 	r = vc_thread_new(&a->thread, run, a);
 	if (r) {

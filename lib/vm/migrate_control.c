@@ -7,6 +7,8 @@
 #include "core/thread.h"
 #include "vm/migrate.h"
 
+#define EVENT_NS 250000000u /* between events that only tell how far it is */
+
 static const char *const state_names[] = {
     [VCORE_MIGRATE_NONE] = "none",           [VCORE_MIGRATE_SETUP] = "setup",
     [VCORE_MIGRATE_ACTIVE] = "active",       [VCORE_MIGRATE_STOPPED] = "stopped",
@@ -58,14 +60,19 @@ void vc_migrate_leave(struct vcore_vm *vm)
 
 void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info)
 {
+	struct vc_vm_event event = {.kind = VC_EVENT_MIGRATION, .action = vcore_migrate_state_name(info->state)};
+	uint64_t now = vc_host_ns();
 	bool changed;
 
 	pthread_mutex_lock(&vm->lock);
 	changed = vm->migration.info.state != info->state;
 	vm->migration.info = *info;
-	if (changed)
-		vc_vm_tell(vm,
-		           &(struct vc_vm_event){.kind = VC_EVENT_MIGRATION, .action = vcore_migrate_state_name(info->state)});
+	if (!changed)
+		event = (struct vc_vm_event){.kind = VC_EVENT_MIGRATING, .migration = info};
+	if (changed || (info->state == VCORE_MIGRATE_ACTIVE && now - vm->migration.told >= EVENT_NS)) {
+		vc_vm_tell(vm, &event);
+		vm->migration.told = now;
+	}
 	pthread_mutex_unlock(&vm->lock);
 }
 

@@ -20,7 +20,7 @@ static bool test_bit(const uint64_t *bits, uint64_t n)
 }
 
 /* Whoever has memory of the source's from a device will want the destination's. */
-int vc_mig_postcopy_check(struct vcore_vm *vm)
+int vc_mig_follow_check(struct vcore_vm *vm)
 {
 	uint64_t shared = UINT64_MAX;
 
@@ -39,9 +39,9 @@ int vc_mig_postcopy_check(struct vcore_vm *vm)
 
 /* ---- what is absent ---- */
 
-static int announce_slot(struct vc_mig_memory *m, uint32_t index, uint8_t *payload)
+static int announce_slot(struct vc_mig_follow *m, uint32_t index, uint8_t *payload)
 {
-	const struct vc_mig_slot *s = &m->slot[index];
+	const struct vc_mig_slot *s = &m->memory->slot[index];
 	uint64_t words = (s->pages + 63) / 64;
 	int r = 0;
 
@@ -60,12 +60,12 @@ static int announce_slot(struct vc_mig_memory *m, uint32_t index, uint8_t *paylo
 	return r;
 }
 
-int vc_mig_postcopy_announce(struct vc_mig_memory *m)
+int vc_mig_follow_announce(struct vc_mig_follow *m)
 {
 	uint8_t *payload = malloc(VC_MIG_ABSENT_MAX);
 	int r = payload ? 0 : vc_fail(ENOMEM, "migration: no memory for a frame");
 
-	for (uint32_t i = 0; r >= 0 && i < m->count; i++)
+	for (uint32_t i = 0; r >= 0 && i < m->memory->count; i++)
 		r = announce_slot(m, i, payload);
 	free(payload);
 	return r;
@@ -89,9 +89,9 @@ static void add_page(struct frame *f, uint32_t slot, uint64_t page, bool zero)
 	vc_st64(last + 8, page);
 }
 
-static void put_page(struct vc_mig_memory *m, struct frame *f, uint32_t index, uint64_t page)
+static void put_page(struct vc_mig_follow *m, struct frame *f, uint32_t index, uint64_t page)
 {
-	struct vc_mig_slot *s = &m->slot[index];
+	struct vc_mig_slot *s = &m->memory->slot[index];
 	uint8_t *copy = f->bytes + TABLE + f->pages * VC_PAGE_SIZE;
 	bool zero;
 
@@ -105,7 +105,7 @@ static void put_page(struct vc_mig_memory *m, struct frame *f, uint32_t index, u
 	s->todo[page / 64] &= ~(1ull << (page % 64));
 }
 
-static int flush(struct vc_mig_memory *m, struct frame *f)
+static int flush(struct vc_mig_follow *m, struct frame *f)
 {
 	uint32_t table = f->runs * VC_MIG_RUN_BYTES, data = f->pages * VC_PAGE_SIZE;
 
@@ -122,9 +122,9 @@ static bool is_full(const struct frame *f)
 }
 
 /* A frame of what is to be sent from there on, up to the end of the slot. */
-static int send_from(struct vc_mig_memory *m, uint32_t index, uint64_t page)
+static int send_from(struct vc_mig_follow *m, uint32_t index, uint64_t page)
 {
-	const struct vc_mig_slot *s = &m->slot[index];
+	const struct vc_mig_slot *s = &m->memory->slot[index];
 	struct frame f;
 	uint64_t count;
 
@@ -137,10 +137,10 @@ static int send_from(struct vc_mig_memory *m, uint32_t index, uint64_t page)
 
 /* ---- what is asked for ---- */
 
-static int serve(struct vc_mig_memory *m, const struct vc_mig_frame *f)
+static int serve(struct vc_mig_follow *m, const struct vc_mig_frame *f)
 {
 	uint64_t page = f->length == 8 ? vc_ld64(f->payload) : UINT64_MAX;
-	struct vc_mig_slot *s = f->argument < m->count ? &m->slot[f->argument] : NULL;
+	struct vc_mig_slot *s = f->argument < m->memory->count ? &m->memory->slot[f->argument] : NULL;
 
 	if (!s || page >= s->pages)
 		return vc_fail(EPROTO, "migration: page %llu of slot %u was asked for", (unsigned long long)page, f->argument);
@@ -154,7 +154,7 @@ static int serve(struct vc_mig_memory *m, const struct vc_mig_frame *f)
 }
 
 /* One frame that the other side may send. 1: of the kind that is waited for */
-static int take(struct vc_mig_memory *m, enum vc_mig_kind kind)
+static int take(struct vc_mig_follow *m, enum vc_mig_kind kind)
 {
 	struct vc_mig_frame f;
 	int r = vc_mig_receive(m->stream, &f);
@@ -171,7 +171,7 @@ static int take(struct vc_mig_memory *m, enum vc_mig_kind kind)
 	return r;
 }
 
-int vc_mig_postcopy_until(struct vc_mig_memory *m, enum vc_mig_kind kind)
+int vc_mig_follow_until(struct vc_mig_follow *m, enum vc_mig_kind kind)
 {
 	int r;
 
@@ -184,20 +184,20 @@ int vc_mig_postcopy_until(struct vc_mig_memory *m, enum vc_mig_kind kind)
 /* ---- the rest ---- */
 
 /* Where there is something to be sent, from the cursor on and around. False: nothing is left. */
-static bool find_next(struct vc_mig_memory *m)
+static bool find_next(struct vc_mig_follow *m)
 {
-	for (uint32_t n = 0; n <= m->count; n++) {
-		const struct vc_mig_slot *s = &m->slot[m->cursor_slot];
+	for (uint32_t n = 0; n <= m->memory->count; n++) {
+		const struct vc_mig_slot *s = &m->memory->slot[m->cursor_slot];
 
 		if (m->cursor_page < s->pages && vc_image_next_run(s->todo, s->pages, 0, &m->cursor_page))
 			return true;
-		m->cursor_slot = (m->cursor_slot + 1) % m->count;
+		m->cursor_slot = (m->cursor_slot + 1) % m->memory->count;
 		m->cursor_page = 0;
 	}
 	return false;
 }
 
-int vc_mig_postcopy_push(struct vc_mig_memory *m, void (*told)(void *ctx), void *ctx)
+int vc_mig_follow_push(struct vc_mig_follow *m, void (*told)(void *ctx), void *ctx)
 {
 	int r = 0;
 
@@ -210,5 +210,5 @@ int vc_mig_postcopy_push(struct vc_mig_memory *m, void (*told)(void *ctx), void 
 	}
 	if (r >= 0)
 		r = vc_mig_send(m->stream, VC_MIG_END, 0, NULL, 0);
-	return r < 0 ? r : vc_mig_postcopy_until(m, VC_MIG_WHOLE);
+	return r < 0 ? r : vc_mig_follow_until(m, VC_MIG_WHOLE);
 }

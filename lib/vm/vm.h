@@ -62,6 +62,7 @@ enum vc_vm_event_kind {
 	VC_EVENT_DEVICE_REMOVED, /* device, type */
 	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
 	VC_EVENT_MIGRATION,      /* action: its state's name */
+	VC_EVENT_MIGRATING,      /* migration */
 	/* of a device's own, as struct vc_machine_event */
 	VC_EVENT_WATCHDOG,       /* action */
 	VC_EVENT_PANICKED,       /* action */
@@ -80,6 +81,7 @@ struct vc_vm_event {
 	const char *action; /* a constant */
 	uint64_t size;
 	uint32_t vcpu;
+	const struct vcore_migrate_info *migration;
 };
 
 /* Who is told of it. */
@@ -133,6 +135,7 @@ int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth,
 /* What a vm knows of its migration; under its lock. */
 struct vc_migration {
 	struct vcore_migrate_info info; /* of the last one */
+	uint64_t told;                  /* host time of the last event */
 	bool sending;                   /* there is one */
 	bool may_postcopy, postcopy;    /* while sending: it was begun so; vcore_migrate_postcopy() */
 	bool closed;                    /* there will be none any more */

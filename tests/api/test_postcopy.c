@@ -17,7 +17,7 @@
 /* A writer, and 8 MiB that it leaves alone, each page different. */
 static vcore_vm *guest(int backend)
 {
-	vcore_vm *vm = writing(backend);
+	vcore_vm *vm = migrating_writer(backend);
 
 	OK(vcore_memory_add(vm, MORE, MORE_BYTES, VCORE_MEM_RWX, NULL, NULL));
 	for (uint32_t page = 0; page < PATTERN_PAGES; page += 1 + page % 3) {
@@ -26,7 +26,7 @@ static vcore_vm *guest(int backend)
 		OK(vcore_memory_write(vm, PATTERN + page * 4096 + page % 4000, words, sizeof words));
 	}
 	OK(vcore_vm_start(vm));
-	goes_on(vm, 0);
+	migrating_goes_on(vm, 0);
 	return vm;
 }
 
@@ -44,9 +44,9 @@ static void check_pattern(vcore_vm *vm)
 /* ---- a connection that ends, or stands still, at some frame of the source's ---- */
 
 /* As in lib/vm/migrate_stream.h. */
-enum { PAGES_FRAME = 3, STATE_FRAME = 4, GO_FRAME = 6, ABSENT_FRAME = 9, END_FRAME = 11 };
+enum { PAGES_FRAME = 3, STATE_FRAME = 4, GO_FRAME = 6, ABSENT_FRAME = 11 };
 
-struct proxy {
+struct relay {
 	int in, out;   /* the source's and the destination's side */
 	uint32_t kind; /* of the frame that does not pass; UINT32_MAX: all do */
 	unsigned nth;  /* after so many of its kind that come behind GO */
@@ -60,7 +60,7 @@ static bool all_of(int fd, uint8_t *buffer, size_t length)
 	return recv(fd, buffer, length, MSG_WAITALL) == (ssize_t)length;
 }
 
-static bool pass_frame(struct proxy *p, unsigned *count, bool *gone)
+static bool pass_frame(struct relay *p, unsigned *count, bool *gone)
 {
 	static _Thread_local uint8_t frame[1 << 20];
 	uint32_t kind, length;
@@ -80,7 +80,7 @@ static bool pass_frame(struct proxy *p, unsigned *count, bool *gone)
 
 static void *pass_forth(void *ctx)
 {
-	struct proxy *p = ctx;
+	struct relay *p = ctx;
 	unsigned count = 0;
 	bool gone = false;
 
@@ -96,7 +96,7 @@ static void *pass_forth(void *ctx)
 
 static void *pass_back(void *ctx)
 {
-	struct proxy *p = ctx;
+	struct relay *p = ctx;
 	uint8_t buffer[4096];
 	ssize_t n;
 
@@ -113,10 +113,11 @@ static void *pass_back(void *ctx)
 struct move {
 	struct vcore_migrate_options o;
 	struct vcore_clone_options clone;
-	struct proxy proxy;
+	struct relay relay;
 	vcore_vm *from, *to; /* to: NULL, it is not there */
 	int source, destination, sent, received;
-	char why[256], why_not[256]; /* the sentences of the source and the destination */
+	struct migrating_sockets more; /* further connections, which nobody cuts */
+	char why[256], why_not[256];   /* the sentences of the source and the destination */
 	pthread_t sender, receiver;
 };
 
@@ -136,6 +137,8 @@ static void *do_receive(void *ctx)
 	struct vcore_migrate_receive_options o = {
 	    .size = sizeof o, .fd = m->destination, .timeout_ms = 20000, .clone = m->clone.size ? &m->clone : NULL};
 
+	o.more_fd_count = m->more.count;
+	o.more_fds = m->more.destination;
 	m->received = vcore_migrate_receive(&o, &m->to);
 	snprintf(m->why_not, sizeof m->why_not, "%s", m->received < 0 ? vcore_error_message() : "");
 	close(m->destination);
@@ -149,16 +152,18 @@ static void begin(struct move *m, int backend)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, source), 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, destination), 0);
 	m->from = guest(backend);
-	m->proxy.in = source[1];
-	m->proxy.out = destination[0];
+	m->relay.in = source[1];
+	m->relay.out = destination[0];
 	m->source = source[0];
 	m->destination = destination[1];
 	m->o.size = sizeof m->o;
 	m->o.fd = m->source;
 	m->o.flags |= VCORE_MIGRATE_BY_POSTCOPY;
 	m->o.timeout_ms = 20000;
-	ck_assert_int_eq(pthread_create(&m->proxy.thread, NULL, pass_forth, &m->proxy), 0);
-	ck_assert_int_eq(pthread_create(&m->proxy.back, NULL, pass_back, &m->proxy), 0);
+	m->o.more_fd_count = m->more.count;
+	m->o.more_fds = m->more.source;
+	ck_assert_int_eq(pthread_create(&m->relay.thread, NULL, pass_forth, &m->relay), 0);
+	ck_assert_int_eq(pthread_create(&m->relay.back, NULL, pass_back, &m->relay), 0);
 	ck_assert_int_eq(pthread_create(&m->receiver, NULL, do_receive, m), 0);
 	ck_assert_int_eq(pthread_create(&m->sender, NULL, do_send, m), 0);
 }
@@ -166,12 +171,12 @@ static void begin(struct move *m, int backend)
 static void end_sending(struct move *m)
 {
 	pthread_join(m->sender, NULL);
-	shutdown(m->proxy.in, SHUT_RDWR);
-	shutdown(m->proxy.out, SHUT_RDWR);
-	pthread_join(m->proxy.thread, NULL);
-	pthread_join(m->proxy.back, NULL);
-	close(m->proxy.in);
-	close(m->proxy.out);
+	shutdown(m->relay.in, SHUT_RDWR);
+	shutdown(m->relay.out, SHUT_RDWR);
+	pthread_join(m->relay.thread, NULL);
+	pthread_join(m->relay.back, NULL);
+	close(m->relay.in);
+	close(m->relay.out);
 }
 
 /* The guest has stayed where it was. */
@@ -179,13 +184,13 @@ static void stayed(struct move *m)
 {
 	ck_assert_ptr_null(m->to);
 	ck_assert_uint_eq(api_state(m->from), VCORE_VM_RUNNING);
-	goes_on(m->from, api_word(m->from, COUNT));
+	migrating_goes_on(m->from, api_word(m->from, COUNT));
 	vcore_vm_unref(m->from);
 }
 
 static void until_state(vcore_vm *vm, uint32_t state)
 {
-	for (unsigned n = 0; info_of(vm).state != state; n++) {
+	for (unsigned n = 0; migrating_info(vm).state != state; n++) {
 		ck_assert_uint_lt(n, 20000);
 		api_pause_ms(1);
 	}
@@ -199,7 +204,7 @@ static void *call_for_it(void *ctx)
 {
 	vcore_vm *vm = ctx;
 
-	while (info_of(vm).rounds < 2)
+	while (migrating_info(vm).rounds < 2)
 		api_pause_ms(1);
 	OK(vcore_migrate_postcopy(vm));
 	return NULL;
@@ -209,36 +214,41 @@ static void moves(int backend, enum way way)
 {
 	static const uint32_t rounds[WAYS] = {0, 3, UINT32_MAX};
 	/* what it writes cannot be sent in a microsecond, however often it is tried */
-	struct move m = {.o = {.downtime_us = 1, .postcopy_rounds = rounds[way]}, .proxy = {.kind = UINT32_MAX}};
+	struct move m = {.o = {.downtime_us = 1, .postcopy_rounds = rounds[way]}, .relay = {.kind = UINT32_MAX}};
 	struct vcore_exit exit = {.size = sizeof exit};
 	uint32_t count;
 	pthread_t other;
 
+	if (way != AT_ONCE)
+		migrating_connect(&m.more, way);
+	m.o.flags = way == AFTER_ROUNDS ? VCORE_MIGRATE_DELTA : 0;
 	begin(&m, backend);
 	if (way == BY_CALL)
 		ck_assert_int_eq(pthread_create(&other, NULL, call_for_it, m.from), 0);
 	pthread_join(m.receiver, NULL);
 	ck_assert_msg(m.received == 0, "%s", m.why_not);
 	OK(vcore_vm_start(m.to));
-	count = goes_on(m.to, 0);
+	count = migrating_goes_on(m.to, 0);
 	check_pattern(m.to);
 	if (way == BY_CALL)
 		pthread_join(other, NULL);
 	end_sending(&m);
 	ck_assert_msg(m.sent == 0, "%s", m.why);
+	migrating_close(m.more.source, m.more.count);
+	migrating_close(m.more.destination, m.more.count);
 	OK(vcore_vm_wait(m.from, LONG, &exit));
 	ck_assert_uint_eq(exit.reason, VCORE_EXIT_MIGRATED);
 	ck_assert_uint_le(api_word(m.from, COUNT), count);
-	ck_assert_uint_eq(info_of(m.from).state, VCORE_MIGRATE_COMPLETED);
-	ck_assert_uint_ge(info_of(m.from).rounds, way == AFTER_ROUNDS ? 3 : 0);
-	ck_assert_uint_gt(info_of(m.from).downtime_ns, 0);
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_COMPLETED);
+	ck_assert_uint_ge(migrating_info(m.from).rounds, way == AFTER_ROUNDS ? 3 : 0);
+	ck_assert_uint_gt(migrating_info(m.from).downtime_ns, 0);
 	/* a guest that wrote nothing for a moment has left nothing behind */
-	if (way == AT_ONCE || info_of(m.to).state != VCORE_MIGRATE_NONE)
+	if (way == AT_ONCE || migrating_info(m.to).state != VCORE_MIGRATE_NONE)
 		until_state(m.to, VCORE_MIGRATE_COMPLETED);
-	ck_assert_uint_eq(info_of(m.to).remaining, 0);
+	ck_assert_uint_eq(migrating_info(m.to).remaining, 0);
 	/* and is as any other */
 	vcore_vm_unref(m.from);
-	goes_on(m.to, count);
+	migrating_goes_on(m.to, count);
 	check_pattern(m.to);
 	vcore_vm_unref(m.to);
 }
@@ -255,14 +265,14 @@ END_TEST
 /* Before the source gives it up: nothing has happened. */
 START_TEST(cut_before)
 {
-	struct move m = {.proxy = {.kind = ABSENT_FRAME}};
+	struct move m = {.relay = {.kind = ABSENT_FRAME}};
 
 	begin(&m, _i);
 	pthread_join(m.receiver, NULL);
 	end_sending(&m);
 	ck_assert_int_lt(m.sent, 0);
 	ck_assert_int_lt(m.received, 0);
-	ck_assert_uint_eq(info_of(m.from).state, VCORE_MIGRATE_FAILED);
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_FAILED);
 	stayed(&m);
 }
 END_TEST
@@ -270,14 +280,14 @@ END_TEST
 /* As it is given up: nobody knows, and nobody runs. */
 START_TEST(cut_at_the_switch)
 {
-	struct move m = {.proxy = {.kind = GO_FRAME}};
+	struct move m = {.relay = {.kind = GO_FRAME}};
 
 	begin(&m, _i);
 	pthread_join(m.receiver, NULL);
 	end_sending(&m);
 	ck_assert_int_eq(m.sent, -ENOTRECOVERABLE);
 	ck_assert_ptr_null(m.to);
-	ck_assert_uint_eq(info_of(m.from).state, VCORE_MIGRATE_UNDECIDED);
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_UNDECIDED);
 	ck_assert_uint_eq(api_state(m.from), VCORE_VM_PAUSED);
 	OK(vcore_vm_resume(m.from));
 	stayed(&m);
@@ -287,7 +297,7 @@ END_TEST
 /* Behind it: neither has the guest. */
 START_TEST(cut_behind)
 {
-	struct move m = {.proxy = {.kind = PAGES_FRAME, .nth = 5}};
+	struct move m = {.relay = {.kind = PAGES_FRAME, .nth = 5}};
 	struct vcore_exit exit = {.size = sizeof exit};
 	uint32_t word;
 
@@ -300,12 +310,12 @@ START_TEST(cut_behind)
 	ck_assert_uint_eq(exit.crash, VCORE_CRASH_MEMORY_LOST);
 	ck_assert_msg(strstr(exit.message, "post-copy"), "%s", exit.message);
 	until_state(m.to, VCORE_MIGRATE_LOST);
-	ck_assert_str_ne(info_of(m.to).error, "");
+	ck_assert_str_ne(migrating_info(m.to).error, "");
 	/* zeroes are not passed off as the guest's */
 	REFUSED(vcore_memory_read(m.to, COUNT, &word, sizeof word), EFAULT, "lost");
 	end_sending(&m);
 	ck_assert_int_eq(m.sent, -ENOTRECOVERABLE);
-	ck_assert_uint_eq(info_of(m.from).state, VCORE_MIGRATE_LOST);
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_LOST);
 	ck_assert_uint_eq(api_state(m.from), VCORE_VM_PAUSED);
 	vcore_vm_unref(m.to);
 	/* all of it is still here, for who wants to go on from there */
@@ -319,8 +329,8 @@ END_TEST
 /* What cannot be done meanwhile; and the vm is dropped while its vcpu waits for a page. */
 START_TEST(dropped)
 {
-	struct move m = {.proxy = {.kind = PAGES_FRAME, .stands = true}};
-	struct vcore_migrate_options back = {.size = sizeof back, .fd = -1};
+	struct move m = {.relay = {.kind = PAGES_FRAME, .stands = true}};
+	struct vcore_migrate_options back = {.size = sizeof back};
 	vcore_snapshot *snapshot;
 
 	begin(&m, _i);
@@ -330,12 +340,12 @@ START_TEST(dropped)
 	until_state(m.to, VCORE_MIGRATE_POSTCOPY);
 	REFUSED(vcore_snapshot_take(m.to, &snapshot), EBUSY, "still coming");
 	REFUSED(vcore_migrate_send(m.to, &back), EBUSY, "still coming");
-	api_until(&m.proxy.reached, 1);
+	api_until(&m.relay.reached, 1);
 	vcore_vm_unref(m.to);
 	m.to = NULL;
 	end_sending(&m);
 	ck_assert_int_eq(m.sent, -ENOTRECOVERABLE);
-	ck_assert_uint_eq(info_of(m.from).state, VCORE_MIGRATE_LOST);
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_LOST);
 	vcore_vm_unref(m.from);
 }
 END_TEST
@@ -349,7 +359,7 @@ static int no(void *ctx, const struct vcore_migrate_info *info)
 
 static void *call_off(void *ctx)
 {
-	while (info_of(ctx).rounds < 2)
+	while (migrating_info(ctx).rounds < 2)
 		api_pause_ms(1);
 	OK(vcore_migrate_cancel(ctx));
 	return NULL;
@@ -358,7 +368,7 @@ static void *call_off(void *ctx)
 START_TEST(called_off)
 {
 	for (int way = 0; way < 2; way++) {
-		struct move m = {.o = {.downtime_us = 1}, .proxy = {.kind = UINT32_MAX}};
+		struct move m = {.o = {.downtime_us = 1}, .relay = {.kind = UINT32_MAX}};
 		pthread_t other;
 
 		m.o.progress = way ? NULL : no;
@@ -371,7 +381,7 @@ START_TEST(called_off)
 		pthread_join(m.receiver, NULL);
 		end_sending(&m);
 		ck_assert_int_eq(m.sent, -ECANCELED);
-		ck_assert_uint_eq(info_of(m.from).state, VCORE_MIGRATE_CANCELED);
+		ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_CANCELED);
 		stayed(&m);
 	}
 }
@@ -388,7 +398,7 @@ static int with_own_memory(void *ctx, vcore_vm *vm)
 
 START_TEST(refused)
 {
-	struct move m = {.proxy = {.kind = UINT32_MAX}, .clone = {.size = sizeof m.clone, .prepare = with_own_memory}};
+	struct move m = {.relay = {.kind = UINT32_MAX}, .clone = {.size = sizeof m.clone, .prepare = with_own_memory}};
 	struct vcore_migrate_options o = {.size = sizeof o, .fd = -1, .reserved = 1};
 
 	own_memory = mmap(NULL, MORE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -400,7 +410,7 @@ START_TEST(refused)
 	ck_assert_msg(strstr(m.why_not, "cannot come by post-copy"), "%s", m.why_not);
 	ck_assert_int_eq(m.sent, -EREMOTEIO);
 	ck_assert_msg(strstr(m.why, "cannot come by post-copy"), "%s", m.why);
-	ck_assert_uint_eq(info_of(m.from).pages, 0);
+	ck_assert_uint_eq(migrating_info(m.from).pages, 0);
 	REFUSED(vcore_migrate_postcopy(m.from), ENOENT, "not being migrated");
 	REFUSED(vcore_migrate_send(m.from, &o), EINVAL, "reserved");
 	stayed(&m);
