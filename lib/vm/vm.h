@@ -270,6 +270,9 @@ void vc_place_fini(struct vc_placement *place);
 /* options.vcpu_places */
 int vc_vm_place(struct vcore_vm *vm, const char *const *places);
 
+/* net.c: of a still vm, vcore_net_new_macs(). */
+int vc_vm_new_macs(struct vcore_vm *vm);
+
 /* balloon.c: bytes that all its balloons hold. */
 uint64_t vc_vm_ballooned(struct vcore_vm *vm);
 
