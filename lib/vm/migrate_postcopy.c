@@ -178,7 +178,7 @@ int vc_mig_follow_until(struct vc_mig_follow *m, enum vc_mig_kind kind)
 	do
 		r = take(m, kind);
 	while (r == 0);
-	return r < 0 ? r : 0;
+	return r < 0 ? vc_mig_peer_reason(m->stream, r) : 0;
 }
 
 /* ---- the rest ---- */
@@ -210,5 +210,5 @@ int vc_mig_follow_push(struct vc_mig_follow *m, void (*told)(void *ctx), void *c
 	}
 	if (r >= 0)
 		r = vc_mig_send(m->stream, VC_MIG_END, 0, NULL, 0);
-	return r < 0 ? r : vc_mig_follow_until(m, VC_MIG_WHOLE);
+	return r < 0 ? vc_mig_peer_reason(m->stream, r) : vc_mig_follow_until(m, VC_MIG_WHOLE);
 }

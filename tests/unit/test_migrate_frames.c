@@ -12,6 +12,7 @@
 
 #include "config.h"
 #include "core/util.h"
+#include "memory/missing.h"
 #include "vm/migrate_stream.h"
 #include "vm/snapshot_codec.h"
 
@@ -83,7 +84,7 @@ static void hello(struct source *s, uint32_t features, uint32_t count, uint32_t 
 	ck_assert_int_eq(vc_mig_send(&s->stream, VC_MIG_HELLO, VC_MIG_VERSION, payload, sizeof payload), 0);
 }
 
-static void machine(struct source *s)
+static void send_states(struct source *s, enum vc_mig_kind kind)
 {
 	struct vcore_snapshot *snapshot;
 	struct vc_still still;
@@ -98,10 +99,15 @@ static void machine(struct source *s)
 	vc_still_end(&still);
 	ck_assert_int_eq(vc_snapshot_encode(snapshot, &data, &length), 0);
 	vcore_snapshot_unref(snapshot);
-	ck_assert_int_eq(vc_mig_send(&s->stream, VC_MIG_MACHINE, 0, data, (uint32_t)length), 0);
-	ck_assert_int_eq(vc_mig_expect(&s->stream, VC_MIG_READY), 0);
+	ck_assert_int_eq(vc_mig_send(&s->stream, kind, 0, data, (uint32_t)length), 0);
 	free(data);
 	vcore_vm_unref(vm);
+}
+
+static void machine(struct source *s)
+{
+	send_states(s, VC_MIG_MACHINE);
+	ck_assert_int_eq(vc_mig_expect(&s->stream, VC_MIG_READY), 0);
 }
 
 /* ---- greetings ---- */
@@ -246,6 +252,139 @@ START_TEST(test_out_of_turn)
 }
 END_TEST
 
+/* ---- post-copy ---- */
+
+/* False, with a line that says why: not on this host. */
+static bool has_postcopy(void)
+{
+	int fd = vc_missing_open();
+
+	if (fd >= 0)
+		close(fd);
+	else
+		printf("left out: %s\n", vcore_error_message());
+	return fd >= 0;
+}
+
+/* Up to where absent pages are told. */
+static void begin_postcopy(struct source *s)
+{
+	static const uint8_t none[8];
+
+	begin(s);
+	hello(s, VC_MIG_POSTCOPY, 1, 0);
+	machine(s);
+	ck_assert_int_eq(vc_mig_send(&s->stream, VC_MIG_ROUND, VC_MIG_NO_ROUND, none, sizeof none), 0);
+}
+
+static void absent(struct source *s, uint32_t slot, uint64_t first, uint64_t bits, uint32_t length)
+{
+	uint8_t payload[32] = {0};
+
+	vc_st64(payload, first);
+	vc_st64(payload + 8, bits);
+	ck_assert_int_eq(vc_mig_send(&s->stream, VC_MIG_ABSENT, slot, payload, length), 0);
+}
+
+START_TEST(test_absent)
+{
+	static const struct {
+		uint32_t slot;
+		uint64_t first, bits;
+		uint32_t length;
+		const char *sentence;
+	} wrong[] = {
+	    {1, 0, 1, 16, "slot 1 of 1"},
+	    {0, 1, 1, 16, "from 1 on"},
+	    {0, 64, 1, 16, "from 64 on"},
+	    {0, UINT64_MAX - 63, 1, 16, "in 16"},
+	    {0, 0, 1, 12, "in 12 bytes"},
+	    {0, 0, 1, 0, "in 0 bytes"},
+	    {0, 0, 1, 24, "in 24 bytes"},
+	    {0, 0, 1 << 16, 16, "behind the end"},
+	    {0, 0, UINT64_MAX, 16, "behind the end"},
+	};
+	struct source s;
+
+	if (!has_postcopy())
+		return;
+	for (unsigned i = 0; i < VC_ARRAY_SIZE(wrong); i++) {
+		begin_postcopy(&s);
+		absent(&s, wrong[i].slot, wrong[i].first, wrong[i].bits, wrong[i].length);
+		refused(&s, EPROTO, wrong[i].sentence);
+	}
+	begin(&s);
+	hello(&s, 0, 1, 0);
+	machine(&s);
+	ck_assert_int_eq(vc_mig_send(&s.stream, VC_MIG_ROUND, VC_MIG_NO_ROUND, wrong, 8), 0);
+	absent(&s, 0, 0, 1, 16);
+	refused(&s, EPROTO, "where the state was expected");
+}
+END_TEST
+
+static void follow(struct source *s, uint32_t slot, uint32_t pages, uint64_t first, uint32_t length)
+{
+	static uint8_t payload[16 + 4 * 4096];
+
+	vc_st32(payload, slot);
+	vc_st32(payload + 4, pages);
+	vc_st64(payload + 8, first);
+	vc_mig_send(&s->stream, VC_MIG_PAGES_FRAME, 1, payload, 16 + length);
+}
+
+#define NONE UINT64_MAX
+
+START_TEST(test_following)
+{
+	/* of 16 pages, 0 to 3 are absent; what follows the states */
+	static const struct {
+		uint32_t slot, pages;
+		uint64_t first;
+		uint32_t length;
+		uint64_t again; /* then that page; NONE: nothing */
+		const char *sentence;
+	} wrong[] = {
+	    {1, 1, 0, 4096, NONE, "not awaited"},
+	    {0, 1, 4, 4096, NONE, "not awaited"},
+	    {0, 2, 3, 8192, NONE, "not awaited"},
+	    {0, 1, UINT64_MAX, 4096, NONE, "not awaited"},
+	    {0, VC_MIG_DELTAS | 1, 0, 4096, NONE, "not awaited"},
+	    {0, 0, 0, 0, NONE, "not awaited"},
+	    {0, 2, 0, 4096, NONE, "not awaited"},
+	    {0, 1, 0, 8192, NONE, "1 pages that no run has"},
+	    {0, 1, 0, 4095, NONE, "in 4111 bytes"},
+	    /* each page comes once */
+	    {0, 2, 1, 8192, 2, "not awaited"},
+	    {0, VC_MIG_ZEROES | 4, 0, 0, 3, "not awaited"},
+	};
+	struct source s;
+
+	if (!has_postcopy())
+		return;
+	for (unsigned i = 0; i < VC_ARRAY_SIZE(wrong); i++) {
+		begin_postcopy(&s);
+		absent(&s, 0, 0, 15, 16);
+		send_states(&s, VC_MIG_STATE);
+		follow(&s, wrong[i].slot, wrong[i].pages, wrong[i].first, wrong[i].length);
+		if (wrong[i].again != NONE)
+			follow(&s, 0, 1, wrong[i].again, 4096);
+		refused(&s, EPROTO, wrong[i].sentence);
+	}
+	for (enum vc_mig_kind kind = VC_MIG_END; kind <= VC_MIG_WHOLE; kind++) {
+		begin_postcopy(&s);
+		absent(&s, 0, 0, 15, 16);
+		send_states(&s, VC_MIG_STATE);
+		vc_mig_send(&s.stream, kind, 0, NULL, 0);
+		refused(&s, EPROTO, kind == VC_MIG_END ? "where 4 pages are to come" : "where pages were expected");
+	}
+	/* states that are none, while a thread waits for pages already */
+	begin_postcopy(&s);
+	absent(&s, 0, 0, 15, 16);
+	vc_mig_send(&s.stream, VC_MIG_STATE, 0, wrong, 64);
+	refused(&s, EINVAL, "");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("migrate_frames");
@@ -257,6 +396,8 @@ int main(void)
 	tcase_add_test(t, test_greetings);
 	tcase_add_loop_test(t, test_pages, 0, VC_ARRAY_SIZE(frames));
 	tcase_add_test(t, test_out_of_turn);
+	tcase_add_test(t, test_absent);
+	tcase_add_test(t, test_following);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
