@@ -25,8 +25,8 @@
  * From the handover on neither side alone has the guest: if the connection breaks then, it cannot go on. The
  * destination's vm ends with VCORE_EXIT_CRASH, VCORE_CRASH_MEMORY_LOST and a sentence, and nothing more of it leaves
  * for its devices; the source's stays paused as it was at the handover, and vcore_migrate_send() says
- * -ENOTRECOVERABLE (VCORE_MIGRATE_LOST). The same happens when either vm is dropped meanwhile. Cancelling works up to
- * the handover.
+ * -ENOTRECOVERABLE (VCORE_MIGRATE_LOST). The same happens when the destination's vm is dropped meanwhile, unless it
+ * has ended: then it needs no more. Cancelling works up to the handover.
  *
  * The stream is neither encrypted nor authenticated: who can reach a waiting address can send it a machine, with
  * devices that name files of the host (give them properties of your own, see struct vcore_clone_options). Use sockets

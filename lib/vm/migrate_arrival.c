@@ -48,6 +48,7 @@ struct vc_arrival {
 	struct vcore_migrate_info info;
 	uint64_t begun;
 	struct vcore_exit exit; /* of the vm, if it is lost */
+	bool ended;             /* the vm had ended when it was dropped; before `stop` is signalled */
 
 	pthread_mutex_t lock; /* protects what follows; innermost */
 	pthread_cond_t changed;
@@ -485,6 +486,20 @@ static void complete(struct vc_arrival *a)
 	publish(a, VCORE_MIGRATE_COMPLETED);
 }
 
+/* A vm that has ended needs no more, which is no loss to the source. It closes the connection when it has heard of it.
+ */
+static void need_no_more(struct vc_arrival *a)
+{
+	struct vc_mig_frame f;
+	int r;
+
+	a->stream.cancel_fd = -1;
+	a->stream.deadline = vc_host_ns() + a->stream.idle_ns;
+	r = vc_mig_send(&a->stream, VC_MIG_WHOLE, 0, NULL, 0);
+	while (r >= 0 && (r = vc_mig_receive(&a->stream, &f)) >= 0)
+		free(f.payload);
+}
+
 static void end(struct vc_arrival *a, int r)
 {
 	char message[sizeof a->message] = "";
@@ -492,8 +507,12 @@ static void end(struct vc_arrival *a, int r)
 
 	if (r < 0)
 		snprintf(message, sizeof message, "%s", vcore_error_message());
-	if (r < 0 && ours)
+	if (r == -ECANCELED && ours && a->ended)
+		need_no_more(a);
+	else if (r < 0 && ours)
 		vc_mig_tell_failure(&a->stream);
+	if (r < 0 && ours)
+		vc_mig_stream_shutdown(&a->stream);
 	if (r > 0)
 		complete(a);
 	else if (ours)
@@ -589,13 +608,18 @@ void vc_arrival_give_up(struct vc_arrival *a)
 		return;
 	stop(a);
 	vc_mig_tell_failure(&a->stream);
+	vc_mig_stream_shutdown(&a->stream);
 	free_all(a);
 }
 
 void vc_arrival_stop(struct vc_arrival *a)
 {
-	if (a)
-		stop(a);
+	if (!a)
+		return;
+	pthread_mutex_lock(&a->vm->lock);
+	a->ended = a->vm->ending;
+	pthread_mutex_unlock(&a->vm->lock);
+	stop(a);
 }
 
 void vc_arrival_free(struct vc_arrival *a)

@@ -202,8 +202,11 @@ int vc_mig_follow_push(struct vc_mig_follow *m, void (*told)(void *ctx), void *c
 	int r = 0;
 
 	while (r >= 0 && find_next(m)) {
-		while (r >= 0 && vc_mig_has_word(m->stream))
-			r = take(m, VC_MIG_KINDS);
+		while (r == 0 && vc_mig_has_word(m->stream))
+			r = take(m, VC_MIG_WHOLE);
+		/* the vm has ended there, and needs no more */
+		if (r > 0)
+			return 0;
 		if (r >= 0 && find_next(m))
 			r = send_from(m, m->cursor_slot, m->cursor_page);
 		told(ctx);

@@ -33,7 +33,7 @@
  *   PAGES   S  from STATE on, whole ones or zeroes: absent pages, each once; what is wanted first, and after RUNS the
  *              others
  *   END     S  that was all of them
- *   WHOLE   D  so it is
+ *   WHOLE   D  so it is; or, before END: the vm has ended, and needs no more
  *
  *   FAILED  both, in place of any other: a sentence, after which the sender is gone
  *

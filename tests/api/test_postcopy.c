@@ -350,6 +350,27 @@ START_TEST(dropped)
 }
 END_TEST
 
+/* One that has ended needs no more: that is no loss. */
+START_TEST(ended)
+{
+	struct move m = {.relay = {.kind = UINT32_MAX}};
+	struct vcore_exit exit = {.size = sizeof exit};
+
+	begin(&m, _i);
+	pthread_join(m.receiver, NULL);
+	ck_assert_msg(m.received == 0, "%s", m.why_not);
+	OK(vcore_vm_start(m.to));
+	OK(vcore_vm_stop(m.to));
+	OK(vcore_vm_wait(m.to, LONG, &exit));
+	ck_assert_uint_eq(exit.reason, VCORE_EXIT_STOPPED);
+	vcore_vm_unref(m.to);
+	end_sending(&m);
+	ck_assert_msg(m.sent == 0, "%s", m.why);
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_COMPLETED);
+	vcore_vm_unref(m.from);
+}
+END_TEST
+
 /* ---- it is called off, or cannot be ---- */
 
 static int no(void *ctx, const struct vcore_migrate_info *info)
@@ -429,6 +450,7 @@ static Suite *suite(void)
 	EACH(t, cut_at_the_switch);
 	EACH(t, cut_behind);
 	EACH(t, dropped);
+	EACH(t, ended);
 	EACH(t, called_off);
 	EACH(t, refused);
 	suite_add_tcase(s, t);
