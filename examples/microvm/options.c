@@ -128,8 +128,8 @@ static const struct option_row rows[] = {
      "properties"},
     {"incoming", "ADDRESS", OPT_INCOMING,
      "wait there for a vm that another microvm sends (monitor: migrate) and go on with it, in place of --kernel; "
-     "unix:PATH "
-     "or tcp:HOST:PORT, which only the right peer must reach; --device as for --restore"},
+     "unix:PATH or tcp:HOST:PORT, which only the right peer must reach, with as many connections as that asks for; "
+     "--device as for --restore"},
     {"no-verify", NULL, OPT_NO_VERIFY, "with --restore: do not look at the checksums of memory"},
     {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
