@@ -31,6 +31,7 @@ struct sending {
 	uint64_t state_ns;              /* what taking and encoding the states took */
 	/* of the round: when it began, pages to be looked at, and counters at its begin */
 	uint64_t round_begin, round_left, round_pages, round_looked_at;
+	uint64_t measured_bytes, measured_ns; /* for the rate */
 	bool throttled;
 	bool postcopy; /* the rest follows when the other side runs */
 	bool lost;     /* it did not */
@@ -129,10 +130,13 @@ static int after_frame(void *ctx)
 
 static void measure(struct sending *m)
 {
-	uint64_t bytes = (counts_of(m).pages - m->round_pages) * VC_PAGE_SIZE, took = vc_host_ns() - m->round_begin;
-
-	if (bytes >= RATE_MEASURE || !m->info.rate)
-		m->info.rate = bytes ? vc_muldiv64(bytes, 1000000000, took + 1) : 0;
+	/* short rounds are measured together: one that met a busy host does not count for ever */
+	m->measured_bytes += (counts_of(m).pages - m->round_pages) * VC_PAGE_SIZE;
+	m->measured_ns += vc_host_ns() - m->round_begin;
+	if (m->measured_bytes < RATE_MEASURE && m->info.rate)
+		return;
+	m->info.rate = vc_muldiv64(m->measured_bytes, 1000000000, m->measured_ns + 1);
+	m->measured_bytes = m->measured_ns = 0;
 }
 
 static int round_of_memory(struct sending *m, bool last)

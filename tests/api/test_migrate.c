@@ -96,6 +96,8 @@ static struct vcore_migrate_info moves(vcore_vm *vm, struct peer *peer, struct v
 	uint32_t count;
 
 	migrating_source(o, &peer->sockets);
+	/* the host may be slow */
+	o->downtime_us = 10000000;
 	o->progress = let_write;
 	o->ctx = vm;
 	OK(vcore_migrate_send(vm, o));

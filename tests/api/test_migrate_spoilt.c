@@ -55,7 +55,9 @@ static vcore_vm *who_has_it(int r, vcore_vm *here, vcore_vm *there, uint64_t at)
 /* True: the other side has it. */
 static bool spoilt(int backend, struct way way, enum spoil how, bool backwards, uint64_t at)
 {
-	struct vcore_migrate_options o = {.size = sizeof o, .flags = VCORE_MIGRATE_AUTO_CONVERGE | way.flags};
+	/* however slow the host is */
+	struct vcore_migrate_options o = {
+	    .size = sizeof o, .downtime_us = 10000000, .flags = VCORE_MIGRATE_AUTO_CONVERGE | way.flags};
 	struct destination d = {.timeout_ms = how == STALL ? SHORT_MS : LONG_MS};
 	struct proxy p = {.how = how, .backwards = backwards, .at = at};
 	vcore_vm *vm = migrating_writer(backend);
@@ -143,7 +145,7 @@ static struct way way_of(int i)
 START_TEST(in_each_way)
 {
 	/* HELLO, on the first connection MACHINE, else ROUND, and pages */
-	static const uint64_t forth[] = {0, 40, 59, 60, 70, 92, 99, 110, 150, 5000, 9000, 12000};
+	static const uint64_t forth[] = {0, 40, 60, 92, 110, 5000, 9000, 12000};
 	struct way way = way_of(_i);
 
 	for (int how = CUT; how <= ALTER; how += ALTER - CUT)
