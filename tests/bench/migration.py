@@ -108,7 +108,7 @@ def main():
     print("\n" + report.verdicts(rows))
     for word, lines in (("NOTE", notes), ("FAIL", failures)):
         for line in lines:
-            print(f"{word}: {line}")
+            print(f"{word}: {line.splitlines()[0]}")
     with open(os.path.join(args.build, "migration-smoke.json" if args.smoke else "migration.json"), "w") as f:
         json.dump({"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "load_before": load, "load_after": os.getloadavg()[0], "host_cpus": os.cpu_count(), "rounds": args.rounds,
                    "memory_mib": args.memory, "rate_mb_s": args.rate, "rows": rows, "moves": samples, "failures": failures, "notes": notes}, f, indent=1)
