@@ -32,6 +32,8 @@ static void receive(const struct ends *from, struct shell *g)
 	                                          .fd = from->fd[0],
 	                                          .more_fds = from->fd + 1,
 	                                          .more_fd_count = from->count - 1,
+	                                          /* the guest boots meanwhile */
+	                                          .timeout_ms = 200000,
 	                                          .clone = &clone};
 
 	shell_check(vcore_migrate_receive(&o, &g->vm), "receiving");
