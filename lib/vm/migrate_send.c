@@ -29,6 +29,7 @@ struct sending {
 	struct vcore_migrate_info info; /* ours; the vm's copy is under its lock */
 	uint64_t begun, told;           /* host time; of the last progress */
 	uint64_t state_ns;              /* what taking and encoding the states took */
+	uint64_t states_measured;       /* host time of the last time but the first */
 	/* of the round: when it began, pages to be looked at, and counters at its begin */
 	uint64_t round_begin, round_left, round_pages, round_looked_at;
 	uint64_t measured_bytes, measured_ns; /* for the rate */
@@ -187,47 +188,27 @@ static bool rounds_are_over(const struct sending *m)
 	return m->o.flags & VCORE_MIGRATE_BY_POSTCOPY && m->info.rounds >= m->o.postcopy_rounds;
 }
 
-/* Until the rest is little enough, or is to follow. */
-static int precopy(struct sending *m)
-{
-	int64_t left;
-	int r;
-
-	m->info.state = VCORE_MIGRATE_ACTIVE;
-	m->channel->after_frame = after_frame;
-	m->channel->ctx = m;
-	m->channel->stream.tick = throttle_tick;
-	m->channel->stream.ctx = m;
-	m->postcopy = rounds_are_over(m);
-	while (!m->postcopy) {
-		r = round_of_memory(m, false);
-		left = r < 0 ? r : vc_mig_memory_look(&m->memory);
-		if (left < 0)
-			return (int)left;
-		m->info.remaining = (uint64_t)left * VC_PAGE_SIZE;
-		m->info.expected_ns = estimate(m, (uint64_t)left);
-		converge(m, (uint64_t)left);
-		r = tell(m);
-		if (r < 0 || m->info.expected_ns <= m->o.downtime_us * 1000)
-			return r;
-		m->postcopy |= rounds_are_over(m) || vc_migrate_wants_postcopy(m->vm);
-	}
-	return tell(m);
-}
-
 /* ---- the states ---- */
 
-static int send_states(struct sending *m, enum vc_mig_kind kind)
+/* free() */
+static int encode_states(struct sending *m, uint8_t **data, size_t *length)
 {
 	struct vcore_snapshot *s;
-	uint8_t *data;
-	size_t length;
 	int r = vc_snapshot_of_states(m->vm, &s);
 
 	if (r < 0)
 		return r;
-	r = vc_snapshot_encode(s, &data, &length);
+	r = vc_snapshot_encode(s, data, length);
 	vcore_snapshot_unref(s);
+	return r;
+}
+
+static int send_states(struct sending *m, enum vc_mig_kind kind)
+{
+	uint8_t *data;
+	size_t length;
+	int r = encode_states(m, &data, &length);
+
 	if (r < 0)
 		return r;
 	r = length > UINT32_MAX ? vc_fail(E2BIG, "migration: states of %zu bytes", length)
@@ -248,6 +229,67 @@ static int introduce(struct sending *m)
 	vc_still_end(&still);
 	m->state_ns = vc_host_ns() - from;
 	return r < 0 ? r : vc_mig_expect(&m->channel->stream, VC_MIG_READY);
+}
+
+/*
+ * What taking the states costs was measured once, perhaps while the host had other things to do: if that alone keeps
+ * the guest from being stopped, it is measured again now and then.
+ */
+static void measure_states(struct sending *m)
+{
+	uint64_t from = vc_host_ns(), took;
+	struct vc_still still;
+	uint8_t *data = NULL;
+	size_t length;
+	int r;
+
+	if (m->info.expected_ns - m->state_ns > m->o.downtime_us * 500 || from - m->states_measured < PROGRESS_NS)
+		return;
+	m->states_measured = from;
+	/* of no worth when that cannot be done now: what is known stays */
+	if (vc_still_begin(m->vm, "vcore_migrate_send", false, &still) < 0)
+		return;
+	r = encode_states(m, &data, &length);
+	vc_still_end(&still);
+	took = vc_host_ns() - from;
+	if (r < 0)
+		return;
+	free(data);
+	m->info.expected_ns -= m->state_ns;
+	m->state_ns = took < m->state_ns ? took : m->state_ns;
+	m->info.expected_ns += m->state_ns;
+}
+
+/* ---- rounds ---- */
+
+/* Until the rest is little enough, or is to follow. */
+static int precopy(struct sending *m)
+{
+	int64_t left;
+	int r;
+
+	m->info.state = VCORE_MIGRATE_ACTIVE;
+	m->channel->after_frame = after_frame;
+	m->channel->ctx = m;
+	m->channel->stream.tick = throttle_tick;
+	m->channel->stream.ctx = m;
+	m->postcopy = rounds_are_over(m);
+	while (!m->postcopy) {
+		r = round_of_memory(m, false);
+		left = r < 0 ? r : vc_mig_memory_look(&m->memory);
+		if (left < 0)
+			return (int)left;
+		m->info.remaining = (uint64_t)left * VC_PAGE_SIZE;
+		m->info.expected_ns = estimate(m, (uint64_t)left);
+		if (m->info.expected_ns > m->o.downtime_us * 1000)
+			measure_states(m);
+		converge(m, (uint64_t)left);
+		r = tell(m);
+		if (r < 0 || m->info.expected_ns <= m->o.downtime_us * 1000)
+			return r;
+		m->postcopy |= rounds_are_over(m) || vc_migrate_wants_postcopy(m->vm);
+	}
+	return tell(m);
 }
 
 /* ---- the handover ---- */

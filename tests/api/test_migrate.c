@@ -436,6 +436,68 @@ START_TEST(given_up_there)
 }
 END_TEST
 
+/* A device whose state takes long to be saved, the first time. */
+static int64_t save_slowly(void *ctx, void *buffer, size_t length)
+{
+	_Atomic uint32_t *times = ctx;
+
+	if (atomic_fetch_add(times, 1) == 0)
+		api_pause_ms(200);
+	return 0;
+}
+
+static int load_nothing(void *ctx, const void *buffer, size_t length)
+{
+	return 0;
+}
+
+static const struct vcore_device_ops slow_ops = {.size = sizeof slow_ops, .save = save_slowly, .load = load_nothing};
+
+static int add_slow(void *ctx, vcore_vm *vm)
+{
+	return vcore_io_add(vm, VCORE_BUS_MMIO, 0xd0000000, 0x1000, &slow_ops, ctx, NULL);
+}
+
+struct slow {
+	struct migrating_sockets s;
+	_Atomic uint32_t times;
+};
+
+static void *receive_slow(void *ctx)
+{
+	struct slow *slow = ctx;
+	struct vcore_clone_options clone = {.size = sizeof clone, .prepare = add_slow, .ctx = &slow->times};
+	struct vcore_migrate_receive_options o = {.size = sizeof o, .clone = &clone};
+	vcore_vm *vm;
+
+	migrating_destination(&o, &slow->s);
+	OK(vcore_migrate_receive(&o, &vm));
+	return vm;
+}
+
+/* A host that was busy when it was first looked at does not keep the guest for ever. */
+START_TEST(slow_once)
+{
+	struct vcore_migrate_options o = {.size = sizeof o, .downtime_us = 100000, .max_time_ms = 30000};
+	vcore_vm *vm = migrating_writer(0);
+	struct slow there = {0}, here = {0};
+	pthread_t receiver;
+	void *result;
+
+	OK(add_slow(&here.times, vm));
+	OK(vcore_vm_start(vm));
+	migrating_connect(&there.s, 1);
+	ck_assert_int_eq(pthread_create(&receiver, NULL, receive_slow, &there), 0);
+	migrating_source(&o, &there.s);
+	OK(vcore_migrate_send(vm, &o));
+	pthread_join(receiver, &result);
+	migrating_close(there.s.source, 1);
+	migrating_close(there.s.destination, 1);
+	vcore_vm_unref(vm);
+	vcore_vm_unref(result);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("migrate");
@@ -446,6 +508,7 @@ static Suite *suite(void)
 	tcase_add_test(t, to_another_backend);
 	tcase_add_loop_test(t, bandwidth, 0, 2);
 	tcase_add_test(t, wrong_options);
+	tcase_add_test(t, slow_once);
 	tcase_add_test(t, connections_missing);
 	EACH(t, given_up);
 	tcase_add_test(t, given_up_there);
