@@ -176,7 +176,7 @@ static int block_signals(const struct settings *s)
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-static void print_stats(vcore_vm *vm)
+void print_stats(vcore_vm *vm)
 {
 	struct vcore_vm_info i = {.size = sizeof i};
 
@@ -214,7 +214,7 @@ static void print_stats(vcore_vm *vm)
 		fprintf(stderr, "microvm: instructions that KVM left to the interpreter %" PRIu64 "\n", i.emulated);
 }
 
-static int report(const struct vcore_exit *exit, bool timed_out)
+int report(const struct vcore_exit *exit, bool timed_out)
 {
 	if (timed_out) {
 		fprintf(stderr, "microvm: time-out\n");
@@ -334,7 +334,7 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	signals = block_signals(&s);
-	status = make_vm(&s, &console, &vm);
+	status = s.api_sock || s.api_file ? api_main(&s, &console, signals) : make_vm(&s, &console, &vm);
 	if (status < 0 && !s.restore && !s.incoming)
 		status = add_devices(vm, &s, &console);
 	if (status < 0)

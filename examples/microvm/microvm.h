@@ -39,9 +39,13 @@ struct settings {
 	const char *snapshot;    /* file for SIGUSR1; NULL: none */
 	const char *restore;     /* snapshot's file to go on from; NULL: none */
 	const char *incoming;    /* where a vm comes in from another process; NULL: none */
+	const char *api_sock;    /* where Firecracker's API is served; NULL: none */
+	const char *api_file;    /* what that API would be told, as JSON; NULL: nothing */
+	const char *api_id, *api_metadata, *api_log, *api_level, *api_metrics;
 	double timeout;          /* seconds; 0: none */
 	uint64_t lockstep_limit; /* instructions to compare; 0: to the end */
 	bool stats, verbose, trace, gdb, print_config;
+	bool no_api;          /* api_file, and nothing to be told later */
 	bool no_verify;       /* --restore without looking at the checksums of memory */
 	bool shape_given;     /* an option that --config, --restore and --incoming exclude */
 	bool execution_given; /* one that --config does: backend, engine */
@@ -57,6 +61,13 @@ char *read_config(const char *path);
 int print_config(const struct settings *s);
 
 struct console;
+
+/* main.c: what became of the vm, as an exit status; a line about it on standard error where it ended badly. */
+int report(const struct vcore_exit *exit, bool timed_out);
+void print_stats(vcore_vm *vm);
+
+/* api_main.c: serve Firecracker's API until its vm has ended. Returns the exit status. */
+int api_main(struct settings *s, struct console *console, int signals);
 
 /* snapshot.c */
 /* Take a snapshot of the vm, which goes on, and save it. What goes wrong is printed. */

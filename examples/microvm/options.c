@@ -74,6 +74,15 @@ enum option_id {
 	OPT_INCOMING,
 	OPT_NO_VERIFY,
 	OPT_PRINT_CONFIG,
+	OPT_API_SOCK,
+	OPT_API_FILE,
+	OPT_NO_API,
+	OPT_API_ID,
+	OPT_API_METADATA,
+	OPT_API_LOG,
+	OPT_API_LEVEL,
+	OPT_API_METRICS,
+	OPT_NO_SECCOMP,
 	OPT_TIMEOUT,
 	OPT_LOCKSTEP_LIMIT,
 	OPT_STATS,
@@ -133,6 +142,16 @@ static const struct option_row rows[] = {
      "vm.unprivileged_userfaultfd=1, /dev/userfaultfd or CAP_SYS_PTRACE"},
     {"no-verify", NULL, OPT_NO_VERIFY, "with --restore: do not look at the checksums of memory"},
     {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
+    {"api-sock", "SOCKET", OPT_API_SOCK,
+     "serve Firecracker's HTTP API there, by which the vm is described, started and steered, in place of --kernel"},
+    {"config-file", "FILE", OPT_API_FILE, "start the vm that this file describes, as Firecracker's has it"},
+    {"no-api", NULL, OPT_NO_API, "with --config-file: serve no API"},
+    {"id", "NAME", OPT_API_ID, "with the API: what it calls this vm (default: anonymous-instance)"},
+    {"metadata", "FILE", OPT_API_METADATA, "with the API: JSON for its metadata service"},
+    {"log-path", "FILE", OPT_API_LOG, "with the API: where log lines go (default: standard error)"},
+    {"level", "LEVEL", OPT_API_LEVEL, "with the API: Off, Error, Warn, Info, Debug or Trace"},
+    {"metrics-path", "FILE", OPT_API_METRICS, "with the API: where lines of figures go"},
+    {"no-seccomp", NULL, OPT_NO_SECCOMP, "changes nothing: there is no filter to be left out"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
     {"lockstep-limit", "N", OPT_LOCKSTEP_LIMIT, "with engine lockstep: end well once N instructions were compared"},
     {"stats", NULL, OPT_STATS, "print counters when the vm has ended"},
@@ -149,6 +168,7 @@ static void print_help(void)
 	       "       microvm --config FILE [OPTION...]\n"
 	       "       microvm --restore FILE [OPTION...]\n"
 	       "       microvm --incoming ADDRESS [OPTION...]\n"
+	       "       microvm --api-sock SOCKET [OPTION...]\n"
 	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
@@ -320,6 +340,17 @@ static int take_count(const char *option, const char *value, uint64_t *out)
 	return -1;
 }
 
+/* As Firecracker's: letters, digits and hyphens. */
+static int take_id(const char *value, struct settings *s)
+{
+	static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-";
+
+	if (!*value || strlen(value) > 64 || value[strspn(value, letters)])
+		return bad("id", value, "1 to 64 letters, digits and hyphens");
+	s->api_id = value;
+	return -1;
+}
+
 static int take(enum option_id id, const char *value, struct settings *s)
 {
 	switch (id) {
@@ -429,6 +460,31 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_PRINT_CONFIG:
 		s->print_config = true;
 		return -1;
+	case OPT_API_SOCK:
+		s->api_sock = value;
+		return -1;
+	case OPT_API_FILE:
+		s->api_file = value;
+		return -1;
+	case OPT_NO_API:
+		s->no_api = true;
+		return -1;
+	case OPT_API_ID:
+		return take_id(value, s);
+	case OPT_API_METADATA:
+		s->api_metadata = value;
+		return -1;
+	case OPT_API_LOG:
+		s->api_log = value;
+		return -1;
+	case OPT_API_LEVEL:
+		s->api_level = value;
+		return -1;
+	case OPT_API_METRICS:
+		s->api_metrics = value;
+		return -1;
+	case OPT_NO_SECCOMP:
+		return -1;
 	case OPT_TIMEOUT:
 		return take_timeout(value, &s->timeout);
 	case OPT_LOCKSTEP_LIMIT:
@@ -452,6 +508,25 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	return STATUS_USAGE;
 }
 
+static int check_api(struct settings *s)
+{
+	if (s->config || s->boot.kernel || s->restore || s->incoming || s->device_count || s->debug_exit || s->gdb ||
+	    s->monitor || s->snapshot || s->print_config) {
+		fprintf(stderr,
+		        "microvm: --api-sock, --config-file: the vm is described by the API: of it only backend, engine, "
+		        "cpu, irqchip and serial port can be chosen\n");
+		return STATUS_USAGE;
+	}
+	if (s->no_api && (s->api_sock || !s->api_file)) {
+		fprintf(stderr, "microvm: --no-api goes with --config-file, and without --api-sock\n");
+		return STATUS_USAGE;
+	}
+	/* as Firecracker does */
+	if (!s->api_sock && !s->no_api)
+		s->api_sock = "/run/firecracker.socket";
+	return -1;
+}
+
 static int check(struct settings *s, int argc, char **argv)
 {
 	if (optind < argc) {
@@ -473,9 +548,19 @@ static int check(struct settings *s, int argc, char **argv)
 		                "devices' properties can be chosen\n");
 		return STATUS_USAGE;
 	}
+	if (s->api_sock || s->api_file)
+		return check_api(s);
+	if (s->no_api || s->api_id || s->api_metadata || s->api_log || s->api_level || s->api_metrics) {
+		fprintf(stderr,
+		        "microvm: --no-api, --id, --metadata, --log-path, --level, --metrics-path go with --api-sock or "
+		        "--config-file\n");
+		return STATUS_USAGE;
+	}
 	if (!s->config && !s->boot.kernel && !s->restore && !s->incoming) {
-		fprintf(stderr, "microvm: --kernel FILE, --config FILE, --restore FILE or --incoming ADDRESS is needed (see "
-		                "microvm --help)\n");
+		fprintf(stderr,
+		        "microvm: --kernel FILE, --config FILE, --restore FILE, --incoming ADDRESS or --api-sock SOCKET is "
+		        "needed (see "
+		        "microvm --help)\n");
 		return STATUS_USAGE;
 	}
 	if (s->boot.kernel && !s->boot.cmdline && s->boot.image != VCORE_IMAGE_FLAT)
