@@ -93,8 +93,11 @@ static void migrate(const struct waiting *w, const char *more)
 		const char *text;
 
 		send_line(request);
-		text = until_says(&l, "return");
-		says(text, "{}");
+		/* the one before may not be at its end yet */
+		text = receive(&l);
+		if (strstr(text, "cannot be begun"))
+			continue;
+		says(text, "{\"return\":{}}");
 		until_says(&l, "\"event\":\"MIGRATION\",\"data\":{\"status\":\"setup\"}");
 		text = until_says(&l, "\"event\":\"MIGRATION\"");
 		if (!strstr(text, "failed"))
@@ -204,7 +207,8 @@ START_TEST(progress)
 	data = query();
 	ck_assert_str_eq(json_object_get_string(json_object_object_get(data, "error")), "the migration was cancelled");
 	json_object_put(data);
-	command(&l, "migrate-cancel", "is not being migrated");
+	/* its thread may not be at its end yet */
+	until_command(&l, "migrate-cancel", "is not being migrated");
 	migrating_goes_on(vm, api_word(vm, COUNT));
 	end();
 }

@@ -318,6 +318,8 @@ def migrate(path, *arguments):
     end = time.monotonic() + 20
     while time.monotonic() < end:
         r = ask("migrate", *arguments)
+        if "cannot be begun" in r.stderr:  # the one before is not at its end yet
+            continue
         if r.returncode:
             return "refused", r.stderr
         info = {"status": "setup"}
