@@ -98,6 +98,20 @@ void print_log(void *ctx, enum vcore_log_level level, const char *message);
 /* run.c: `microvm run ...`. Returns the exit status. */
 int run_main(int argc, char **argv);
 
+/* progress.c: of migrations. On a terminal a bar that is drawn over itself, elsewhere lines. */
+struct progress {
+	uint32_t state; /* that was shown last, and when it was */
+	uint64_t total_ns;
+	int64_t told_ms;
+};
+void progress_show(struct progress *p, const struct vcore_migrate_info *info);
+/* Of this vm, if it is being sent or was. */
+void progress_look(struct progress *p, vcore_vm *vm);
+/* Of one that has ended because it is elsewhere now. */
+void progress_finish(struct progress *p, vcore_vm *vm);
+/* "[###---] 50%", the bar of so many characters. */
+void progress_bar(char *to, size_t length, int width, uint64_t done, uint64_t total);
+
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);
 

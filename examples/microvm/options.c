@@ -126,8 +126,9 @@ static const struct option_row rows[] = {
      "properties"},
     {"incoming", "ADDRESS", OPT_INCOMING,
      "wait there for a vm that another microvm sends (monitor: migrate) and go on with it, in place of --kernel; "
-     "unix:PATH "
-     "or tcp:HOST:PORT, which only the right peer must reach; --device as for --restore"},
+     "unix:PATH or tcp:HOST:PORT, which only the right peer must reach, with as many connections as that asks for; "
+     "--device as for --restore. By post-copy it runs before all of its memory is here: needs "
+     "vm.unprivileged_userfaultfd=1, /dev/userfaultfd or CAP_SYS_PTRACE"},
     {"no-verify", NULL, OPT_NO_VERIFY, "with --restore: do not look at the checksums of memory"},
     {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
     {"api-sock", "SOCKET", OPT_API_SOCK,

@@ -383,6 +383,16 @@ static int check_covered(const struct vc_mem *mem, uint64_t gpa, uint64_t length
 
 enum copy { COPY_OUT, COPY_IN, COPY_FILL };
 
+static int copy_out(const struct vc_slot *slot, uint64_t at, uint8_t *buffer, uint64_t length)
+{
+	memcpy(buffer, slot->hva + at, length);
+	/* what was missing may be zeroes in place of what never came */
+	if (vc_unlikely(atomic_load(&slot->presence) == VC_LOST))
+		return vc_fail(EFAULT, "the memory at %#llx is lost: it was to follow by post-copy",
+		               (unsigned long long)(slot->gpa + at));
+	return 0;
+}
+
 static int copy(struct vc_mem *mem, uint64_t gpa, uint8_t *buffer, uint8_t fill, uint64_t length, enum copy what)
 {
 	int r;
@@ -396,7 +406,7 @@ static int copy(struct vc_mem *mem, uint64_t gpa, uint8_t *buffer, uint8_t fill,
 		if (piece > length)
 			piece = length;
 		if (what == COPY_OUT)
-			memcpy(buffer, slot->hva + at, piece);
+			r = copy_out(slot, at, buffer, piece);
 		else if (what == COPY_IN)
 			memcpy(slot->hva + at, buffer, piece);
 		else

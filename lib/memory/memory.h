@@ -32,6 +32,9 @@ struct vc_image;
 /* Who reads the dirty log: each finds what was written since it looked last. */
 enum vc_log_reader { VC_LOG_PROGRAM, VC_LOG_IMAGE, VC_LOG_MIGRATION, VC_LOG_READERS };
 
+/* Whether a slot's pages are all there, see missing.h. */
+enum vc_presence { VC_PRESENT, VC_ARRIVING, VC_LOST };
+
 struct vc_slot {
 	uint64_t gpa, length;
 	uint8_t *hva;
@@ -48,6 +51,7 @@ struct vc_slot {
 	_Atomic bool keep; /* the guest's storage: nothing of it is discarded */
 	/* How many devices have given its memory to another process: it must stay the very same shared memory meanwhile. */
 	_Atomic uint32_t sharers;
+	_Atomic uint32_t presence;         /* enum vc_presence */
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive
 	 * section. */
@@ -153,7 +157,7 @@ struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa);
 void vc_mem_unpin(struct vc_slot *slot);
 /*
  * Whether another process can be given its memory: the same bytes for both, in a memfd that it cannot shrink, for an
- * access behind the end would be our SIGBUS. backing.c
+ * access behind the end would be our SIGBUS, and all of them there. backing.c
  */
 bool vc_slot_is_shareable(const struct vc_slot *slot);
 /* Host code wrote into a pinned slot through its address: the dirty log and the backend are told. After the write. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "memory/missing.h"
 #include "virtio/queue.h"
 
 /* ---- chains and their room ---- */
@@ -141,6 +142,9 @@ int vc_chain_add(struct vc_virtq *q, struct vc_chain *chain, const struct vc_des
 			if (r < 0)
 				return r;
 		}
+		/* what is handed on to others, such as a disk's write, does not wait for memory by itself */
+		if (vc_unlikely(!write && !vc_slot_touch(pin->slot, gpa - pin->gpa, piece)))
+			return fail_desc(q, desc, "the memory there is lost");
 		pin->users++;
 		chain->segs[chain->count] = (struct vc_seg){pin, gpa, piece};
 		chain->iov[chain->count++] = (struct iovec){pin->hva + (gpa - pin->gpa), piece};

@@ -170,8 +170,13 @@ static void crash_from_error(struct vcore_exit *exit, int error)
 
 void vc_vcpu_execute(struct vcore_vcpu *v, struct vcore_exit *exit)
 {
+	const struct vcore_exit *lost = atomic_load(&v->vm->lost);
 	int r;
 
+	if (lost) {
+		*exit = *lost;
+		return;
+	}
 	atomic_store(&v->runner, pthread_self());
 	atomic_store(&v->executing, 1);
 	r = v->vm->bvm.ops->run(&v->b, exit);

@@ -2,6 +2,7 @@
 /* Birth and death of a vm. */
 #include "vm/vm.h"
 #include "vm/migrate.h"
+#include "vm/migrate_arrival.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -363,7 +364,9 @@ void vcore_vm_unref(vcore_vm *vm)
 	if (!vm || atomic_fetch_sub(&vm->refs, 1) != 1)
 		return;
 	vc_migrate_fini(vm);
+	vc_arrival_stop(vm->arrival);
 	vc_vm_join(vm);
+	vc_arrival_free(vm->arrival);
 	destroy(vm);
 }
 
