@@ -383,6 +383,7 @@ static const struct vc_virtio_ops balloon_ops = {
     .id = VC_VIRTIO_BALLOON,
     .pci_class = 0x00ff00,
     .config_size = sizeof(struct balloon_config),
+    .untranslated = true, /* it speaks of pages of the guest's memory; Linux's driver would refuse */
     .in_order = true,
     .features = balloon_features,
     .negotiated = balloon_negotiated,

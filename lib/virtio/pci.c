@@ -2,6 +2,7 @@
 /* Virtio over PCI (4.1), modern: registers in one BAR, MSI-X in another, INTx where the driver wants no MSI-X. */
 #include <stdlib.h>
 
+#include "bus/iommu.h"
 #include "chipset/dev_state.h"
 #include "virtio/pci_priv.h"
 
@@ -352,6 +353,8 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 	if (r < 0)
 		return r;
 	vc_pci_on_move(vc_pci_function_of(p->dev), bar_moved);
+	if (vc_pci_endpoint(vc_pci_function_of(p->dev)))
+		vc_virtio_set_endpoint(p->v, vc_pci_endpoint(vc_pci_function_of(p->dev)));
 	*dev = p->dev;
 	return 0;
 }
@@ -395,6 +398,8 @@ int vc_virtio_pci_add(struct vc_env *env, struct vc_props *props, const struct v
 		return r;
 	}
 	transport.ctx = p;
+	if (vc_pci_iommu(env->pci) && !config->ops->untranslated)
+		ring_features |= VC_VIRTIO_F_ACCESS_PLATFORM;
 	r = vc_virtio_new(env, config, ring_features, &transport, &p->v);
 	if (r < 0) {
 		pci_free(p);
