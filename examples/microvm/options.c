@@ -117,7 +117,8 @@ static const struct option_row rows[] = {
     {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)"},
     {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller"},
     {"iommu", "KIND", OPT_IOMMU,
-     "virtio: PCI devices reach only the memory that the guest maps for them (as --device virtio-iommu before all others)"},
+     "virtio: PCI devices reach only the memory that the guest maps for them (as --device virtio-iommu before all "
+     "others)"},
     {"config", "FILE", OPT_CONFIG, "take the whole machine from a JSON description (- for standard input)"},
     {"device", "TYPE,K=V", OPT_DEVICE, "add a device; `help` lists them; may be repeated"},
     {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},

@@ -123,8 +123,8 @@ VCORE_API int vcore_pci_unplug(vcore_device *device);
 
 /**
  * Read memory as the function does, by direct memory access: at an address that the guest's driver gave it. Behind an
- * IOMMU (device type virtio-iommu) the guest decides what that is, and what the function reaches at all; without one it is
- * a guest-physical address. Any thread, callbacks of the function included; not once its destroy has begun.
+ * IOMMU (device type virtio-iommu) the guest decides what that is, and what the function reaches at all; without one it
+ * is a guest-physical address. Any thread, callbacks of the function included; not once its destroy has begun.
  * @return 0; -EFAULT the IOMMU blocks it, which the guest is told of, or there is no memory: what lies before that may
  * have been read; -EINVAL not a PCI function
  */

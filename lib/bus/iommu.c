@@ -60,8 +60,8 @@ int iommu_endpoint_new(struct vc_iommu *iommu, struct vc_pci_function *f, struct
 	e->dev = dev;
 	e->version = 1; /* no cache's that is all zeros */
 	e->identity.iommu = iommu;
-	e->identity.range = (struct vc_iommu_range){
-	    .last = UINT64_MAX - 1, .flags = VC_IOMMU_READ | VC_IOMMU_WRITE | VC_IOMMU_MMIO};
+	e->identity.range =
+	    (struct vc_iommu_range){.last = UINT64_MAX - 1, .flags = VC_IOMMU_READ | VC_IOMMU_WRITE | VC_IOMMU_MMIO};
 	pthread_mutex_lock(&iommu->change);
 	pthread_rwlock_wrlock(&iommu->lock);
 	while (*at && (*at)->dev->id < dev->id)

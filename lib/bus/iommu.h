@@ -11,9 +11,9 @@
  * only once they have. Nothing is waited for with a lock held.
  *
  * Threads. Changes come from one thread at a time or are serialized by `change`; look-ups from any, without a lock when
- * the caller's cache still holds. Mappings' memory is given back to the host only with the vc_iommu, so that a cache may
- * touch one that is no more, before it sees that its version is old. Lock order: vc_iommu.change, lock, pool_lock; buses'
- * lock and vc_mem.lock behind `lock`.
+ * the caller's cache still holds. Mappings' memory is given back to the host only with the vc_iommu, so that a cache
+ * may touch one that is no more, before it sees that its version is old. Lock order: vc_iommu.change, lock, pool_lock;
+ * buses' lock and vc_mem.lock behind `lock`.
  */
 #ifndef VC_BUS_IOMMU_H
 #define VC_BUS_IOMMU_H
@@ -22,12 +22,12 @@
 #include "core/log.h"
 #include "memory/memory.h"
 
-#define VC_IOMMU_PAGE        4096u
-#define VC_IOMMU_LAST        ((1ull << 48) - 1) /* of all IOVAs that can be mapped */
-#define VC_IOMMU_MSI_FIRST   0xfee00000u        /* messages go there past the IOMMU: not to be mapped */
-#define VC_IOMMU_MSI_LAST    0xfeefffffu
-#define VC_IOMMU_MAPPINGS    65536u /* at most, by default */
-#define VC_IOMMU_CACHE_WAYS  4u
+#define VC_IOMMU_PAGE       4096u
+#define VC_IOMMU_LAST       ((1ull << 48) - 1) /* of all IOVAs that can be mapped */
+#define VC_IOMMU_MSI_FIRST  0xfee00000u        /* messages go there past the IOMMU: not to be mapped */
+#define VC_IOMMU_MSI_LAST   0xfeefffffu
+#define VC_IOMMU_MAPPINGS   65536u /* at most, by default */
+#define VC_IOMMU_CACHE_WAYS 4u
 
 /* Of mappings and accesses, as virtio 1.2 numbers them (5.13.6.5) */
 enum { VC_IOMMU_READ = 1, VC_IOMMU_WRITE = 2, VC_IOMMU_MMIO = 4 };
@@ -43,9 +43,9 @@ struct vc_iommu_range {
 
 struct vc_iommu_mapping {
 	struct vc_iommu *iommu;
-	struct vc_iommu_range range;          /* constant while it can be found */
-	_Atomic uint32_t users;               /* of it, and those that are about to see that it is not theirs */
-	_Atomic bool dead;                    /* taken away while it was held */
+	struct vc_iommu_range range;           /* constant while it can be found */
+	_Atomic uint32_t users;                /* of it, and those that are about to see that it is not theirs */
+	_Atomic bool dead;                     /* taken away while it was held */
 	struct vc_iommu_mapping *left, *right; /* a treap; under vc_iommu.lock */
 	uint32_t priority;
 	struct vc_iommu_mapping *next; /* free, or taken away and held; under pool_lock */
@@ -130,9 +130,9 @@ void vc_iommu_set_function(struct vc_iommu *iommu, struct vc_pci_function *funct
  * attach: of its old domain it is detached. -EINVAL: the domain is one of the other kind (bypass); -ENOMEM; errors of a
  * listener, the endpoint is detached then.
  * detach: -EINVAL: it is not attached to that domain. A domain without endpoints ceases to exist.
- * map: -ENOENT: no such domain; -EINVAL: it is a bypass domain, or something is mapped there; -ERANGE: not pages, or not
- * in range; -ENOMEM: too many mappings; errors of a listener.
- * unmap: -ENOENT and -EINVAL likewise; -ERANGE: part of a mapping would stay. What is not mapped is no error.
+ * map: -ENOENT: no such domain; -EINVAL: it is a bypass domain, or something is mapped there; -ERANGE: not pages, or
+ * not in range; -ENOMEM: too many mappings; errors of a listener. unmap: -ENOENT and -EINVAL likewise; -ERANGE: part of
+ * a mapping would stay. What is not mapped is no error.
  */
 int vc_iommu_attach(struct vc_iommu_endpoint *e, uint32_t domain, bool bypass);
 int vc_iommu_detach(struct vc_iommu_endpoint *e, uint32_t domain);
@@ -157,17 +157,17 @@ int vc_iommu_load(struct vc_iommu *iommu, struct vc_pci *pci, const void *buffer
 
 /*
  * Told of what the endpoint may reach: at first of what it may now, and then of every change, in order, one at a time,
- * with `change` held: it must not call back. map and bypass(true) may refuse, with a sentence; the guest's request fails
- * then. When unmap and bypass(false) return, the device reaches nothing of it any more, and whatever was in flight is
- * over: the guest is told that it may use the memory for something else.
+ * with `change` held: it must not call back. map and bypass(true) may refuse, with a sentence; the guest's request
+ * fails then. When unmap and bypass(false) return, the device reaches nothing of it any more, and whatever was in
+ * flight is over: the guest is told that it may use the memory for something else.
  *
  * Ranges that are told never overlap, and an unmap names exactly what a map has. Between bypass(true) and bypass(false)
- * there are none: the endpoint reaches all of guest memory at its GPAs, as if there were no IOMMU, slots that come and go
- * included (vc_mem_watch). At first, and when neither is so, it reaches nothing.
+ * there are none: the endpoint reaches all of guest memory at its GPAs, as if there were no IOMMU, slots that come and
+ * go included (vc_mem_watch). At first, and when neither is so, it reaches nothing.
  *
- * A range is what the guest asks for: of pages, inside VC_IOMMU_LAST, outside the MSI window; its GPAs may lie in several
- * slots, or in none, where there is nothing to be mapped. Only slots can: VC_IOMMU_MMIO ranges may be left alone.
- * Interrupts are no business of it: the messages of the device go to VC_IOMMU_MSI_FIRST and are not translated.
+ * A range is what the guest asks for: of pages, inside VC_IOMMU_LAST, outside the MSI window; its GPAs may lie in
+ * several slots, or in none, where there is nothing to be mapped. Only slots can: VC_IOMMU_MMIO ranges may be left
+ * alone. Interrupts are no business of it: the messages of the device go to VC_IOMMU_MSI_FIRST and are not translated.
  */
 struct vc_iommu_listener {
 	int (*map)(void *ctx, const struct vc_iommu_range *range);
@@ -194,7 +194,8 @@ struct vc_iommu_endpoint *vc_pci_endpoint(const struct vc_pci_function *f);
 uint32_t vc_pci_requester(struct vc_pci_function *f);
 /* The endpoint of that number, whose device is visited; NULL: there is none. */
 struct vc_iommu_endpoint *vc_pci_visit_requester(struct vc_pci *pci, uint32_t requester, struct vc_visit *visit);
-/* Where f is plugged in, whatever the guest calls its bus; and the endpoint there, without a visit: for save and load. */
+/* Where f is plugged in, whatever the guest calls its bus; and the endpoint there, without a visit: for save and load.
+ */
 uint32_t vc_pci_place(const struct vc_pci_function *f);
 struct vc_iommu_endpoint *vc_pci_endpoint_at(struct vc_pci *pci, uint32_t place);
 

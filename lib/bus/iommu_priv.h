@@ -28,7 +28,7 @@ struct vc_iommu_endpoint {
 	void *revoke_ctx;
 	const struct vc_iommu_listener *listener; /* these three under `change` */
 	void *listener_ctx;
-	bool told; /* of what the endpoint reaches now */
+	bool told;                        /* of what the endpoint reaches now */
 	struct iommu_domain *domain;      /* NULL: none */
 	struct vc_iommu_mapping identity; /* what bypass is */
 	_Atomic uint64_t version;         /* grows, under `lock` held for writing, whenever something is taken away */

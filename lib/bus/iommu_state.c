@@ -46,9 +46,8 @@ static uint8_t *put_domain(uint8_t *to, const struct iommu_domain *d)
 {
 	for (const struct vc_iommu_mapping *m = iommu_tree_from(d->root, 0); m;
 	     m = iommu_tree_from(d->root, m->range.last + 1))
-		to = put(
-		    to, &(struct mapping_state){m->range.first, m->range.last, m->range.gpa, d->id, m->range.flags},
-		    sizeof(struct mapping_state));
+		to = put(to, &(struct mapping_state){m->range.first, m->range.last, m->range.gpa, d->id, m->range.flags},
+		         sizeof(struct mapping_state));
 	return to;
 }
 

@@ -41,9 +41,9 @@ static int make(struct vc_pci *pci, const struct vc_log *log)
 	int r;
 
 	if (early)
-		return vc_fail(EBUSY,
-		               "an IOMMU has to be there before the devices behind it: device %u (%s) is on the PCI bus already",
-		               early->dev->id, early->dev->type);
+		return vc_fail(
+		    EBUSY, "an IOMMU has to be there before the devices behind it: device %u (%s) is on the PCI bus already",
+		    early->dev->id, early->dev->type);
 	r = vc_iommu_new(pci->config.buses, log, &iommu);
 	if (r < 0)
 		return r;

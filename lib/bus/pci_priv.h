@@ -64,7 +64,7 @@ struct vc_pci_function {
 	struct vc_pci_function *next; /* list of all; under vc_pci.lock, and taken out only under mapping too */
 	const struct vc_pci_port_ops *port_ops;
 	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; constant once the function is placed */
-	_Atomic bool slot_off;                               /* a port: the guest has switched the slot's power off */
+	_Atomic bool slot_off;              /* a port: the guest has switched the slot's power off */
 	void (*moved)(void *ctx, uint32_t bar, uint64_t at); /* NULL: nobody is told; under vc_pci.mapping */
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
@@ -97,7 +97,7 @@ struct vc_pci {
 	pthread_mutex_t lock;    /* protects all, and who is on the buses */
 	struct pci_bus root;
 	struct vc_pci_function *all;
-	struct vc_iommu *iommu; /* NULL: none; made once */
+	struct vc_iommu *iommu;     /* NULL: none; made once */
 	pthread_mutex_t lines_lock; /* protects asserted, and lines' levels */
 	uint32_t asserted[VC_PCI_LINES];
 	struct vc_line lines[VC_PCI_LINES];
@@ -127,7 +127,8 @@ bool pci_port_passes(struct vc_pci_function *port, bool io, uint64_t start, uint
 /* Something came or went behind a port. With no lock held; the port stays until what lies behind it is gone. */
 void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port);
 
-/* pci_iommu.c: make f an endpoint, where the bus has an IOMMU, before it is placed; and once nothing uses it. -ENOMEM */
+/* pci_iommu.c: make f an endpoint, where the bus has an IOMMU, before it is placed; and once nothing uses it. -ENOMEM
+ */
 int pci_join_iommu(struct vc_pci *pci, struct vc_pci_function *f);
 void pci_leave_iommu(struct vc_pci_function *f);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, MCFG, HPET, SRAT, VIOT; the DSDT's contents come from dsdt.c. */
+/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, MCFG, HPET, SRAT, VIOT; the DSDT's contents come from
+ * dsdt.c. */
 #include "chipset/dsdt.h"
 #include "core/error.h"
 #include "core/util.h"

@@ -202,8 +202,8 @@ struct vc_acpi_config {
 	} * devices;
 	uint32_t device_count;
 	bool has_vmgenid;
-	bool has_iommu;        /* a virtio-iommu between memory and all of PCI, itself there: */
-	uint16_t iommu_devfn;  /* on bus 0 */
+	bool has_iommu;       /* a virtio-iommu between memory and all of PCI, itself there: */
+	uint16_t iommu_devfn; /* on bus 0 */
 	/* guest-physical memory, told of in a SRAT when some may come and go: Linux prepares for such addresses */
 	const struct vc_acpi_memory {
 		uint64_t start, length;

@@ -64,7 +64,8 @@ static int make_parts(struct vc_virtio *v, const struct vc_virtio_config *config
 	for (; v->queue_count < config->queues; v->queue_count++) {
 		uint32_t n = v->queue_count;
 
-		vc_virtq_init(&v->queues[n], v, v->env->mem, n, largest_size(v, config->sizes ? config->sizes[n] : SIZE_DEFAULT));
+		vc_virtq_init(&v->queues[n], v, v->env->mem, n,
+		              largest_size(v, config->sizes ? config->sizes[n] : SIZE_DEFAULT));
 	}
 	return make_workers(v, config->worker_threads);
 }

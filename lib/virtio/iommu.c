@@ -219,7 +219,8 @@ struct settings {
 
 static int read_settings(const struct vc_env *env, struct vc_props *props, struct settings *s)
 {
-	const char *transport = vc_props_string(props, "transport", "pci"), *worker = vc_props_string(props, "worker", NULL);
+	const char *transport = vc_props_string(props, "transport", "pci"),
+	           *worker = vc_props_string(props, "worker", NULL);
 	const char *address = vc_props_string(props, "addr", "");
 	int r;
 
@@ -268,6 +269,7 @@ static int viommu_create(struct vc_env *env, struct vc_props *props, struct vc_d
 	if (!m)
 		return vc_fail(ENOMEM, "no memory for a virtio-iommu");
 	m->env = env;
+	m->bypass_at_first = s.bypass;
 	pthread_mutex_init(&m->lock, NULL);
 	r = take_iommu(m, &s);
 	if (r < 0) {

@@ -113,8 +113,7 @@ static uint8_t do_map(struct viommu *m, const union request *request, uint8_t *p
 
 	if (a->flags & ~known)
 		return S_INVAL;
-	return status_of(
-	    vc_iommu_map(m->iommu, a->domain, &(struct vc_iommu_range){a->first, a->last, a->gpa, a->flags}));
+	return status_of(vc_iommu_map(m->iommu, a->domain, &(struct vc_iommu_range){a->first, a->last, a->gpa, a->flags}));
 }
 
 static uint8_t do_unmap(struct viommu *m, const union request *request, uint8_t *properties)

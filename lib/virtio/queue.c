@@ -148,8 +148,8 @@ static int reopen(struct vc_virtq *q, uint64_t version)
 	for (unsigned i = 0; i < VC_AREA_COUNT; i++) {
 		if (map_area(q, &q->areas[i], vc_ring_ops(q)->written[i]))
 			continue;
-		vc_virtio_broken(q->v, "queue %u: the %s at [%#llx, +%#x) do not lie in one slot of memory, or one piece of it", q->index, names[i],
-		                 (unsigned long long)q->areas[i].address, q->areas[i].length);
+		vc_virtio_broken(q->v, "queue %u: the %s at [%#llx, +%#x) do not lie in one slot of memory, or one piece of it",
+		                 q->index, names[i], (unsigned long long)q->areas[i].address, q->areas[i].length);
 		close_areas(q);
 		return -EPROTO;
 	}
@@ -247,8 +247,8 @@ int vc_virtq_activate(struct vc_virtq *q)
 		q->free_chains = &q->chains[i];
 	}
 	for (unsigned i = 0; i < VC_AREA_COUNT; i++)
-		q->areas[i] = (struct vc_area){
-		    .gpa = gpas[i], .address = gpas[i], .length = vc_ring_ops(q)->area_length(q->size, i)};
+		q->areas[i] =
+		    (struct vc_area){.gpa = gpas[i], .address = gpas[i], .length = vc_ring_ops(q)->area_length(q->size, i)};
 	q->endpoint = vc_virtio_has(q->v, VC_VIRTIO_F_ACCESS_PLATFORM) ? q->v->endpoint : NULL;
 	q->cache = (struct vc_iommu_cache){0};
 	q->seen = q->avail;

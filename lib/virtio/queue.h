@@ -102,7 +102,7 @@ struct vc_area {
 	struct vc_pin *pin;
 	uint64_t gpa;
 	uint32_t length;
-	uint64_t address; /* as the driver gave it */
+	uint64_t address;                                    /* as the driver gave it */
 	struct vc_iommu_mapping *mappings[VC_AREA_MAPPINGS]; /* held */
 };
 

@@ -52,7 +52,8 @@ int vc_replay_pop(struct vc_virtq *q, struct vc_chain *chain)
 	chain->id = replay->id;
 	chain->descs = replay->descs;
 	for (uint32_t i = 0; i < replay->count; i++) {
-		struct vc_desc desc = {replay->segs[i].address, replay->segs[i].length, i < replay->out_count ? 0 : VC_DESC_WRITE};
+		struct vc_desc desc = {replay->segs[i].address, replay->segs[i].length,
+		                       i < replay->out_count ? 0 : VC_DESC_WRITE};
 		int r = vc_chain_add(q, chain, &desc);
 
 		if (r < 0)

@@ -189,8 +189,8 @@ void vc_virtio_set_endpoint(struct vc_virtio *v, struct vc_iommu_endpoint *endpo
 /* Where a driver put a queue. */
 struct vc_virtq_setup {
 	uint32_t size;
-	uint64_t descriptors, driver,
-	    device; /* as the driver addresses memory: descriptor table, available ring / driver area, used ring / device area */
+	uint64_t descriptors, driver, device; /* as the driver addresses memory: descriptor table, available ring / driver
+	                                         area, used ring / device area */
 	bool ready;
 };
 
