@@ -39,6 +39,16 @@ ip link set eth0 up
 ip addr add 10.0.2.15/24 dev eth0
 ping -c 3 -w 20 10.0.2.2 >/dev/null && echo "iommu: ping ok"
 
+# a snapshot is taken in the midst of this
+echo "iommu: ready"
+for n in $(seq 1 15); do
+	dd if=/dev/vda of=/tmp/back bs=1M count=8 iflag=direct 2>/dev/null
+	cmp /tmp/data /tmp/back || echo "iommu: round $n fails"
+	sleep 0.1
+done
+echo "iommu: rounds done"
+ping -c 2 -w 20 10.0.2.2 >/dev/null && echo "iommu: ping again ok"
+
 # the entropy device without its driver: its registers are in the fifth BAR
 pci=$(dirname "$(readlink -f /sys/bus/virtio/drivers/virtio_rng/virtio*)")
 bar=$(sed -n 5p "$pci/resource" | cut -d ' ' -f 1)
