@@ -382,6 +382,7 @@ static const struct vc_virtio_ops balloon_ops = {
     .type = "virtio-balloon",
     .id = VC_VIRTIO_BALLOON,
     .pci_class = 0x00ff00,
+    .legacy_device = 0x1002,
     .config_size = sizeof(struct balloon_config),
     .untranslated = true, /* it speaks of pages of the guest's memory; Linux's driver would refuse */
     .in_order = true,

@@ -249,7 +249,7 @@ int vc_virtq_activate(struct vc_virtq *q)
 	for (unsigned i = 0; i < VC_AREA_COUNT; i++)
 		q->areas[i] =
 		    (struct vc_area){.gpa = gpas[i], .address = gpas[i], .length = vc_ring_ops(q)->area_length(q->size, i)};
-	q->endpoint = vc_virtio_has(q->v, VC_VIRTIO_F_ACCESS_PLATFORM) ? q->v->endpoint : NULL;
+	q->endpoint = vc_virtio_endpoint(q->v);
 	q->cache = (struct vc_iommu_cache){0};
 	q->seen = q->avail;
 	atomic_store(&q->active, true);

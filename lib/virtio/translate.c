@@ -115,9 +115,12 @@ void vc_virtio_set_endpoint(struct vc_virtio *v, struct vc_iommu_endpoint *endpo
 		vc_iommu_on_revoke(endpoint, revoke, v);
 }
 
+struct vc_iommu_endpoint *vc_virtio_endpoint(const struct vc_virtio *v)
+{
+	return vc_virtio_has(v, VC_VIRTIO_F_ACCESS_PLATFORM) ? v->endpoint : NULL;
+}
+
 int vc_virtio_dma_read(struct vc_virtio *v, uint64_t address, void *buffer, uint64_t length)
 {
-	struct vc_iommu_endpoint *e = vc_virtio_has(v, VC_VIRTIO_F_ACCESS_PLATFORM) ? v->endpoint : NULL;
-
-	return vc_iommu_copy(e, v->env->mem, address, buffer, length, false);
+	return vc_iommu_copy(vc_virtio_endpoint(v), v->env->mem, address, buffer, length, false);
 }

@@ -64,10 +64,11 @@ enum vc_virtio_id {
 struct vc_virtio_ops {
 	const char *type; /* "virtio-blk" */
 	enum vc_virtio_id id;
-	uint32_t pci_class;   /* class code for the PCI transport, 0xCCSSPP */
-	uint32_t config_size; /* bytes of device-specific configuration */
-	bool untranslated;    /* its driver gives GPAs, whether the device is behind an IOMMU or not */
-	bool in_order;        /* it pushes chains in the order in which it popped them: IN_ORDER may be offered */
+	uint32_t pci_class;     /* class code for the PCI transport, 0xCCSSPP */
+	uint16_t legacy_device; /* PCI device ID with a legacy interface (4.1.2.1); 0: has none */
+	uint32_t config_size;   /* bytes of device-specific configuration */
+	bool untranslated;      /* its driver gives GPAs, whether the device is behind an IOMMU or not */
+	bool in_order;          /* it pushes chains in the order in which it popped them: IN_ORDER may be offered */
 	/* Feature bits of the device type that this device offers; constant while the driver runs. */
 	uint64_t (*features)(void *ctx);
 	/* The driver set FEATURES_OK. Negative: refused. NULL: all right. */
@@ -164,6 +165,9 @@ void vc_virtq_flush(struct vc_virtq *q);
 void vc_virtq_notify_off(struct vc_virtq *q);
 bool vc_virtq_notify_on(struct vc_virtq *q);
 
+/* Through what the driver's addresses go, as negotiated. NULL: they are GPAs, and the rings can be left to somebody who
+ * knows of those only, such as the host's kernel. */
+struct vc_iommu_endpoint *vc_virtio_endpoint(const struct vc_virtio *v);
 /* Memory that the driver has named otherwise than in a descriptor: 0; -EFAULT with a sentence. Any thread. */
 int vc_virtio_dma_read(struct vc_virtio *v, uint64_t address, void *buffer, uint64_t length);
 
@@ -181,6 +185,7 @@ struct vc_virtio_transport {
 	void (*interrupt)(void *ctx, unsigned n);
 	void (*config_interrupt)(void *ctx);
 	void *ctx;
+	bool legacy; /* drivers from before virtio 1.0 are served as well: one may do without VERSION_1 */
 };
 
 /* The function that the device is, behind an IOMMU; before the guest can start it. */
@@ -242,13 +247,14 @@ static inline bool vc_virtio_has(const struct vc_virtio *v, uint64_t feature)
 }
 
 /* What the help of every virtio device type ends with: the properties that vc_virtio_add() reads. */
-#define VC_VIRTIO_PROPERTIES                                                                           \
-	"transport  pci or mmio (pci, where the machine has it)\n"                                         \
-	"packed     on: packed virtqueues are offered (off)\n"                                             \
-	"event_idx  notifications at a chosen point of a queue are offered (on)\n"                         \
-	"indirect   indirect descriptors are offered (on)\n"                                               \
-	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop, 9p: thread)\n" \
-	"addr       pci: device or device.function; mmio: address of the registers (free one)\n"           \
+#define VC_VIRTIO_PROPERTIES                                                                                \
+	"transport  pci or mmio (pci, where the machine has it)\n"                                              \
+	"packed     on: packed virtqueues are offered (off)\n"                                                  \
+	"event_idx  notifications at a chosen point of a queue are offered (on)\n"                              \
+	"indirect   indirect descriptors are offered (on)\n"                                                    \
+	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop, 9p: thread)\n"      \
+	"addr       pci: device or device.function; mmio: address of the registers (free one)\n"                \
+	"legacy     pci: on: the legacy interface is there as well, for drivers from before virtio 1.0 (off)\n" \
 	"irq        mmio: interrupt line (the first free one)\n"
 
 #endif

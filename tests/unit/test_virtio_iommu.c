@@ -35,6 +35,18 @@ static int create(const char *text)
 	return r;
 }
 
+static int add_rng(const char *text)
+{
+	struct vc_props *props;
+	struct vc_dev *dev;
+	int r;
+
+	ck_assert_int_eq(vc_props_parse(text, &props), 0);
+	r = vc_virtio_rng_type.create(&p.env, props, &dev);
+	vc_props_free(props);
+	return r;
+}
+
 static void begin_machine(void)
 {
 	memset(&echo, 0, sizeof echo);
@@ -459,6 +471,8 @@ START_TEST(refusals)
 	ck_assert_int_eq(create("worker=loop"), -EINVAL);
 	ck_assert_int_eq(create("addr=5/0"), -EINVAL);
 	ck_assert_int_eq(create("mappings=0"), -EINVAL);
+	ck_assert_int_eq(add_rng("legacy=on"), -ENOTSUP);
+	ck_assert_ptr_nonnull(strstr(vcore_error_message(), "know of no IOMMU"));
 	ck_assert_int_eq(create("addr=1"), -EBUSY);
 	/* it goes: all is in bypass, and another may come */
 	ck_assert_uint_eq(attach(1, d.devfn, 0), S_OK);
