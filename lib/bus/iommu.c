@@ -311,42 +311,45 @@ static int enter(struct vc_iommu_endpoint *e, uint32_t id, bool bypass)
 }
 
 /* Have e let go of what it held before. With no lock. */
-static void settle_endpoint(struct vc_iommu_endpoint *e)
+static void settle_endpoint(struct vc_iommu_endpoint *e, uint64_t change)
 {
 	revoke(e);
-	iommu_settle(e->iommu);
+	iommu_settle(e->iommu, change);
 }
 
 int vc_iommu_attach(struct vc_iommu_endpoint *e, uint32_t domain, bool bypass)
 {
 	struct vc_iommu *iommu = e->iommu;
-	uint64_t before;
+	uint64_t before, change;
 	bool moved;
 	int r;
 
 	pthread_mutex_lock(&iommu->change);
+	change = iommu_change(iommu);
 	before = atomic_load(&e->version);
 	r = enter(e, domain, bypass);
 	moved = atomic_load(&e->version) != before;
 	pthread_mutex_unlock(&iommu->change);
 	if (moved)
-		settle_endpoint(e);
+		settle_endpoint(e, change);
 	return r;
 }
 
 int vc_iommu_detach(struct vc_iommu_endpoint *e, uint32_t domain)
 {
 	struct vc_iommu *iommu = e->iommu;
+	uint64_t change;
 	bool attached;
 
 	pthread_mutex_lock(&iommu->change);
+	change = iommu_change(iommu);
 	attached = e->domain && e->domain->id == domain;
 	if (attached)
 		move_out(e);
 	pthread_mutex_unlock(&iommu->change);
 	if (!attached)
 		return -EINVAL;
-	settle_endpoint(e);
+	settle_endpoint(e, change);
 	return 0;
 }
 
@@ -448,18 +451,20 @@ static int cut_range(struct vc_iommu *iommu, struct iommu_domain *d, uint64_t fi
 int vc_iommu_unmap(struct vc_iommu *iommu, uint32_t domain, uint64_t first, uint64_t last)
 {
 	struct iommu_domain *d;
+	uint64_t change;
 	int r;
 
 	if (first > last)
 		return -ERANGE;
 	last = last < VC_IOMMU_LAST ? last : VC_IOMMU_LAST;
 	pthread_mutex_lock(&iommu->change);
+	change = iommu_change(iommu);
 	d = find_domain(iommu, domain);
 	r = !d ? -ENOENT : d->bypass ? -EINVAL : first > last ? 0 : cut_range(iommu, d, first, last);
 	pthread_mutex_unlock(&iommu->change);
-	if (r >= 0 && !iommu_settled(iommu)) {
+	if (r >= 0 && !iommu_settled(iommu, change)) {
 		revoke_all(iommu, d);
-		iommu_settle(iommu);
+		iommu_settle(iommu, change);
 	}
 	return r;
 }
@@ -509,6 +514,7 @@ void vc_iommu_set_bypass(struct vc_iommu *iommu, bool on)
 /* `change` is held. */
 static void clear(struct vc_iommu *iommu)
 {
+	iommu_change(iommu);
 	for (struct vc_iommu_endpoint *e = iommu->endpoints; e; e = e->next)
 		if (e->domain)
 			move_out(e);
@@ -516,13 +522,14 @@ static void clear(struct vc_iommu *iommu)
 
 void vc_iommu_clear(struct vc_iommu *iommu)
 {
-	bool any;
+	bool blocked;
 
 	pthread_mutex_lock(&iommu->change);
-	any = iommu->domains != NULL;
+	blocked = iommu->domains && !iommu->bypass;
 	clear(iommu);
 	pthread_mutex_unlock(&iommu->change);
-	if (any)
+	/* in bypass, what is in flight would be looked up where it does not belong */
+	if (blocked)
 		revoke_all(iommu, NULL);
 }
 
@@ -547,8 +554,6 @@ int vc_iommu_set_driver(struct vc_iommu *iommu, const struct vc_iommu_driver *dr
 			switch_bypass(iommu, true);
 	}
 	pthread_mutex_unlock(&iommu->change);
-	if (!driver)
-		revoke_all(iommu, NULL);
 	return r;
 }
 

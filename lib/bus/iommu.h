@@ -48,7 +48,8 @@ struct vc_iommu_mapping {
 	_Atomic bool dead;                     /* taken away while it was held */
 	struct vc_iommu_mapping *left, *right; /* a treap; under vc_iommu.lock */
 	uint32_t priority;
-	struct vc_iommu_mapping *next; /* free, or taken away and held; under pool_lock */
+	struct vc_iommu_mapping *next; /* free, or taken away and held; these two under pool_lock */
+	uint64_t change;               /* which took it away */
 };
 
 /* ---- for who makes accesses ---- */
@@ -141,7 +142,7 @@ int vc_iommu_unmap(struct vc_iommu *iommu, uint32_t domain, uint64_t first, uint
 /* What endpoints without a domain may. */
 void vc_iommu_set_bypass(struct vc_iommu *iommu, bool on);
 bool vc_iommu_bypass(struct vc_iommu *iommu);
-/* No endpoint is attached any more. */
+/* No endpoint is attached any more. Where all is in bypass then, what is held stays held. */
 void vc_iommu_clear(struct vc_iommu *iommu);
 
 struct vc_iommu_counts {

@@ -65,6 +65,7 @@ void iommu_mapping_retire(struct vc_iommu *iommu, struct vc_iommu_mapping *m)
 	pthread_mutex_lock(&iommu->pool_lock);
 	/* before we look: the last to let go sees that it was the last, or we do */
 	atomic_store(&m->dead, true);
+	m->change = iommu->changes;
 	if (atomic_load(&m->users)) {
 		m->next = iommu->held;
 		iommu->held = m;
@@ -87,25 +88,44 @@ void vc_iommu_let_go_slow(struct vc_iommu *iommu)
 		*at = m->next;
 		give_back(iommu, m);
 	}
-	if (!iommu->held)
-		pthread_cond_broadcast(&iommu->let_go);
+	pthread_cond_broadcast(&iommu->let_go);
 	pthread_mutex_unlock(&iommu->pool_lock);
 }
 
-bool iommu_settled(struct vc_iommu *iommu)
+uint64_t iommu_change(struct vc_iommu *iommu)
+{
+	uint64_t change;
+
+	pthread_mutex_lock(&iommu->pool_lock);
+	change = ++iommu->changes;
+	pthread_mutex_unlock(&iommu->pool_lock);
+	return change;
+}
+
+/* Caller holds pool_lock. */
+static bool is_settled(const struct vc_iommu *iommu, uint64_t change)
+{
+	const struct vc_iommu_mapping *m = iommu->held;
+
+	while (m && m->change != change)
+		m = m->next;
+	return !m;
+}
+
+bool iommu_settled(struct vc_iommu *iommu, uint64_t change)
 {
 	bool settled;
 
 	pthread_mutex_lock(&iommu->pool_lock);
-	settled = !iommu->held;
+	settled = is_settled(iommu, change);
 	pthread_mutex_unlock(&iommu->pool_lock);
 	return settled;
 }
 
-void iommu_settle(struct vc_iommu *iommu)
+void iommu_settle(struct vc_iommu *iommu, uint64_t change)
 {
 	pthread_mutex_lock(&iommu->pool_lock);
-	while (iommu->held)
+	while (!is_settled(iommu, change))
 		pthread_cond_wait(&iommu->let_go, &iommu->pool_lock);
 	pthread_mutex_unlock(&iommu->pool_lock);
 }

@@ -45,11 +45,11 @@ struct vc_iommu {
 	struct iommu_domain *domains;
 	struct vc_iommu_endpoint *endpoints;
 	pthread_mutex_t pool_lock; /* protects all below */
-	pthread_cond_t let_go;     /* `held` is empty */
+	pthread_cond_t let_go;     /* some of `held` is free again */
 	struct iommu_chunk *chunks;
 	struct vc_iommu_mapping *free, *held; /* held: taken away, and waited for */
 	uint32_t mappings, max_mappings;      /* those in domains and held */
-	uint64_t random;
+	uint64_t random, changes;
 	_Atomic uint64_t faults;
 };
 
@@ -59,9 +59,11 @@ struct vc_iommu {
 struct vc_iommu_mapping *iommu_mapping_new(struct vc_iommu *iommu, const struct vc_iommu_range *range);
 /* Not in a tree any more. Somebody may hold it. */
 void iommu_mapping_retire(struct vc_iommu *iommu, struct vc_iommu_mapping *mapping);
-/* Until nobody holds what was retired; now: only whether it is so. With no lock. */
-bool iommu_settled(struct vc_iommu *iommu);
-void iommu_settle(struct vc_iommu *iommu);
+/* A change begins, of that number: what is retired from now on is of it. */
+uint64_t iommu_change(struct vc_iommu *iommu);
+/* Whether nobody holds what that change has retired, and until it is so. With no lock. */
+bool iommu_settled(struct vc_iommu *iommu, uint64_t change);
+void iommu_settle(struct vc_iommu *iommu, uint64_t change);
 
 /* The last mapping that begins at or below iova; NULL: there is none. */
 struct vc_iommu_mapping *iommu_tree_below(struct vc_iommu_mapping *root, uint64_t iova);

@@ -231,6 +231,21 @@ START_TEST(revoking)
 	ck_assert_int_eq(vc_iommu_detach(endpoints[0], 1), 0);
 	ck_assert_uint_eq(revoked, 2);
 	ck_assert_ptr_null(held.mapping);
+	/* a reset: nobody is asked, and what is taken away later does not wait for it */
+	ck_assert_int_eq(vc_iommu_attach(endpoints[0], 1, false), 0);
+	ck_assert_int_eq(map(1, 0x10000, 0, 1, 3), 0);
+	ck_assert(vc_iommu_hold(endpoints[0], &cache, 0x10010, VC_IOMMU_READ, &held));
+	revoked = 0;
+	vc_iommu_clear(iommu);
+	ck_assert_uint_eq(revoked, 0);
+	ck_assert_int_eq(vc_iommu_attach(endpoints[1], 1, false), 0);
+	ck_assert_int_eq(map(1, 0x10000, 0, 1, 3), 0);
+	ck_assert_int_eq(unmap(1, 0x10000, 1), 0);
+	ck_assert_ptr_nonnull(held.mapping);
+	ck_assert_uint_eq(mappings(), 1);
+	let_go(NULL);
+	ck_assert_uint_eq(mappings(), 0);
+	revoked = 2;
 	/* and the bypass */
 	ck_assert(vc_iommu_hold(endpoints[0], &cache, 0x10010, VC_IOMMU_READ, &held));
 	vc_iommu_set_bypass(iommu, false);
