@@ -63,4 +63,4 @@ log=$work/log2
 timeout -s KILL 200 "$microvm" --restore "$work/snapshot" --timeout 150 --verbose </dev/null 2>&1 | tr -d '\r' >"$log"
 [ "${PIPESTATUS[0]}" = 0 ] || bad="$bad microvm --restore fails;"
 after
-verdict "iommu.sh $form $*" "$(sed -n 's/^iommu: groups //p' "$log") groups"
+verdict "iommu.sh $form $*" "$(sed -n 's/^iommu: groups //p' "$work/log") groups"
