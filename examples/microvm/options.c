@@ -52,6 +52,7 @@ enum option_id {
 	OPT_IRQCHIP,
 	OPT_MACHINE,
 	OPT_NO_LEGACY,
+	OPT_IOMMU,
 	OPT_CONFIG,
 	OPT_DEVICE,
 	OPT_SERIAL,
@@ -113,6 +114,9 @@ static const struct option_row rows[] = {
     {"irqchip", "WHERE", OPT_IRQCHIP, "interrupt controllers: auto, full (in KVM), split, user (default: auto)"},
     {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)"},
     {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller"},
+    {"iommu", "KIND", OPT_IOMMU,
+     "virtio: PCI devices reach only the memory that the guest maps for them (as --device virtio-iommu before all "
+     "others)"},
     {"config", "FILE", OPT_CONFIG, "take the whole machine from a JSON description (- for standard input)"},
     {"device", "TYPE,K=V", OPT_DEVICE, "add a device; `help` lists them; may be repeated"},
     {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
@@ -247,6 +251,18 @@ static int take_id(const char *value, struct settings *s)
 	return -1;
 }
 
+static int add_device(struct settings *s, const char *device, bool first)
+{
+	unsigned at = first ? 0 : s->device_count;
+
+	if (s->device_count == MAX_DEVICES)
+		return bad("device", device, "at most 64 devices");
+	memmove(&s->devices[at + 1], &s->devices[at], (s->device_count - at) * sizeof s->devices[0]);
+	s->devices[at] = device;
+	s->device_count++;
+	return -1;
+}
+
 static int take(enum option_id id, const char *value, struct settings *s)
 {
 	switch (id) {
@@ -318,16 +334,18 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		s->shape_given = true;
 		s->vm.no_legacy = 1;
 		return -1;
+	case OPT_IOMMU:
+		if (strcmp(value, "virtio") != 0)
+			return bad("iommu", value, "virtio");
+		s->shape_given = true;
+		return add_device(s, "virtio-iommu", true);
 	case OPT_CONFIG:
 		s->config = value;
 		return -1;
 	case OPT_DEVICE:
 		if (!strcmp(value, "help"))
 			return list_devices(), 0;
-		if (s->device_count == MAX_DEVICES)
-			return bad("device", value, "at most 64 devices");
-		s->devices[s->device_count++] = value;
-		return -1;
+		return add_device(s, value, false);
 	case OPT_SERIAL:
 		s->serial = value;
 		return -1;

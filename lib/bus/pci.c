@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
+#include "bus/iommu.h"
 #include "bus/pci_priv.h"
 #include "core/error.h"
 #include "core/util.h"
@@ -29,6 +30,7 @@ void vc_pci_free(struct vc_pci *pci)
 {
 	if (!pci)
 		return;
+	vc_iommu_free(pci->iommu);
 	pthread_mutex_destroy(&pci->lines_lock);
 	pthread_mutex_destroy(&pci->lock);
 	pthread_mutex_destroy(&pci->mapping);
@@ -248,7 +250,9 @@ static int add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 	f->dev = added;
 	if (dev)
 		*dev = added;
-	r = place(pci, f, d.address);
+	r = pci_join_iommu(pci, f);
+	if (r >= 0)
+		r = place(pci, f, d.address);
 	if (r < 0)
 		vc_dev_remove(pci->config.buses, NULL, added);
 	return r;

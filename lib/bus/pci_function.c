@@ -66,6 +66,7 @@ static void function_destroy(void *ctx)
 	/* until this returns the device may still ask for interrupts */
 	if (f->ops.destroy)
 		f->ops.destroy(f->ctx);
+	pci_leave_iommu(f);
 	/* the lock also waits for a configuration access that found f before it was taken out */
 	vc_pci_irq_set(f, false);
 	vc_pci_irq_flush(f);

@@ -63,7 +63,8 @@ struct vc_pci_function {
 	struct pci_bus *child;        /* a port: the bus behind it */
 	struct vc_pci_function *next; /* list of all; under vc_pci.lock, and taken out only under mapping too */
 	const struct vc_pci_port_ops *port_ops;
-	_Atomic bool slot_off;                               /* a port: the guest has switched the slot's power off */
+	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; constant once the function is placed */
+	_Atomic bool slot_off;              /* a port: the guest has switched the slot's power off */
 	void (*moved)(void *ctx, uint32_t bar, uint64_t at); /* NULL: nobody is told; under vc_pci.mapping */
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
@@ -88,7 +89,7 @@ struct pci_bus {
 	struct vc_pci_function *functions[256]; /* by devfn; protected by vc_pci.lock */
 };
 
-/* Lock order: mapping, the gate, vc_pci.lock, a function's, lines_lock. */
+/* Lock order: mapping, the gate, vc_pci.lock, the IOMMU's, a function's, lines_lock. */
 struct vc_pci {
 	struct vc_pci_config config;
 	struct vc_pci_window window64;
@@ -96,6 +97,7 @@ struct vc_pci {
 	pthread_mutex_t lock;    /* protects all, and who is on the buses */
 	struct pci_bus root;
 	struct vc_pci_function *all;
+	struct vc_iommu *iommu;     /* NULL: none; made once */
 	pthread_mutex_t lines_lock; /* protects asserted, and lines' levels */
 	uint32_t asserted[VC_PCI_LINES];
 	struct vc_line lines[VC_PCI_LINES];
@@ -124,6 +126,11 @@ struct pci_bus *pci_find_bus(struct vc_pci *pci, unsigned number);
 bool pci_port_passes(struct vc_pci_function *port, bool io, uint64_t start, uint64_t size);
 /* Something came or went behind a port. With no lock held; the port stays until what lies behind it is gone. */
 void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port);
+
+/* pci_iommu.c: make f an endpoint, where the bus has an IOMMU, before it is placed; and once nothing uses it. -ENOMEM
+ */
+int pci_join_iommu(struct vc_pci *pci, struct vc_pci_function *f);
+void pci_leave_iommu(struct vc_pci_function *f);
 
 /* pci_bar.c */
 /* The address in the BAR's register, whatever COMMAND says. Caller holds the function's lock, or is alone. */

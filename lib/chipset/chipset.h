@@ -182,7 +182,7 @@ int vc_fw_cfg_add(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t l
 int vc_fw_cfg_add_fd(struct vc_fw_cfg *fw, uint16_t key, int fd, uint64_t start, uint32_t length);
 int vc_fw_cfg_add_file(struct vc_fw_cfg *fw, const char *name, const void *data, size_t length);
 
-/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET, SRAT; written into guest memory. */
+/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET, SRAT, VIOT; written into guest memory. */
 struct vc_acpi_config {
 	uint32_t vcpus;       /* with those that may be plugged in later */
 	const bool *absent;   /* `vcpus` of them: not plugged in; NULL: all are */
@@ -202,6 +202,8 @@ struct vc_acpi_config {
 	} * devices;
 	uint32_t device_count;
 	bool has_vmgenid;
+	bool has_iommu;       /* a virtio-iommu between memory and all of PCI, itself there: */
+	uint16_t iommu_devfn; /* on bus 0 */
 	/* guest-physical memory, told of in a SRAT when some may come and go: Linux prepares for such addresses */
 	const struct vc_acpi_memory {
 		uint64_t start, length;

@@ -35,6 +35,7 @@ struct vc_virtio {
 	uint32_t queue_count, worker_count;
 	struct vc_virtq *queues;
 	struct vc_worker *workers;
+	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; with the turn */
 
 	_Atomic uint8_t status;
 	_Atomic uint64_t driver_features; /* as written */

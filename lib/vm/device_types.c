@@ -19,6 +19,7 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_virtio_blk_type,
     &vc_virtio_console_type,
     &vc_virtio_gpu_type,
+    &vc_virtio_iommu_type,
     &vc_virtio_keyboard_type,
     &vc_virtio_mouse_type,
     &vc_virtio_mem_type,
