@@ -342,7 +342,7 @@ static void store(struct vc_pci_function *f, uint32_t offset, unsigned width, ui
 static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32_t offset, unsigned width,
                         uint32_t value)
 {
-	bool multi, tell, moved;
+	bool multi, tell, messages, moved;
 	struct vc_pci_function *f = offset < VC_PCI_CONFIG_SIZE ? lock_function(pci, bus, devfn, &multi) : NULL;
 	struct vc_line *line;
 	struct vc_visit visit;
@@ -356,17 +356,22 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 	        memcmp(before + PCI_BAR, f->config + PCI_BAR, sizeof before - PCI_BAR); /* of a bridge: windows */
 	pci_line_update(f);
 	pci_send_pending(f);
-	tell = f->ops.config_write && is_own(f, offset) && vc_dev_visit(pci->config.buses, &visit, f->dev);
+	tell = f->ops.config_write && is_own(f, offset);
+	messages = f->message_changed && (moved || offset >= VC_PCI_CAPABILITIES); /* MSI and MSI-X */
+	if ((tell || messages) && !vc_dev_visit(pci->config.buses, &visit, f->dev))
+		tell = messages = false;
 	line = &pci->lines[f->line];
 	pthread_mutex_unlock(&f->lock);
 	/* without a visit f may be gone now */
 	vc_line_flush(line);
 	if (moved)
 		pci_bars_sync(pci);
-	if (tell) {
+	if (tell)
 		f->ops.config_write(f->ctx, offset, width, value);
+	if (messages)
+		pci_tell_messages(f);
+	if (tell || messages)
 		vc_dev_leave(pci->config.buses, &visit);
-	}
 }
 
 uint64_t vc_pci_config_read(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32_t offset, unsigned width)

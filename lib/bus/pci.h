@@ -88,6 +88,10 @@ void vc_pci_irq_set(struct vc_pci_function *f, bool level);
 void vc_pci_irq_flush(struct vc_pci_function *f);
 /* False: the guest has enabled neither MSI-X nor MSI. A vector that is not there is ignored. */
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector);
+/* What vc_pci_msi_send() would send now; false: no message, or the vector is masked. */
+bool vc_pci_msi_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data);
+/* Have f's owner told, with no lock held, whenever that may be another one. Before the guest runs; ctx: its own. */
+void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx));
 uint32_t vc_pci_vectors(const struct vc_pci_function *f); /* of MSI-X or MSI, whichever has more */
 bool vc_pci_has_pin(const struct vc_pci_function *f);
 /* Configuration space as the guest left it, inside the function's own capabilities: for config_read and config_write.

@@ -70,19 +70,27 @@ static bool is_master(const struct vc_pci_function *f)
 	return vc_ld16(f->config + PCI_COMMAND) & PCI_COMMAND_MASTER;
 }
 
+/* False: it has to wait. */
+static bool msix_message(const struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data)
+{
+	const struct pci_vector *v = &f->table[vector];
+
+	*address = v->address;
+	*data = v->data;
+	return is_master(f) && !(v->control & VECTOR_MASKED) && !(vc_ld16(f->config + f->msix + CONTROL) & MSIX_MASK_ALL);
+}
+
 static void send_msix(struct vc_pci_function *f, uint32_t vector)
 {
-	const struct pci_vector *v;
-	bool wait;
+	uint64_t address;
+	uint32_t data;
 
 	if (vector >= f->vectors)
 		return;
-	v = &f->table[vector];
-	wait = !is_master(f) || v->control & VECTOR_MASKED || vc_ld16(f->config + f->msix + CONTROL) & MSIX_MASK_ALL;
-	if (wait)
-		f->pending[vector / 64] |= 1ull << vector % 64;
+	if (msix_message(f, vector, &address, &data))
+		vc_msi_send(f->pci->config.irqs, address, data);
 	else
-		vc_msi_send(f->pci->config.irqs, v->address, v->data);
+		f->pending[vector / 64] |= 1ull << vector % 64;
 }
 
 /* The guest may allot fewer vectors than there are: the upper ones share. */
@@ -94,16 +102,29 @@ static uint32_t msi_shift(const struct vc_pci_function *f)
 	return given < offered ? given : offered;
 }
 
-static void send_msi(struct vc_pci_function *f, uint32_t vector)
+/* False: it has to wait, as *bit of the pending ones. */
+static bool msi_message(const struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data,
+                        uint32_t *bit)
 {
 	const uint8_t *cap = f->config + f->msi;
-	uint32_t allotted = (1u << msi_shift(f)) - 1, bit = 1u << (vector & allotted);
+	uint32_t allotted = (1u << msi_shift(f)) - 1;
 
-	if (!is_master(f) || vc_ld32(cap + MSI_MASK) & bit)
-		vc_st32(f->config + f->msi + MSI_PENDING, vc_ld32(cap + MSI_PENDING) | bit);
+	*bit = 1u << (vector & allotted);
+	*address = vc_ld64(cap + MSI_ADDRESS);
+	*data = (vc_ld16(cap + MSI_DATA) & ~allotted) | (vector & allotted);
+	return is_master(f) && !(vc_ld32(cap + MSI_MASK) & *bit);
+}
+
+static void send_msi(struct vc_pci_function *f, uint32_t vector)
+{
+	uint8_t *pending = f->config + f->msi + MSI_PENDING;
+	uint64_t address;
+	uint32_t data, bit;
+
+	if (msi_message(f, vector, &address, &data, &bit))
+		vc_msi_send(f->pci->config.irqs, address, data);
 	else
-		vc_msi_send(f->pci->config.irqs, vc_ld64(cap + MSI_ADDRESS),
-		            (vc_ld16(cap + MSI_DATA) & ~allotted) | (vector & allotted));
+		vc_st32(pending, vc_ld32(pending) | bit);
 }
 
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector)
@@ -119,6 +140,31 @@ bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector)
 		enabled = false;
 	pthread_mutex_unlock(&f->lock);
 	return enabled;
+}
+
+bool vc_pci_msi_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data)
+{
+	uint32_t bit;
+	bool is = false;
+
+	pthread_mutex_lock(&f->lock);
+	if (pci_msix_enabled(f))
+		is = vector < f->vectors && msix_message(f, vector, address, data);
+	else if (pci_msi_enabled(f))
+		is = msi_message(f, vector, address, data, &bit);
+	pthread_mutex_unlock(&f->lock);
+	return is;
+}
+
+void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx))
+{
+	f->message_changed = changed;
+}
+
+void pci_tell_messages(const struct vc_pci_function *f)
+{
+	if (f->message_changed)
+		f->message_changed(f->ctx);
 }
 
 static void send_pending_msix(struct vc_pci_function *f)
@@ -206,4 +252,5 @@ void pci_msix_write(struct vc_pci_function *f, const struct vcore_io *io)
 			write_vector(f, io->offset + i, (uint32_t)(io->data >> (8 * i)));
 	pci_send_pending(f);
 	pthread_mutex_unlock(&f->lock);
+	pci_tell_messages(f);
 }

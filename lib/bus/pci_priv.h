@@ -66,6 +66,7 @@ struct vc_pci_function {
 	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; constant once the function is placed */
 	_Atomic bool slot_off;              /* a port: the guest has switched the slot's power off */
 	void (*moved)(void *ctx, uint32_t bar, uint64_t at); /* NULL: nobody is told; under vc_pci.mapping */
+	void (*message_changed)(void *ctx);                  /* NULL: nobody is told; constant once the guest runs */
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
 	uint32_t own_end;   /* end of the function's own capabilities */
@@ -152,5 +153,7 @@ bool pci_msi_enabled(const struct vc_pci_function *f);
 /* The MSI-X BAR. */
 void pci_msix_read(struct vc_pci_function *f, struct vcore_io *io);
 void pci_msix_write(struct vc_pci_function *f, const struct vcore_io *io);
+/* Messages may be others now. With no lock held. */
+void pci_tell_messages(const struct vc_pci_function *f);
 
 #endif

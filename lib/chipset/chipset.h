@@ -19,6 +19,7 @@
 #include "memory/memory.h"
 
 struct vc_machine_event;
+struct vc_kernel_ops;
 
 /* What the machine as a whole is told, by the guest or for it; called from any thread, without locks. */
 struct vc_machine_ops {
@@ -70,6 +71,12 @@ struct vc_env {
 	 * good as a descriptor.
 	 */
 	int (*doorbell)(void *ctx, const struct vc_ioeventfd *e, bool add);
+	/*
+	 * Have the kernel send a message whenever fd, an eventfd, is signalled; ctx: machine_ctx. NULL, or refused: whoever
+	 * has the descriptor watches it by the loop.
+	 */
+	int (*irqfd)(void *ctx, int fd, uint64_t address, uint32_t data, bool add);
+	const struct vc_kernel_ops *kernel; /* lib/virtio: who serves queues by the host's kernel; NULL: nobody */
 	struct {
 		uint32_t kind, flags;
 	} ram; /* of what RAM is made, for devices that bring more: enum vcore_memory_kind and attributes, VCORE_MEM_* */

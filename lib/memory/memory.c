@@ -90,16 +90,6 @@ void *vc_mem_ptr(const struct vc_mem *mem, uint64_t gpa, uint64_t length)
 	return slot->hva + (gpa - slot->gpa);
 }
 
-/* ---- watchers ---- */
-
-static void tell_watchers(struct vc_mem *mem)
-{
-	pthread_mutex_lock(&mem->watchers_lock);
-	for (struct vc_mem_watcher *w = mem->watchers; w; w = w->next)
-		w->changed(w->ctx);
-	pthread_mutex_unlock(&mem->watchers_lock);
-}
-
 /* ---- adding and removing ---- */
 
 static int check_range(const struct vc_mem *mem, uint64_t gpa, uint64_t length, uint32_t flags)
@@ -276,7 +266,7 @@ int vc_mem_add(struct vc_mem *mem, struct vc_pass *self, uint64_t gpa, uint64_t 
 	}
 	if (out)
 		*out = slot;
-	tell_watchers(mem);
+	vc_mem_tell_changed(mem);
 	return 0;
 }
 
@@ -294,7 +284,7 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 	if (mem->listener && mem->listener->remove)
 		mem->listener->remove(mem->listener_ctx, slot);
 	vc_gate_end(mem->gate, self);
-	tell_watchers(mem);
+	vc_mem_tell_changed(mem);
 	/* giving much memory back takes long, and nobody can find it any more */
 	vc_mem_unpin(slot);
 }
@@ -502,6 +492,7 @@ static int spread_dirty(struct vc_mem *mem, struct vc_slot *slot)
 		r = mem->listener->sync_dirty(mem->listener_ctx, slot);
 	if (r < 0)
 		return r;
+	vc_mem_tell_sync(mem, slot);
 	pthread_rwlock_wrlock(&mem->lock);
 	for (uint64_t i = 0; i < dirty_words(slot); i++) {
 		uint64_t word = atomic_load_explicit(&bits[i], memory_order_relaxed);
@@ -553,6 +544,7 @@ int vc_mem_log_dirty(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *s
 	if (r >= 0) {
 		vc_gate_begin(mem->gate, self);
 		r = change_readers(mem, slot, reader, &unread, &bits);
+		vc_mem_tell_logs(mem);
 		vc_gate_end(mem->gate, self);
 	}
 	free((void *)bits);

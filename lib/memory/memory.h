@@ -85,6 +85,13 @@ struct vc_mem_listener {
 struct vc_mem_watcher {
 	/* It has changed. On the thread that did it, perhaps inside the gate, with the watchers' lock held: only posts. */
 	void (*changed)(void *ctx);
+	/*
+	 * For who has memory written to without vc_mem_wrote(), and logs that itself: dirty logs were switched on or off;
+	 * a slot's is about to be fetched, and vc_mem_mark_dirty() is to be called for what has been logged of it. Inside
+	 * the exclusive section, with the watchers' lock held. NULL allowed.
+	 */
+	void (*logs_changed)(void *ctx);
+	void (*sync_dirty)(void *ctx, struct vc_slot *slot);
 	void *ctx;
 	struct vc_mem_watcher *next;
 };
@@ -109,7 +116,7 @@ struct vc_mem {
 	const struct vc_mem_listener *listener;
 	void *listener_ctx;
 	_Atomic uint64_t version;      /* grows with every change of the map */
-	pthread_mutex_t watchers_lock; /* protects watchers; innermost but for loops' */
+	pthread_mutex_t watchers_lock; /* protects watchers; before those of the watchers */
 	struct vc_mem_watcher *watchers;
 };
 
@@ -125,6 +132,10 @@ void vc_mem_remove(struct vc_mem *mem, struct vc_pass *self, struct vc_slot *slo
 void vc_mem_watch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
 /* Nothing is told any more when this returns. One that does not watch is left alone. */
 void vc_mem_unwatch(struct vc_mem *mem, struct vc_mem_watcher *watcher);
+/* For whoever changes the map; the last two inside the exclusive section. */
+void vc_mem_tell_changed(struct vc_mem *mem);
+void vc_mem_tell_logs(struct vc_mem *mem);
+void vc_mem_tell_sync(struct vc_mem *mem, struct vc_slot *slot);
 
 /*
  * Keep a range: at *gpa, or with 0 the lowest place from 4 GiB on. It overlaps no slot and no other range; slots may be

@@ -21,3 +21,29 @@ void vc_mem_unwatch(struct vc_mem *mem, struct vc_mem_watcher *watcher)
 	}
 	pthread_mutex_unlock(&mem->watchers_lock);
 }
+
+void vc_mem_tell_changed(struct vc_mem *mem)
+{
+	pthread_mutex_lock(&mem->watchers_lock);
+	for (struct vc_mem_watcher *w = mem->watchers; w; w = w->next)
+		w->changed(w->ctx);
+	pthread_mutex_unlock(&mem->watchers_lock);
+}
+
+void vc_mem_tell_logs(struct vc_mem *mem)
+{
+	pthread_mutex_lock(&mem->watchers_lock);
+	for (struct vc_mem_watcher *w = mem->watchers; w; w = w->next)
+		if (w->logs_changed)
+			w->logs_changed(w->ctx);
+	pthread_mutex_unlock(&mem->watchers_lock);
+}
+
+void vc_mem_tell_sync(struct vc_mem *mem, struct vc_slot *slot)
+{
+	pthread_mutex_lock(&mem->watchers_lock);
+	for (struct vc_mem_watcher *w = mem->watchers; w; w = w->next)
+		if (w->sync_dirty)
+			w->sync_dirty(w->ctx, slot);
+	pthread_mutex_unlock(&mem->watchers_lock);
+}

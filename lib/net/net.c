@@ -268,6 +268,30 @@ void vc_net_set_filter(struct vc_net *net, bool promiscuous, bool all_multicast,
 		net->ops->set_filter(net->ctx, promiscuous, all_multicast, macs, count);
 }
 
+/* ---- lending ---- */
+
+int vc_net_descriptors(struct vc_net *net, int *fds, bool *has_header, uint32_t *native)
+{
+	if (!net->ops->descriptors)
+		return vc_fail(ENOTSUP, "net=%s: the kernel's vhost takes the frames of a tap alone", net->kind->name);
+	if (net->pcap)
+		return vc_fail(ENOTSUP, "property pcap: frames that the kernel's vhost passes cannot be captured");
+	*has_header = net->ops->descriptors(net->ctx, fds);
+	*native = net->native;
+	return 0;
+}
+
+int vc_net_lend(struct vc_net *net)
+{
+	return net->ops->lend(net->ctx);
+}
+
+void vc_net_use_queues(struct vc_net *net, unsigned count)
+{
+	if (net->ops->use_queues)
+		net->ops->use_queues(net->ctx, count);
+}
+
 /* ---- birth, life, death ---- */
 
 static const struct vc_net_kind *find_kind(const char *name)

@@ -105,6 +105,17 @@ void vc_net_set_link(struct vc_net *net, bool up);
 void vc_net_set_filter(struct vc_net *net, bool promiscuous, bool all_multicast, const uint8_t (*macs)[6],
                        unsigned count);
 
+/*
+ * What somebody else, such as the kernel's vhost, may have the frames from: a descriptor a queue, which stay the
+ * backing's; has_header: a virtio_net_hdr of 12 bytes will go before each frame; *native: VC_NET_*, what it takes from
+ * the guest then. -ENOTSUP with a sentence: it has no such descriptors.
+ */
+int vc_net_descriptors(struct vc_net *net, int *fds, bool *has_header, uint32_t *native);
+/* They are somebody else's now, for good, in place of start; offloads and the queues in use are told still. */
+int vc_net_lend(struct vc_net *net);
+/* Of a lent backing: frames come on the first so many queues alone. */
+void vc_net_use_queues(struct vc_net *net, unsigned count);
+
 struct vc_net_counters {
 	uint64_t tx_frames, tx_bytes, tx_dropped, rx_frames, rx_bytes, rx_dropped;
 };

@@ -31,6 +31,10 @@ struct vc_net_ops {
 	/* What may come with less work for others; the rest is done by vc_net_deliver() anyhow. */
 	void (*set_offloads)(void *ctx, uint32_t offloads);
 	void (*set_filter)(void *ctx, bool promiscuous, bool all_multicast, const uint8_t (*macs)[6], unsigned count);
+	/* As vc_net_descriptors(): has_header; vc_net_lend(); vc_net_use_queues(). All three or none. */
+	bool (*descriptors)(void *ctx, int *fds);
+	int (*lend)(void *ctx);
+	void (*use_queues)(void *ctx, unsigned count);
 	/* Frees ctx. Returns once it delivers no more. */
 	void (*close)(void *ctx);
 };

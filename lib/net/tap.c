@@ -153,10 +153,40 @@ static void tap_close(void *ctx)
 	free(tap);
 }
 
+static bool tap_descriptors(void *ctx, int *fds)
+{
+	const struct tap *tap = ctx;
+
+	memcpy(fds, tap->host.fds, tap->host.count * sizeof *fds);
+	return tap->host.has_header;
+}
+
+/* Nobody reads here any more. */
+static int tap_lend(void *ctx)
+{
+	struct tap *tap = ctx;
+
+	for (uint32_t i = 0; i < tap->host.count; i++) {
+		vc_watch_free(tap->queues[i].watch);
+		tap->queues[i].watch = NULL;
+	}
+	return tap_if_widen_header(&tap->host);
+}
+
+static void tap_use_queues(void *ctx, unsigned count)
+{
+	struct tap *tap = ctx;
+
+	tap_if_use_queues(&tap->host, count);
+}
+
 static const struct vc_net_ops tap_ops = {
     .send = tap_send,
     .resume = tap_resume,
     .set_offloads = tap_set_offloads,
+    .descriptors = tap_descriptors,
+    .lend = tap_lend,
+    .use_queues = tap_use_queues,
     .close = tap_close,
 };
 

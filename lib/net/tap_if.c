@@ -17,7 +17,7 @@
 #define TUN_F_USO6 0x40
 #endif
 
-enum { HEADER_SIZE = sizeof(struct vc_net_hdr) };
+enum { HEADER_SIZE = sizeof(struct vc_net_hdr), WIDE_HEADER_SIZE = HEADER_SIZE + 2 };
 
 void tap_if_close(struct tap_if *tap)
 {
@@ -134,15 +134,41 @@ static int take_fds(struct tap_if *tap, const char *text, uint32_t queues)
 
 /* ---- setting up ---- */
 
-static int set_header(struct tap_if *tap)
+static int set_header_size(const struct tap_if *tap, int size)
 {
-	int size = HEADER_SIZE;
-
-	if (!tap->has_header)
-		return 0;
-	for (uint32_t i = 0; i < tap->count; i++)
+	for (uint32_t i = 0; tap->has_header && i < tap->count; i++)
 		if (ioctl(tap->fds[i], TUNSETVNETHDRSZ, &size) < 0)
 			return vc_fail_errno(errno, "net=tap: header size of %s", tap->name);
+	return 0;
+}
+
+int tap_if_widen_header(const struct tap_if *tap)
+{
+	return set_header_size(tap, WIDE_HEADER_SIZE);
+}
+
+static void attach_or_detach(const struct tap_if *tap, uint32_t queue, bool on)
+{
+	struct ifreq request = {.ifr_flags = (short)(on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE)};
+
+	/* one that is so already is refused */
+	ioctl(tap->fds[queue], TUNSETQUEUE, &request);
+}
+
+void tap_if_use_queues(struct tap_if *tap, uint32_t count)
+{
+	for (; tap->used < count && tap->used < tap->count; tap->used++)
+		attach_or_detach(tap, tap->used, true);
+	for (; tap->used > count; tap->used--)
+		attach_or_detach(tap, tap->used - 1, false);
+}
+
+static int set_header(struct tap_if *tap)
+{
+	int r = set_header_size(tap, HEADER_SIZE);
+
+	if (r < 0 || !tap->has_header)
+		return r;
 	tap->native = VC_NET_OFFLOADS_ALL;
 	if (ioctl(tap->fds[0], TUNSETOFFLOAD, to_tun(VC_NET_OFFLOADS_ALL)) < 0)
 		tap->native &= ~VC_NET_USO;
@@ -213,6 +239,7 @@ int tap_if_open(struct vc_props *props, uint32_t queues, struct tap_if *tap)
 	if (name && fds)
 		return vc_fail(EINVAL, "net=tap: ifname and fd are two ways to say the same");
 	r = fds ? take_fds(tap, fds, queues) : attach(tap, name ? name : "", queues);
+	tap->used = tap->count;
 	if (r >= 0)
 		r = configure(tap, mtu, bridge, !fds);
 	if (r < 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A connection to a back-end, from its first request to its end, and the next one. All with h->lock. */
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vhost/vhost.h"
@@ -251,7 +252,9 @@ void vc_vhost_session_fail(struct vc_vhost *h)
 
 static void try_later(struct vc_vhost *h)
 {
-	if (h->reconnect_ns)
+	if (h->listener >= 0)
+		vc_watch_set_events(h->listen_watch, EPOLLIN);
+	else if (h->reconnect_ns)
 		vc_timer_arm(h->again, vc_clock_now(&h->clock) + h->reconnect_ns);
 }
 
@@ -272,7 +275,7 @@ static void on_hang_up(void *ctx, uint32_t events)
 	pthread_mutex_lock(&h->lock);
 	if (!h->closing) {
 		vc_log(h->env->log, VCORE_LOG_WARN, "%s: the back-end of %s is gone%s", h->kind->ops->type, h->path,
-		       h->reconnect_ns ? ": the guest waits for the next one" : "");
+		       h->reconnect_ns || h->listener >= 0 ? ": the guest waits for the next one" : "");
 		lock_queues(h);
 		close_session(h);
 		unlock_queues(h);
@@ -297,9 +300,17 @@ static int check_session(const struct vc_vhost *h)
 	return 0;
 }
 
+static int accept_backend(struct vc_vhost *h)
+{
+	int fd = accept4(h->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	return fd < 0 ? vc_fail_errno(errno, "vhost-user %s: no back-end has connected", h->path)
+	              : vc_vhost_user_begin(&h->user, fd);
+}
+
 int vc_vhost_session_open(struct vc_vhost *h)
 {
-	int r = vc_vhost_user_connect(&h->user);
+	int r = h->listener >= 0 ? accept_backend(h) : vc_vhost_user_connect(&h->user);
 
 	if (r < 0)
 		return r;
@@ -334,6 +345,15 @@ static void come_back(struct vc_vhost *h)
 	if (h->started && vc_vhost_session_start(h) < 0)
 		vc_vhost_session_fail(h);
 	vc_vhost_session_tell_config(h);
+}
+
+void vc_vhost_session_accept(void *ctx, uint32_t events)
+{
+	struct vc_vhost *h = ctx;
+
+	/* whoever else calls waits until this one is gone */
+	vc_watch_set_events(h->listen_watch, 0);
+	vc_vhost_session_again(h);
 }
 
 void vc_vhost_session_again(void *ctx)

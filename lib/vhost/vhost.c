@@ -3,9 +3,12 @@
 #include "vhost/vhost.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "core/address.h"
 
 /* ---- the driver's view ---- */
 
@@ -203,7 +206,8 @@ unsigned vc_vhost_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 
 struct settings {
 	const char *socket;
-	uint64_t reconnect_ms, timeout_ms, queue_size;
+	bool listen;
+	uint64_t wait_ms, reconnect_ms, timeout_ms, queue_size;
 };
 
 static int read_settings(struct vc_props *props, const char *type, struct settings *s)
@@ -213,7 +217,11 @@ static int read_settings(struct vc_props *props, const char *type, struct settin
 	s->socket = vc_props_string(props, "socket", NULL);
 	if (!s->socket)
 		return vc_fail(EINVAL, "%s: property socket is missing: expected the path of the back-end's unix socket", type);
-	r = vc_props_u64(props, "reconnect_ms", 1000, 0, 3600000, &s->reconnect_ms);
+	r = vc_props_bool(props, "listen", false, &s->listen);
+	if (r >= 0)
+		r = vc_props_u64(props, "wait_ms", 30000, 0, 3600000, &s->wait_ms);
+	if (r >= 0)
+		r = vc_props_u64(props, "reconnect_ms", 1000, 0, 3600000, &s->reconnect_ms);
 	if (r >= 0)
 		r = vc_props_u64(props, "timeout_ms", 5000, 1, 3600000, &s->timeout_ms);
 	if (r >= 0)
@@ -281,7 +289,50 @@ static void on_memory(void *ctx)
 	vc_loop_post(h->loop, vc_vhost_session_follow_memory, h);
 }
 
-static int make(struct vc_vhost *h, uint32_t queues)
+/* What the back-end has is to be known before the driver comes. */
+static int await_backend(struct vc_vhost *h, uint64_t wait_ms)
+{
+	struct pollfd p = {.fd = h->listener, .events = POLLIN};
+	uint64_t now = vc_host_ns(), until = now + wait_ms * 1000000;
+	int n;
+
+	do {
+		n = poll(&p, 1, now < until ? (int)((until - now + 999999) / 1000000) : 0);
+		now = vc_host_ns();
+	} while (n < 0 && errno == EINTR);
+	return n > 0 ? 0
+	             : vc_fail(ETIMEDOUT, "vhost-user %s: no back-end has connected within %llu ms (property wait_ms)",
+	                       h->path, (unsigned long long)wait_ms);
+}
+
+static int make_listener(struct vc_vhost *h, uint64_t wait_ms)
+{
+	union vc_address address;
+	int r = vc_address_unix("vhost-user", h->path, &address);
+
+	if (r < 0)
+		return r;
+	vc_address_unlisten_stale(&address);
+	h->listener = vc_address_listen("vhost-user", &address, 1);
+	if (h->listener < 0)
+		return h->listener;
+	r = await_backend(h, wait_ms);
+	return r < 0 ? r : vc_watch_new(h->loop, h->listener, 0, vc_vhost_session_accept, h, &h->listen_watch);
+}
+
+static void free_listener(struct vc_vhost *h)
+{
+	union vc_address address;
+
+	vc_watch_free(h->listen_watch);
+	if (h->listener < 0)
+		return;
+	close(h->listener);
+	if (vc_address_unix("vhost-user", h->path, &address) >= 0)
+		vc_address_unlisten(&address);
+}
+
+static int make(struct vc_vhost *h, uint32_t queues, const struct settings *s)
 {
 	int r = make_rings(h, queues);
 
@@ -291,6 +342,8 @@ static int make(struct vc_vhost *h, uint32_t queues)
 		r = make_queues(h, queues);
 	if (r >= 0)
 		r = make_table(h);
+	if (r >= 0 && s->listen)
+		r = make_listener(h, s->wait_ms);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&h->lock);
@@ -321,12 +374,12 @@ int vc_vhost_new(struct vc_env *env, struct vc_props *props, const struct vc_vho
 	h->kind = kind;
 	h->reconnect_ns = s.reconnect_ms * 1000000;
 	h->queue_size = (uint32_t)s.queue_size;
-	h->rings_fd = -1;
+	h->rings_fd = h->listener = -1;
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_rwlock_init(&h->config_lock, NULL);
 	h->path = strdup(s.socket);
 	h->user = (struct vc_vhost_user){.path = h->path, .timeout_ms = (uint32_t)s.timeout_ms, .fd = -1, .backend_fd = -1};
-	r = h->path ? make(h, queues) : vc_fail(ENOMEM, "no memory for a %s", kind->ops->type);
+	r = h->path ? make(h, queues, &s) : vc_fail(ENOMEM, "no memory for a %s", kind->ops->type);
 	if (r < 0)
 		vc_vhost_free(h);
 	else
@@ -347,6 +400,7 @@ void vc_vhost_free(void *ctx)
 	/* callbacks that wait for the lock leave all this alone now */
 	if (h->loop)
 		vc_loop_cancel_post(h->loop, vc_vhost_session_follow_memory, h);
+	free_listener(h);
 	vc_watch_free(h->watch);
 	vc_watch_free(h->backend_watch);
 	for (uint32_t i = 0; i < h->queue_count; i++)

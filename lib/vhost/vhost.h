@@ -2,7 +2,8 @@
 /*
  * Virtio devices that another process serves (vhost-user): what the device types share.
  *
- * The back-end does not see the guest's queues. Chains are popped from them as by every other device, checked, and put
+ * The guest's own rings are given to the host's kernel alone (kernel.h), which does not die with requests in flight. So
+ * the back-end does not see the guest's queues. Chains are popped from them as by every other device, checked, and put
  * on rings of our own (ring.h), which the back-end serves; what it gives back is pushed. So the guest's writes to
  * packed and split queues come to the same, memory that the back-end wrote is marked dirty and searched for translated
  * code before the guest is told of it, a stopped device keeps its chains as every other, and when the back-end dies,
@@ -54,7 +55,9 @@ struct vc_vhost {
 	char tag[36];        /* vhost-user-fs: constant */
 	uint8_t mac[6];      /* vhost-user-net: constant */
 	char *path;
-	uint64_t reconnect_ns; /* 0: never */
+	uint64_t reconnect_ns;         /* 0: never */
+	int listener;                  /* the back-end connects to us here; -1: we to it */
+	struct vc_watch *listen_watch; /* of listener; heeded while there is no connection */
 	uint32_t queue_count, queue_size, ring_size;
 	struct vc_vhost_queue *queues;
 	uint8_t *rings; /* all of them, shared with the back-end */
@@ -82,11 +85,13 @@ struct vc_vhost {
 	bool closing;        /* callbacks do nothing any more */
 };
 
-/* What every type reads: socket, reconnect_ms, timeout_ms, queue_size. */
-#define VC_VHOST_PROPERTIES                                                                      \
-	"socket       path of the unix socket on which the back-end listens\n"                       \
-	"reconnect_ms milliseconds until a back-end that is gone is called again (1000; 0: never)\n" \
-	"timeout_ms   how long the back-end may take to answer (5000)\n"                             \
+/* What every type reads: socket, listen, wait_ms, reconnect_ms, timeout_ms, queue_size. */
+#define VC_VHOST_PROPERTIES                                                                           \
+	"socket       path of the unix socket on which the back-end listens\n"                            \
+	"listen       on: we listen there, and the back-end connects, also again when it is gone (off)\n" \
+	"wait_ms      listen: how long making the device waits for its first connection (30000)\n"        \
+	"reconnect_ms milliseconds until a back-end that is gone is called again (1000; 0: never)\n"      \
+	"timeout_ms   how long the back-end may take to answer (5000)\n"                                  \
 	"queue_size   entries of each queue, a power of 2 from 32 to 1024 (256)\n"
 
 /* Reads those, connects, and makes what the device needs. On failure nothing is left. */
@@ -142,5 +147,7 @@ void vc_vhost_session_tell_config(struct vc_vhost *h);
 void vc_vhost_session_fail(struct vc_vhost *h);
 /* Connect again, if there is no connection; takes the lock itself. */
 void vc_vhost_session_again(void *ctx);
+/* Somebody has connected to the listener: likewise. */
+void vc_vhost_session_accept(void *ctx, uint32_t events);
 
 #endif

@@ -58,6 +58,8 @@ static uint32_t largest_size(const struct vc_virtio *v, uint32_t size)
 
 static int make_parts(struct vc_virtio *v, const struct vc_virtio_config *config)
 {
+	int r;
+
 	v->queues = calloc(config->queues, sizeof v->queues[0]);
 	if (!v->queues)
 		return vc_fail(ENOMEM, "no memory for a %s", config->ops->type);
@@ -67,7 +69,8 @@ static int make_parts(struct vc_virtio *v, const struct vc_virtio_config *config
 		vc_virtq_init(&v->queues[n], v, v->env->mem, n,
 		              largest_size(v, config->sizes ? config->sizes[n] : SIZE_DEFAULT));
 	}
-	return make_workers(v, config->worker_threads);
+	r = vc_served_init(v, config->served);
+	return r < 0 ? r : make_workers(v, config->worker_threads);
 }
 
 int vc_virtio_new(struct vc_env *env, const struct vc_virtio_config *config, uint64_t ring_features,
@@ -87,6 +90,8 @@ int vc_virtio_new(struct vc_env *env, const struct vc_virtio_config *config, uin
 	v->ctx = config->ctx;
 	v->transport = *transport;
 	v->ring_features = ring_features | VC_VIRTIO_F_VERSION_1 | (v->ops->in_order ? VC_VIRTIO_F_IN_ORDER : 0);
+	if (config->served)
+		v->ring_features &= ~(VC_VIRTIO_F_RING_PACKED | VC_VIRTIO_F_IN_ORDER);
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_cond_init(&v->changed, NULL);
 	r = make_parts(v, config);
@@ -104,6 +109,7 @@ void vc_virtio_free(struct vc_virtio *v)
 	vc_virtio_give_turn(v);
 	/* the frontend's own threads may ask workers until then */
 	v->ops->destroy(v->ctx);
+	vc_served_fini(v);
 	for (uint32_t i = 0; i < v->worker_count; i++)
 		vc_worker_fini(&v->workers[i]);
 	for (uint32_t i = 0; i < v->queue_count; i++)
@@ -147,7 +153,7 @@ void vc_virtio_start(struct vc_virtio *v)
 	/* the driver may have rung before */
 	for (uint32_t i = 0; i < v->queue_count; i++)
 		if (v->queues[i].setup.ready)
-			vc_virtio_wake(v, i);
+			vc_virtio_kick(v, i);
 }
 
 void vc_virtio_stop(struct vc_virtio *v)
@@ -158,6 +164,7 @@ void vc_virtio_stop(struct vc_virtio *v)
 		vc_worker_stop(&v->workers[i]);
 	if (v->ops->stop)
 		v->ops->stop(v->ctx);
+	vc_served_settle(v);
 	for (uint32_t i = 0; i < v->queue_count; i++) {
 		if (atomic_load(&v->queues[i].active) && vc_virtio_is_pausing(v))
 			vc_virtq_flush(&v->queues[i]);
@@ -449,7 +456,11 @@ void vc_virtio_wake(struct vc_virtio *v, unsigned n)
 
 void vc_virtio_kick(struct vc_virtio *v, unsigned n)
 {
-	if (n < v->queue_count && !vc_virtio_is_broken(v))
+	if (n >= v->queue_count || vc_virtio_is_broken(v))
+		return;
+	if (n < v->served_count)
+		vc_served_ring(&v->served[n]);
+	else
 		vc_virtio_wake(v, n);
 }
 

@@ -26,16 +26,30 @@ struct vc_worker {
 	pthread_t thread;
 };
 
+/* A queue that somebody else serves: served.h. */
+struct vc_served {
+	struct vc_virtio *v;
+	uint32_t index;
+	int bell, call;
+	struct vc_watch *watch; /* of call, where its interrupts do not go past us */
+	pthread_mutex_t lock;   /* protects all below; before those of the transport */
+	bool routed;            /* the kernel sends this message: */
+	uint64_t address;
+	uint32_t data;
+};
+
 struct vc_virtio {
 	struct vc_env *env;
 	const struct vc_virtio_ops *ops;
 	void *ctx;
 	struct vc_virtio_transport transport;
 	uint64_t ring_features;
-	uint32_t queue_count, worker_count;
+	uint32_t queue_count, worker_count, served_count;
 	struct vc_virtq *queues;
 	struct vc_worker *workers;
 	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; with the turn */
+	struct vc_served *served; /* of the first so many queues */
+	_Atomic uint64_t calls;   /* of those, that came through the loop */
 
 	_Atomic uint8_t status;
 	_Atomic uint64_t driver_features; /* as written */
@@ -67,6 +81,14 @@ bool vc_virtio_pause(struct vc_virtio *v);
 void vc_virtio_clear(struct vc_virtio *v);
 
 void vc_virtio_interrupt(struct vc_virtio *v, uint32_t n);
+
+/* ---- served.c ---- */
+
+int vc_served_init(struct vc_virtio *v, uint32_t count);
+void vc_served_fini(struct vc_virtio *v);
+/* Nobody serves the queues: interrupts that are on their way arrive, or are forgotten where the driver is gone. */
+void vc_served_settle(struct vc_virtio *v);
+void vc_served_ring(const struct vc_served *s);
 
 /* ---- worker.c ---- */
 

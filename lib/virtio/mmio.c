@@ -344,7 +344,7 @@ int vc_virtio_mmio_add(struct vc_env *env, struct vc_props *props, const struct 
                        uint64_t ring_features, struct vc_virtio **out, struct vc_dev **dev)
 {
 	struct mmio *m = calloc(1, sizeof *m);
-	struct vc_virtio_transport transport = {interrupt, config_interrupt, m};
+	struct vc_virtio_transport transport = {interrupt, config_interrupt, NULL, m};
 	struct config place;
 	int r = m ? read_config(props, &place) : vc_fail(ENOMEM, "no memory for a %s", config->ops->type);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <virtcore/error.h>
 
 #include "chipset/dev_state.h"
 #include "virtio/types.h"
@@ -61,7 +62,7 @@ static uint32_t to_offloads(uint64_t features, bool host)
 static uint64_t vnet_features(void *ctx)
 {
 	const struct vnet *n = ctx;
-	uint32_t backing = vc_net_offloads(n->net);
+	uint32_t backing = n->kernel ? n->native : vc_net_offloads(n->net);
 	/* the guest's own abilities are always welcome: what it has not, vc_net does */
 	uint64_t features = VNET_GUEST_OFFLOADS | VNET_F_CTRL_OFFLOADS | VNET_F_MAC | VNET_F_MRG_RXBUF | VNET_F_STATUS |
 	                    VNET_F_CTRL_VQ | VNET_F_CTRL_RX | VNET_F_CTRL_RX_EXTRA | VNET_F_CTRL_VLAN | VNET_F_CTRL_MAC |
@@ -70,6 +71,8 @@ static uint64_t vnet_features(void *ctx)
 
 	for (size_t i = 0; i < VC_ARRAY_SIZE(offload_rows); i++)
 		features |= backing & offload_rows[i].offload ? offload_rows[i].host : 0;
+	if (n->kernel)
+		features &= (~VNET_F_MRG_RXBUF | n->env->kernel->features(n->kernel)) & ~(VNET_F_HASH_REPORT | VNET_F_RSS);
 	return features;
 }
 
@@ -81,6 +84,9 @@ static int vnet_negotiated(void *ctx, uint64_t features)
 		if (features & dependencies[i].feature && !(features & dependencies[i].needs))
 			return vc_fail(EINVAL, "virtio-net: feature %#llx without %#llx",
 			               (unsigned long long)dependencies[i].feature, (unsigned long long)dependencies[i].needs);
+	/* the control queue would be where the kernel serves one */
+	if (n->kernel && n->pairs > 1 && (features & (VNET_F_MQ | VNET_F_CTRL_VQ)) == VNET_F_CTRL_VQ)
+		return vc_fail(EINVAL, "virtio-net: a driver that wants CTRL_VQ without MQ, of %u pairs with vhost", n->pairs);
 	n->header = features & VNET_F_HASH_REPORT                           ? VNET_HEADER_HASH
 	            : features & (VC_VIRTIO_F_VERSION_1 | VNET_F_MRG_RXBUF) ? VNET_HEADER
 	                                                                    : VNET_HEADER_LEGACY;
@@ -119,6 +125,8 @@ static void vnet_link(void *ctx, bool up)
 	struct vnet *n = ctx;
 	struct vc_virtio *v = atomic_load(&n->v);
 
+	if (n->kernel)
+		n->env->kernel->set_link(n->kernel, up);
 	if (v)
 		vc_virtio_config_changed(v);
 }
@@ -145,6 +153,8 @@ void vnet_apply(struct vnet *n)
 	c = n->control;
 	pthread_rwlock_unlock(&n->lock);
 	vc_net_set_offloads(n->net, to_offloads(c.offloads, false));
+	if (n->kernel)
+		vc_net_use_queues(n->net, c.pairs);
 	apply_filter(n, &c);
 }
 
@@ -153,10 +163,14 @@ static void vnet_start(void *ctx)
 	struct vnet *n = ctx;
 	bool several = n->control_queue != 2 || n->pairs == 1;
 
-	for (uint32_t i = 0; i < n->pairs; i++)
-		n->pair[i].rx = i == 0 || several ? vc_virtio_queue(n->v, 2 * i) : NULL;
 	vnet_apply(n);
-	vc_net_start(n->net);
+	if (!n->kernel) {
+		for (uint32_t i = 0; i < n->pairs; i++)
+			n->pair[i].rx = i == 0 || several ? vc_virtio_queue(n->v, 2 * i) : NULL;
+		vc_net_start(n->net);
+	} else if (n->env->kernel->start(n->kernel, n->v) < 0) {
+		vc_virtio_broken(n->v, "%s", vcore_error_message());
+	}
 	/* a loaded device has moved: its driver tells the network (5.1.6.5.4) */
 	if (n->control.announce)
 		vc_virtio_config_changed(n->v);
@@ -166,7 +180,10 @@ static void vnet_stop(void *ctx)
 {
 	struct vnet *n = ctx;
 
-	vc_net_stop(n->net);
+	if (n->kernel)
+		n->env->kernel->stop(n->kernel);
+	else
+		vc_net_stop(n->net);
 	for (uint32_t i = 0; i < n->pairs; i++)
 		n->pair[i].rx = NULL;
 }
@@ -178,11 +195,20 @@ static void vnet_notify(void *ctx, struct vc_virtq *q)
 
 	if (index == n->control_queue)
 		vnet_serve_control(n, q);
+	else if (n->kernel)
+		return;
 	else if (index & 1)
 		vnet_send(n, q);
 	else
 		for (uint32_t i = 0; i < vc_net_max_queues(n->net); i++) /* any of them may have waited for this one */
 			vc_net_room(n->net, i);
+}
+
+static void vnet_called(void *ctx)
+{
+	struct vnet *n = ctx;
+
+	n->env->kernel->called(n->kernel);
 }
 
 /* ---- state ---- */
@@ -235,6 +261,9 @@ static unsigned vnet_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 	    {"rx_too_long", too_long},
 	};
 
+	/* what the kernel passes it does not count here */
+	if (n->kernel)
+		return vc_served_statistics(atomic_load(&n->v), stats);
 	memcpy(stats, rows, sizeof rows);
 	return VC_ARRAY_SIZE(rows);
 }
@@ -243,6 +272,8 @@ static void vnet_destroy(void *ctx)
 {
 	struct vnet *n = ctx;
 
+	if (n->kernel)
+		n->env->kernel->free(n->kernel);
 	vc_net_close(n->net);
 	for (uint32_t i = 0; i < n->pairs; i++)
 		pthread_mutex_destroy(&n->pair[i].rx_lock);
@@ -263,6 +294,7 @@ static const struct vc_virtio_ops vnet_ops = {
     .start = vnet_start,
     .stop = vnet_stop,
     .notify = vnet_notify,
+    .called = vnet_called,
     .save = vnet_save,
     .load = vnet_load,
     .statistics = vnet_statistics,
@@ -298,6 +330,7 @@ static int make_mac(uint8_t *mac)
 }
 
 struct settings {
+	enum vc_kernel_wish vhost;
 	uint64_t pairs, mtu, size;
 	uint8_t mac[6];
 };
@@ -343,7 +376,22 @@ static int read_settings(struct vc_props *props, struct settings *s)
 		r = vc_props_u64(props, "queue_size", QUEUE_SIZE, QUEUE_SIZE_MIN, VC_VIRTQ_MAX_SIZE, &s->size);
 	if (r >= 0 && s->size & (s->size - 1))
 		r = vc_fail(EINVAL, "property queue_size=%llu: expected a power of 2", (unsigned long long)s->size);
+	if (r >= 0)
+		r = vc_kernel_read_wish(props, &s->vhost);
 	return r < 0 ? r : vnet_read_mac(props, s->mac);
+}
+
+/* Have the kernel serve all queues but that of control. */
+static int use_kernel(struct vnet *n, struct vc_props *props)
+{
+	int taps[VNET_PAIRS_MAX], r = vc_kernel_check_rings(props);
+	bool has_header;
+
+	if (r >= 0 && !n->env->kernel)
+		r = vc_fail(ENOTSUP, "property vhost: nobody makes use of the kernel's vhost here");
+	if (r >= 0)
+		r = vc_net_descriptors(n->net, taps, &has_header, &n->native);
+	return r < 0 ? r : n->env->kernel->net(n->env, taps, n->pairs, has_header, &n->kernel);
 }
 
 static int make(struct vc_env *env, struct vc_props *props, const struct settings *s, struct vnet **out)
@@ -372,6 +420,10 @@ static int make(struct vc_env *env, struct vc_props *props, const struct setting
 		pthread_mutex_init(&n->pair[i].rx_lock, NULL);
 	vnet_control_reset(n, 0);
 	r = vc_net_open(env, props, &user, &n->net);
+	if (r >= 0 && s->vhost != VC_KERNEL_OFF) {
+		r = use_kernel(n, props);
+		r = r < 0 ? vc_kernel_fall_back(env, "virtio-net", s->vhost, r) : vc_net_lend(n->net);
+	}
 	if (r < 0)
 		vnet_destroy(n);
 	else
@@ -393,9 +445,13 @@ static int vnet_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 		return r;
 	for (uint32_t i = 0; i <= 2 * n->pairs; i++)
 		sizes[i] = (uint16_t)s.size;
-	r = vc_virtio_add(
-	    env, props, &(struct vc_virtio_config){.ops = &vnet_ops, .ctx = n, .queues = 2 * n->pairs + 1, .sizes = sizes},
-	    &v, dev);
+	r = vc_virtio_add(env, props,
+	                  &(struct vc_virtio_config){.ops = &vnet_ops,
+	                                             .ctx = n,
+	                                             .queues = 2 * n->pairs + 1,
+	                                             .sizes = sizes,
+	                                             .served = n->kernel ? 2 * n->pairs : 0},
+	                  &v, dev);
 	if (r < 0)
 		return r;
 	atomic_store(&n->v, v);
@@ -405,9 +461,10 @@ static int vnet_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 const struct vc_device_type vc_virtio_net_type = {
     .name = "virtio-net",
     .summary = "network card",
-    .properties = "mac         address (a random one, locally administered)\n"
-                  "queues      pairs of queues (1)\n"
-                  "queue_size  entries of each queue (256)\n"
-                  "mtu         told to the driver (nothing is)\n" VC_NET_PROPERTIES VC_VIRTIO_PROPERTIES,
+    .properties =
+        "mac         address (a random one, locally administered)\n"
+        "queues      pairs of queues (1)\n"
+        "queue_size  entries of each queue (256)\n"
+        "mtu         told to the driver (nothing is)\n" VC_KERNEL_PROPERTIES VC_NET_PROPERTIES VC_VIRTIO_PROPERTIES,
     .create = vnet_create,
 };

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/util.h"
 #include "net/net.h"
-#include "virtio/virtio.h"
+#include "virtio/served.h"
 
 /* Feature bits (5.1.3) */
 #define VNET_F_CSUM           (1ull << 0)
@@ -117,6 +117,8 @@ struct vnet_pair {
 struct vnet {
 	struct vc_env *env;
 	struct vc_net *net;
+	struct vc_kernel *kernel;      /* serves the queues but that of control; NULL: we do */
+	uint32_t native;               /* kernel: VC_NET_* that the backing takes from it */
 	_Atomic(struct vc_virtio *) v; /* NULL while it is being made */
 	uint32_t pairs;
 	uint16_t mtu; /* 0: not told */

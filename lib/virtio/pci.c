@@ -102,6 +102,22 @@ static void config_interrupt(void *ctx)
 	interrupt_by(p, &p->regs.config_vector, ISR_CONFIG);
 }
 
+static bool message(void *ctx, unsigned n, uint64_t *address, uint32_t *data)
+{
+	struct vc_virtio_pci *p = ctx;
+	uint16_t vector;
+
+	pthread_mutex_lock(&p->lock);
+	vector = p->queue_vector[n];
+	pthread_mutex_unlock(&p->lock);
+	return vc_pci_msi_message(vc_pci_function_of(p->dev), vector, address, data);
+}
+
+static void message_changed(void *ctx)
+{
+	vc_virtio_route(((struct vc_virtio_pci *)ctx)->v);
+}
+
 /* ---- the BAR ---- */
 
 static uint64_t read_registers(struct vc_virtio_pci *p, uint32_t at, uint32_t width)
@@ -259,6 +275,7 @@ static int pci_load(void *ctx, const void *buffer, size_t length)
 	p->regs = regs; /* INTx the function has loaded */
 	memcpy(p->queue_vector, vectors, own - sizeof regs);
 	pthread_mutex_unlock(&p->lock);
+	vc_virtio_route(p->v);
 	return vc_virtio_load(p->v, (const uint8_t *)buffer + own, length - own);
 }
 
@@ -370,6 +387,7 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 	vc_pci_on_move(vc_pci_function_of(p->dev), bar_moved);
 	if (vc_pci_endpoint(vc_pci_function_of(p->dev)))
 		vc_virtio_set_endpoint(p->v, vc_pci_endpoint(vc_pci_function_of(p->dev)));
+	vc_pci_on_message(vc_pci_function_of(p->dev), message_changed);
 	*dev = p->dev;
 	return 0;
 }
@@ -414,7 +432,8 @@ int vc_virtio_pci_add(struct vc_env *env, struct vc_props *props, const struct v
                       uint64_t ring_features, struct vc_virtio **out, struct vc_dev **dev)
 {
 	const char *address = vc_props_string(props, "addr", NULL);
-	struct vc_virtio_transport transport = {.interrupt = interrupt, .config_interrupt = config_interrupt};
+	struct vc_virtio_transport transport = {
+	    .interrupt = interrupt, .config_interrupt = config_interrupt, .message = message};
 	struct vc_virtio_pci *p = NULL;
 	bool legacy = false;
 	int r = vc_props_bool(props, "legacy", false, &legacy);

@@ -46,6 +46,7 @@ void vc_virtio_pci_set_vector(struct vc_virtio_pci *p, uint16_t *vector, uint32_
 	pthread_mutex_lock(&p->lock);
 	*vector = value < p->vectors ? (uint16_t)value : VC_VIRTIO_PCI_NO_VECTOR;
 	pthread_mutex_unlock(&p->lock);
+	vc_virtio_route(p->v);
 }
 
 uint16_t vc_virtio_pci_queue_vector(struct vc_virtio_pci *p, uint32_t n)
@@ -160,6 +161,7 @@ static void clear_regs(struct vc_virtio_pci *p)
 	for (uint32_t i = 0; i < p->queues; i++)
 		p->queue_vector[i] = VC_VIRTIO_PCI_NO_VECTOR;
 	pthread_mutex_unlock(&p->lock);
+	vc_virtio_route(p->v);
 	vc_virtio_pci_take_isr(p);
 }
 

@@ -87,6 +87,8 @@ struct vc_virtio_ops {
 	void (*reset)(void *ctx);
 	/* There may be new chains in queue q (vc_virtq_index). On the queue's worker. */
 	void (*notify)(void *ctx, struct vc_virtq *q);
+	/* A served queue has called: on the loop, before the driver is interrupted. NULL allowed. */
+	void (*called)(void *ctx);
 	/* The state beyond the common half's: as in vcore_device_ops. The device is stopped. NULL: there is none. */
 	int64_t (*save)(void *ctx, void *buffer, size_t length);
 	int (*load)(void *ctx, const void *buffer, size_t length);
@@ -104,6 +106,7 @@ struct vc_virtio_config {
 	uint32_t queues;       /* how many there are; 1 to 1024 */
 	const uint16_t *sizes; /* largest size of each, a power of 2; NULL: 256 for all */
 	bool worker_threads;   /* a thread for each queue instead of the vm's loop */
+	uint32_t served;       /* the first so many are served by somebody else (served.h), on split rings */
 };
 
 /*
@@ -184,6 +187,9 @@ struct vc_virtio_transport {
 	/* Tell the driver of a used buffer in queue n, or of the configuration. Any thread, no lock held. */
 	void (*interrupt)(void *ctx, unsigned n);
 	void (*config_interrupt)(void *ctx);
+	/* The message that stands for the former; false: there is none now. With a lock of the common half held. NULL:
+	 * never. */
+	bool (*message)(void *ctx, unsigned n, uint64_t *address, uint32_t *data);
 	void *ctx;
 	bool legacy; /* drivers from before virtio 1.0 are served as well: one may do without VERSION_1 */
 };
@@ -227,6 +233,8 @@ void vc_virtio_config_write(struct vc_virtio *v, uint32_t offset, const void *da
 void vc_virtio_kick(struct vc_virtio *v, unsigned n);
 /* The doorbell of queue n is at that place now, or is no more (fd ignored): the kernel may ring it in our stead. */
 void vc_virtio_doorbell(struct vc_virtio *v, unsigned n, const struct vc_ioeventfd *where, bool add);
+/* What message() says may be something else now. */
+void vc_virtio_route(struct vc_virtio *v);
 /* The vm is reset, and the device has been. */
 void vc_virtio_vm_reset(struct vc_virtio *v);
 /* State of the common half and the frontend's behind it; for save and load of the transport's device. */

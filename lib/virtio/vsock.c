@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <virtcore/error.h>
 
 #include "chipset/dev_state.h"
 #include "virtio/device_priv.h"
@@ -128,6 +129,20 @@ static void vsock_notify(void *ctx, struct vc_virtq *q)
 	served[vc_virtq_index(q)](ctx, q);
 }
 
+/* The kernel has the others. */
+static void kernel_notify(void *ctx, struct vc_virtq *q)
+{
+	if (vc_virtq_index(q) == VC_VSOCK_EVENTQ)
+		send_event(ctx, q);
+}
+
+static void kernel_called(void *ctx)
+{
+	struct vc_vsock *vs = ctx;
+
+	vs->env->kernel->called(vs->kernel);
+}
+
 /* ---- the loop ---- */
 
 static void sockets_ready(void *ctx, uint32_t events)
@@ -189,6 +204,26 @@ static void vsock_stop(void *ctx)
 	pthread_mutex_unlock(&vs->lock);
 }
 
+static void kernel_start(void *ctx)
+{
+	struct vc_vsock *vs = ctx;
+
+	if (vs->env->kernel->start(vs->kernel, vs->v) < 0)
+		vc_virtio_broken(vs->v, "%s", vcore_error_message());
+}
+
+static void kernel_stop(void *ctx)
+{
+	struct vc_vsock *vs = ctx;
+
+	vs->env->kernel->stop(vs->kernel);
+	if (vc_virtio_is_pausing(vs->v))
+		return;
+	pthread_mutex_lock(&vs->lock);
+	vs->event = false;
+	pthread_mutex_unlock(&vs->lock);
+}
+
 static int64_t vsock_save(void *ctx, void *buffer, size_t length)
 {
 	struct vsock_state state = {.version = STATE_VERSION};
@@ -232,6 +267,8 @@ static void vsock_destroy(void *ctx)
 
 	vc_watch_free(vs->watch);
 	vc_timer_free(vs->retry);
+	if (vs->kernel)
+		vs->env->kernel->free(vs->kernel);
 	if (vs->bound)
 		unlink(vs->address.sun_path);
 	close_fd(vs->listener);
@@ -257,6 +294,35 @@ static const struct vc_virtio_ops vsock_ops = {
     .destroy = vsock_destroy,
 };
 
+static uint64_t kernel_features(void *ctx)
+{
+	const struct vc_vsock *vs = ctx;
+
+	return vs->env->kernel->features(vs->kernel) & F_STREAM;
+}
+
+static unsigned kernel_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
+{
+	return vc_served_statistics(((struct vc_vsock *)ctx)->v, stats);
+}
+
+static const struct vc_virtio_ops kernel_ops = {
+    .type = "virtio-vsock",
+    .id = VC_VIRTIO_VSOCK,
+    .pci_class = 0x028000,
+    .config_size = sizeof(uint64_t),
+    .features = kernel_features,
+    .config_read = vsock_config_read,
+    .start = kernel_start,
+    .stop = kernel_stop,
+    .notify = kernel_notify,
+    .called = kernel_called,
+    .save = vsock_save,
+    .load = vsock_load,
+    .statistics = kernel_statistics,
+    .destroy = vsock_destroy,
+};
+
 /* ---- making ---- */
 
 /* In a directory the sockets are called vsock and vsock_P. */
@@ -275,10 +341,31 @@ static int set_path(struct vc_vsock *vs, const char *path)
 	return 0;
 }
 
+static int use_kernel(struct vc_vsock *vs, struct vc_props *props)
+{
+	int r = vc_kernel_check_rings(props);
+
+	if (r >= 0 && !vs->env->kernel)
+		r = vc_fail(ENOTSUP, "property vhost: nobody makes use of the kernel's vhost here");
+	return r < 0 ? r : vs->env->kernel->vsock(vs->env, vs->cid, &vs->kernel);
+}
+
 static int set_up(struct vc_vsock *vs, struct vc_props *props)
 {
+	enum vc_kernel_wish wish = VC_KERNEL_OFF;
 	int r = vc_props_u64(props, "cid", 3, 3, UINT32_MAX - 1, &vs->cid);
 
+	if (r >= 0)
+		r = vc_kernel_read_wish(props, &wish);
+	if (r >= 0 && wish != VC_KERNEL_OFF) {
+		r = use_kernel(vs, props);
+		if (r < 0)
+			r = vc_kernel_fall_back(vs->env, "virtio-vsock", wish, r);
+	}
+	/* host's programs reach the guest by sockets of the kernel's then; a path is for where they cannot */
+	vc_props_string(props, "path", NULL);
+	if (vs->kernel)
+		return r;
 	if (r >= 0)
 		r = set_path(vs, vc_props_string(props, "path", NULL));
 	if (r >= 0)
@@ -307,6 +394,10 @@ static int vsock_create(struct vc_env *env, struct vc_props *props, struct vc_de
 		vsock_destroy(vs);
 		return r;
 	}
+	if (vs->kernel) {
+		config.ops = &kernel_ops;
+		config.served = VC_VSOCK_EVENTQ;
+	}
 	return vc_virtio_add(env, props, &config, &vs->v, dev);
 }
 
@@ -317,6 +408,6 @@ const struct vc_device_type vc_virtio_vsock_type = {
         "cid        context ID of the guest, from 3 on (3)\n"
         "path       unix socket where the host's programs connect and say CONNECT port; port P of the host (CID 2) is\n"
         "           the unix socket PATH_P; of a directory: DIRECTORY/vsock and "
-        "DIRECTORY/vsock_P\n" VC_VIRTIO_PROPERTIES,
+        "DIRECTORY/vsock_P; with vhost the host's programs use AF_VSOCK\n" VC_KERNEL_PROPERTIES VC_VIRTIO_PROPERTIES,
     .create = vsock_create,
 };

@@ -13,7 +13,7 @@
 #include <sys/queue.h>
 #include <sys/un.h>
 
-#include "virtio/virtio.h"
+#include "virtio/served.h"
 
 enum vc_vsock_queue { VC_VSOCK_RXQ, VC_VSOCK_TXQ, VC_VSOCK_EVENTQ, VC_VSOCK_QUEUES };
 
@@ -97,6 +97,7 @@ struct vc_vsock_reset {
 struct vc_vsock {
 	struct vc_env *env;
 	struct vc_virtio *v;
+	struct vc_kernel *kernel; /* serves the first two queues; NULL: we do, with all that follows but cid and event */
 	uint64_t cid;
 	struct sockaddr_un address; /* where host's programs connect to, and the prefix for the guest's */
 	int listener, epoll;        /* epoll: the listener and all connections, so that the loop has one watch */

@@ -196,8 +196,8 @@ void vc_virtio_doorbell(struct vc_virtio *v, unsigned n, const struct vc_ioevent
 
 	if (!v->env->doorbell)
 		return;
-	e.fd = w->fd;
-	if (add)
+	e.fd = n < v->served_count ? v->served[n].bell : w->fd;
+	if (add && n >= v->served_count)
 		atomic_store(&w->rings, true);
 	if (v->env->doorbell(v->env->machine_ctx, &e, add) < 0 && add)
 		vc_log(v->env->log, VCORE_LOG_DEBUG, "%s: queue %u without a doorbell in the kernel", v->ops->type, n);

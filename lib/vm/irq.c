@@ -144,6 +144,13 @@ int vc_vm_doorbell(void *ctx, const struct vc_ioeventfd *e, bool add)
 
 /* ---- irqfd ---- */
 
+int vc_vm_irqfd(void *ctx, int fd, uint64_t address, uint32_t data, bool add)
+{
+	struct vcore_vm *vm = ctx;
+
+	return vm->bvm.ops->irqfd(&vm->bvm, fd, -1, address, data, add);
+}
+
 static void irqfd_ready(void *ctx, uint32_t events)
 {
 	struct vc_irqfd *f = ctx;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Birth and death of a vm. */
 #include "vm/vm.h"
+#include "vhost/kernel.h"
 #include "vm/migrate.h"
 #include "vm/migrate_arrival.h"
 
@@ -176,6 +177,9 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .vcpus_present = vc_vm_present(vm),
 	    .switches = &vm->switches,
 	    .doorbell = backend->ioeventfd ? vc_vm_doorbell : NULL,
+	    /* without controllers in the kernel nobody there takes messages */
+	    .irqfd = b->irqchip > VCORE_IRQCHIP_USER ? vc_vm_irqfd : NULL,
+	    .kernel = &vc_vhost_kernel,
 	};
 	r = backend->vm_create(b);
 	if (r < 0)

@@ -352,6 +352,7 @@ void vc_vm_block_error(void *ctx, const void *frontend, const struct vcore_block
 /* irq.c */
 /* As in struct vc_env: in the kernel alone. */
 int vc_vm_doorbell(void *ctx, const struct vc_ioeventfd *e, bool add);
+int vc_vm_irqfd(void *ctx, int fd, uint64_t address, uint32_t data, bool add);
 void vc_vm_free_irqfds(struct vcore_vm *vm);
 extern const struct vc_irq_sink vc_user_irq_sink; /* ctx: the vcore_vm */
 

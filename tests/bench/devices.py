@@ -6,6 +6,9 @@ The same kernel, initial RAM disk, disk image and guest programs on both sides, 
 image that lies in the host's. Network: iperf3 and UDP round trips between two guests, on a `switch` of one process against two QEMUs joined by
 -netdev stream or dgram.
 
+Kinds vhost-blk, vhost-rx and vhost-tx, only when asked for: the same guest and the same daemon (qemu-storage-daemon, testpmd), with libvirtcore or QEMU as the
+vhost-user front-end. Here the target is not to be slower.
+
 Writes BUILD/devices.json (devices-smoke.json with --smoke). Timings decide nothing: the exit status is 0 when every row ran here, 1 when not, 77 when what the
 guests are made of is not installed, 2 for wrong usage."""
 import argparse
@@ -30,7 +33,7 @@ def arguments():
     parser.add_argument("build", help="meson build directory")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of each row; medians are shown (default 3)")
     parser.add_argument("--seconds", type=int, default=4, metavar="S", help="that a row runs (default 4)")
-    parser.add_argument("--rows", metavar="ROW,ROW...", help="only these, or all of a kind: disk, net (default: all)")
+    parser.add_argument("--rows", metavar="ROW,ROW...", help="only these, or all of a kind: disk, net, vhost-blk, vhost-rx, vhost-tx (default: disk,net)")
     parser.add_argument("--engine", default="auto", help="engine of backend emu (default auto)")
     parser.add_argument("--properties", default="", metavar="K=V,...", help="further ones of libvirtcore's devices")
     parser.add_argument("--format", choices=("raw", "qcow2"), default="raw", help="of the disk image (default raw)")
@@ -104,6 +107,10 @@ class Bench:
             net = {"qemu-stream": lambda: self.setting.qemu_pair("stream"), "qemu-dgram": lambda: self.setting.qemu_pair("dgram"), **net}
         self.kind("disk", disk)
         self.kind("net", net)
+        parties = (["qemu"] if self.qemu else []) + [report.OURS]
+        self.kind("vhost-blk", {p: lambda p=p: self.setting.served_blk(p) for p in parties})
+        for name, mode, counter in (("vhost-rx", "txonly", "Tx"), ("vhost-tx", "rxonly", "Rx")):
+            self.kind(name, {p: lambda p=p: self.setting.served_net(p, mode, counter) for p in parties})
         return [report.summary(row, self.samples[row.name]) for row in self.args.rows]
 
 

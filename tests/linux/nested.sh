@@ -40,7 +40,7 @@ while read -r kind file _; do
 	[ "$kind" = insmod ] || continue
 	pairs+=("$file:modules/${file##*/}")
 	order="$order ${file##*/}"
-done < <(for m in virtio_pci virtiofs kvm_amd tun; do
+done < <(for m in virtio_pci virtiofs kvm_amd tun vhost_net vhost_vsock; do
 	modprobe -d "$dir" -S "$release" --show-depends "$m" || exit
 done | awk '!seen[$0]++')
 [ -n "$order" ] || skip "the kernel package in $dir has no modules"

@@ -3,6 +3,7 @@
  * Both ends of the test of virtio-vsock, static so that the same program runs in the guest:
  *   vsock guest-echo PORT                listens there and sends back what one connection says
  *   vsock guest-send PORT BYTES          connects to the host's port, sends so many and compares what comes back
+ *   vsock send-to CID PORT BYTES         the same, to the guest of that context ID, as soon as it answers
  *   vsock host-echo PATH                 as guest-echo, at a unix socket
  *   vsock host-send PATH PORT BYTES      as guest-send, to the guest's port by way of the device's unix socket
  * What was sent is random-looking and never kept: it is made a second time to be compared.
@@ -112,6 +113,21 @@ static int guest_send(unsigned port, unsigned long bytes)
 	return exchange(fd, bytes);
 }
 
+static int send_to(unsigned cid, unsigned port, unsigned long bytes)
+{
+	struct sockaddr_vm to = {.svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port};
+
+	for (unsigned i = 0; i < PATIENCE_MS / RETRY_MS; i++) {
+		int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+		if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
+			return exchange(fd, bytes);
+		close(fd);
+		poll(NULL, 0, RETRY_MS);
+	}
+	return fail("the guest does not answer");
+}
+
 /* The answer of the device, a line; -1: it has closed, for nobody listens there yet. */
 static int call(const struct sockaddr_un *un, const char *port)
 {
@@ -155,6 +171,8 @@ int main(int argc, char **argv)
 		return echo((struct sockaddr *)&un, sizeof un);
 	if (!strcmp(argv[1], "guest-send") && argc == 4)
 		return guest_send(vm.svm_port, strtoul(argv[3], NULL, 0));
+	if (!strcmp(argv[1], "send-to") && argc == 5)
+		return send_to(vm.svm_port, (unsigned)atoi(argv[3]), strtoul(argv[4], NULL, 0));
 	if (!strcmp(argv[1], "host-send") && argc == 5)
 		return host_send(&un, argv[3], strtoul(argv[4], NULL, 0));
 	return 2;

@@ -421,6 +421,34 @@ START_TEST(comes_back_as_another)
 }
 END_TEST
 
+/* The back-end connects to us, whenever it is there; a second one has to wait. */
+START_TEST(listens)
+{
+	begin_fake();
+	f.calls = true;
+	ck_assert_int_eq(create(&vc_vhost_user_blk_type, "listen=on,wait_ms=0"), -ETIMEDOUT);
+	ck_assert_ptr_nonnull(strstr(vcore_error_message(), "no back-end has connected within 0 ms"));
+	ck_assert_int_ne(access(f.path, F_OK), 0);
+	fake_start(&f);
+	ck_assert_msg(create(&vc_vhost_user_blk_type, "listen=on") == 0, "%s", vcore_error_message());
+	start_driver(~0ull);
+	exchange(8);
+	for (unsigned i = 0; i < 3; i++) {
+		struct request r = new_request((uint8_t)(0x30 + i));
+		uint32_t written;
+
+		fake_stop(&f);
+		send(&r);
+		fake_start(&f);
+		ck_assert_ptr_eq(vdrv_wait(&q, &written), &r);
+		check_answer(&r, written);
+		exchange(4);
+	}
+	end();
+	ck_assert_int_ne(access(f.path, F_OK), 0);
+}
+END_TEST
+
 /* ---- hostile back-ends ---- */
 
 static const uint32_t asked_at_start[] = {1, 15, 16, 3, 17, 36, 21, 24};
@@ -554,6 +582,7 @@ int main(void)
 	tcase_add_test(tc, comes_back_to_another_driver);
 	tcase_add_test(tc, goes_away_for_good);
 	tcase_add_test(tc, comes_back_as_another);
+	tcase_add_test(tc, listens);
 	tcase_add_loop_test(tc, lies_at_creation, 0, FAKE_REFUSE - FAKE_WRONG_SIZE + 1);
 	tcase_add_loop_test(tc, lies_at_start, 0, FAKE_REFUSE - FAKE_WRONG_SIZE + 1);
 	tcase_add_loop_test(tc, lies_on_the_ring, 0, FAKE_SCRIBBLE - FAKE_BAD_ID + 1);

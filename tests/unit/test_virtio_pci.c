@@ -2,6 +2,10 @@
 /* Virtio over PCI: identity, capabilities, the common structure, doorbells, MSI-X and INTx, the window in configuration
  * space, state. */
 #include "platform_env.h"
+
+#include <sys/eventfd.h>
+
+#include "virtio/served.h"
 #include "virtio/types.h"
 #include "virtio_driver.h"
 
@@ -77,6 +81,29 @@ static const struct vc_virtio_ops echo_ops = {
     .destroy = echo_destroy,
 };
 
+/* Who sends messages in place of the loop. */
+static struct {
+	int fd;
+	uint32_t data;
+	unsigned added, removed;
+	bool refuse;
+} route;
+
+static int set_route(void *ctx, int fd, uint64_t address, uint32_t data, bool add)
+{
+	ck_assert_uint_eq(address, 0xfee00000);
+	if (add && route.refuse)
+		return -ENOSPC;
+	if (!add) {
+		ck_assert_int_eq(fd, route.fd);
+		ck_assert_uint_eq(data, route.data);
+	}
+	route.fd = add ? fd : -1;
+	route.data = data;
+	*(add ? &route.added : &route.removed) += 1;
+	return 0;
+}
+
 static int add_with(const char *text, const struct vc_virtio_ops *ops, uint32_t queues)
 {
 	struct vc_virtio_config config = {.ops = ops, .ctx = &echo, .queues = queues};
@@ -100,6 +127,25 @@ static void setup(void)
 	ck_assert_int_eq(add_with("", &echo_ops, QUEUES), 0);
 	vdrv_attach(&d, &p.env, VDRV_HEAP);
 	ck_assert(d.pci);
+}
+
+/* Its first queue is served by somebody else. */
+static void setup_served(void)
+{
+	struct vc_virtio_config served = {.ops = &echo_ops, .ctx = &echo, .queues = QUEUES, .served = 1};
+	struct vc_props *props;
+	struct vc_dev *dev;
+
+	memset(&echo, 0, sizeof echo);
+	messages = 0;
+	platform_init(&p, VC_MIB(4));
+	p.irqs = (struct vc_irqs){&sink, NULL};
+	p.env.irqfd = set_route;
+	ck_assert_int_eq(vc_pci_host_new(&p.env), 0);
+	ck_assert_int_eq(vc_props_parse("", &props), 0);
+	ck_assert_int_eq(vc_virtio_add(&p.env, props, &served, &echo.v, &dev), 0);
+	vc_props_free(props);
+	vdrv_attach(&d, &p.env, VDRV_HEAP);
 }
 
 static void teardown(void)
@@ -324,6 +370,68 @@ START_TEST(msix)
 }
 END_TEST
 
+/* A served queue's interrupt is the kernel's while there is a message for it, and else the loop's. */
+START_TEST(routes)
+{
+	struct vc_served_queue served;
+	uint64_t control;
+
+	platform_fini(&p);
+	setup_served();
+	control = config(0x14, 4) + 16 * 2 + 12;
+	enable_msix();
+	ck_assert(vdrv_negotiate(&d, ~0ull));
+	vdrv_queue(&d, &q, 0, 64);
+	vdrv_start(&d);
+	ck_assert(vc_served_get(echo.v, 0, &served));
+	ck_assert_uint_eq(route.added, 0);
+	put(22, 2, 0);
+	put(26, 2, 2);
+	ck_assert_uint_eq(route.added, 1);
+	ck_assert_int_eq(route.fd, served.call);
+	ck_assert_uint_eq(route.data, 0x42);
+	/* nobody here reads what is the kernel's */
+	ck_assert_int_eq(eventfd_write(served.call, 1), 0);
+	vdrv_settle(&d);
+	ck_assert_uint_eq(messages, 0);
+	/* masked: it comes to us, and waits */
+	access_at(control, 4, true, 1);
+	ck_assert_uint_eq(route.removed, 1);
+	vdrv_settle(&d);
+	ck_assert_uint_eq(messages, 0);
+	access_at(control, 4, true, 0);
+	ck_assert_uint_eq(messages, 1);
+	ck_assert_uint_eq(last_message, 0x42);
+	ck_assert_uint_eq(route.added, 2);
+	/* another message */
+	access_at(control - 4, 4, true, 0x77);
+	ck_assert_uint_eq(route.data, 0x77);
+	ck_assert_uint_eq(route.added, route.removed + 1);
+	/* the vector, bus mastering, MSI-X as a whole, a refusal */
+	put(26, 2, NONE);
+	ck_assert_uint_eq(route.added, route.removed);
+	put(26, 2, 2);
+	set_config(4, 2, 2);
+	ck_assert_uint_eq(route.added, route.removed);
+	set_config(4, 2, 6);
+	ck_assert_uint_eq(route.added, route.removed + 1);
+	set_config(capability(MSIX_CAP, 0) + 2, 2, 0);
+	ck_assert_uint_eq(route.added, route.removed);
+	route.refuse = true;
+	set_config(capability(MSIX_CAP, 0) + 2, 2, MSIX_ON);
+	ck_assert_uint_eq(route.added, route.removed);
+	ck_assert_int_eq(eventfd_write(served.call, 1), 0);
+	vdrv_settle(&d);
+	ck_assert_uint_eq(messages, 2);
+	ck_assert_uint_eq(last_message, 0x77);
+	/* a reset, and the end */
+	route.refuse = false;
+	put(26, 2, 2);
+	vc_buses_reset(&p.buses);
+	ck_assert_uint_eq(route.added, route.removed);
+}
+END_TEST
+
 START_TEST(window)
 {
 	unsigned cap = capability(9, 4), data = cap + 16;
@@ -414,5 +522,6 @@ int main(void)
 	tcase_add_test(cases, window);
 	tcase_add_test(cases, state);
 	tcase_add_test(cases, refusals);
+	tcase_add_test(cases, routes);
 	return platform_run("virtio_pci", cases);
 }

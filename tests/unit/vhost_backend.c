@@ -382,6 +382,22 @@ static void serve_kicks(struct fake *f, const struct pollfd *polled)
 	}
 }
 
+/* To a front-end that listens; not there yet is no matter. */
+static void call_frontend(struct fake *f)
+{
+	union vc_address address;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (vc_address_unix("test", f->path, &address) < 0 || fd < 0)
+		die("a socket");
+	if (connect(fd, &address.any, vc_address_length(&address)) < 0) {
+		close(fd);
+		return;
+	}
+	f->connection = fd;
+	f->connections++;
+}
+
 static void *run(void *ctx)
 {
 	struct fake *f = ctx;
@@ -390,12 +406,14 @@ static void *run(void *ctx)
 		struct pollfd p[FAKE_QUEUES + 3];
 		uint64_t count;
 
+		if (f->calls && f->connection < 0)
+			call_frontend(f);
 		for (unsigned i = 0; i < FAKE_QUEUES; i++)
 			p[i] = (struct pollfd){.fd = f->queue[i].kick, .events = POLLIN};
 		p[FAKE_QUEUES] = (struct pollfd){.fd = f->wake, .events = POLLIN};
 		p[FAKE_QUEUES + 1] = (struct pollfd){.fd = f->connection < 0 ? f->listener : -1, .events = POLLIN};
 		p[FAKE_QUEUES + 2] = (struct pollfd){.fd = f->connection, .events = POLLIN};
-		if (poll(p, FAKE_QUEUES + 3, -1) < 0 && errno != EINTR)
+		if (poll(p, FAKE_QUEUES + 3, f->calls && f->connection < 0 ? 2 : -1) < 0 && errno != EINTR)
 			die("poll");
 		if (p[FAKE_QUEUES].revents && read(f->wake, &count, sizeof count) < 0)
 			die("read");
@@ -435,6 +453,12 @@ void fake_start(struct fake *f)
 	union vc_address address;
 
 	f->quit = false;
+	f->listener = -1;
+	if (f->calls) {
+		if (pthread_create(&f->thread, NULL, run, f))
+			die("cannot start");
+		return;
+	}
 	if (vc_address_unix("test", f->path, &address) < 0)
 		die("the path");
 	unlink(f->path);
@@ -451,6 +475,8 @@ void fake_stop(struct fake *f)
 	if (write(f->wake, &one, sizeof one) < 0)
 		die("write");
 	pthread_join(f->thread, NULL);
+	if (f->calls)
+		return;
 	close(f->listener);
 	unlink(f->path);
 }

@@ -54,6 +54,7 @@ struct fake {
 	int backend_fd; /* the channel for our own requests; -1 */
 	pthread_t thread;
 	_Atomic bool quit, drop; /* drop: close the connection */
+	bool calls;              /* the front-end listens */
 	/* How it is: set before fake_start(), or while nothing happens */
 	uint64_t features, protocol;
 	uint64_t queues, slots;

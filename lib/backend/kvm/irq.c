@@ -139,7 +139,15 @@ void kvm_ioapic_changed(void *bvm, unsigned pin)
 
 /* ---- irqfd ---- */
 
-static int take_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
+static int find_route(const struct kvm_vm *k, uint64_t address, uint32_t data)
+{
+	for (int i = 0; i < KVM_MSI_ROUTES; i++)
+		if (k->msis[i].used && k->msis[i].address == address && k->msis[i].data == data)
+			return VC_GSI_COUNT + i;
+	return -ENOENT;
+}
+
+static int new_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
 {
 	struct kvm_vm *k = kvm_vm_of(vm);
 
@@ -148,21 +156,32 @@ static int take_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
 
 		if (k->msis[i].used)
 			continue;
-		k->msis[i] = (struct kvm_route){true, address, data};
+		k->msis[i] = (struct kvm_route){1, address, data};
 		r = set_routing(vm);
 		if (r < 0)
-			k->msis[i].used = false;
+			k->msis[i].used = 0;
 		return r < 0 ? r : VC_GSI_COUNT + i;
 	}
 	return vc_fail(ENOSPC, "irqfd: more than %d messages", KVM_MSI_ROUTES);
 }
 
-static int find_route(const struct kvm_vm *k, uint64_t address, uint32_t data)
+/* A driver that is short of vectors gives several queues the same. */
+static int take_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
 {
-	for (int i = 0; i < KVM_MSI_ROUTES; i++)
-		if (k->msis[i].used && k->msis[i].address == address && k->msis[i].data == data)
-			return VC_GSI_COUNT + i;
-	return -ENOENT;
+	struct kvm_vm *k = kvm_vm_of(vm);
+	int gsi = find_route(k, address, data);
+
+	if (gsi < 0)
+		return new_route(vm, address, data);
+	k->msis[gsi - VC_GSI_COUNT].used++;
+	return gsi;
+}
+
+static int drop_route(struct vc_bvm *vm, int gsi)
+{
+	struct kvm_route *route = &kvm_vm_of(vm)->msis[gsi - VC_GSI_COUNT];
+
+	return --route->used ? 0 : set_routing(vm);
 }
 
 int kvm_irqfd(struct vc_bvm *vm, int fd, int gsi, uint64_t address, uint32_t data, bool add)
@@ -180,11 +199,8 @@ int kvm_irqfd(struct vc_bvm *vm, int fd, int gsi, uint64_t address, uint32_t dat
 		r = gsi;
 	else if (kvm_ioctl_p(k->vm_fd, KVM_IRQFD, &irqfd) < 0)
 		r = vc_fail_errno(errno, "KVM_IRQFD");
-	if (message && gsi >= 0 && (!add || r < 0)) {
-		k->msis[gsi - VC_GSI_COUNT].used = false;
-		if (set_routing(vm) < 0 && r >= 0)
-			r = -EIO;
-	}
+	if (message && gsi >= 0 && (!add || r < 0) && drop_route(vm, gsi) < 0 && r >= 0)
+		r = -EIO;
 	pthread_mutex_unlock(&k->lock);
 	return r;
 }

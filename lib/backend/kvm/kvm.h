@@ -17,7 +17,7 @@
 #define KVM_MSI_ROUTES 64 /* irqfds with a message of their own */
 
 struct kvm_route {
-	bool used;
+	uint32_t used; /* by how many: a pin, or the irqfds that send this message */
 	uint64_t address;
 	uint32_t data;
 };

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who runs the rows: guests with a shell on their console, of libvirtcore and of QEMU."""
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 
 TOOLS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "tools")
 sys.path.insert(0, TOOLS)
@@ -50,6 +53,55 @@ class Pair:
             one.close()
 
 
+class Served(Pair):
+    """A guest with a device that a daemon of its own serves."""
+
+    def __init__(self, daemon, start):
+        self.daemon = daemon
+        try:
+            super().__init__(start())
+        except Failed:
+            self.end_daemon()
+            raise
+
+    def end_daemon(self):
+        self.daemon.send_signal(signal.SIGCONT)
+        self.daemon.kill()
+        self.daemon.wait()
+
+    def close(self):
+        super().close()
+        self.end_daemon()
+
+
+class Polled(Served):
+    """testpmd takes a whole CPU: it sleeps but for its own turn. Its counters come once a second."""
+
+    def __init__(self, daemon, log, counter, start):
+        self.log, self.counter = log, counter
+        super().__init__(daemon, start)
+        self.sleep()
+
+    def sleep(self):
+        self.daemon.send_signal(signal.SIGSTOP)
+
+    def wake(self):
+        self.daemon.send_signal(signal.SIGCONT)
+
+    def read(self):
+        with open(self.log, errors="replace") as f:
+            return [int(n) for n in re.findall(self.counter + r"-pps:\s+(\d+)", f.read())]
+
+    def rates(self, seconds):
+        # the first one tells of the time asleep as well, the second of the way into the load
+        before, end = len(self.read()) + 2, time.monotonic() + seconds * 3 + 10
+        while len(self.read()) < before + seconds:
+            if time.monotonic() > end or self.daemon.poll() is not None or self.console.process.poll() is not None:
+                raise Failed("testpmd tells nothing, or the guest has ended")
+            time.sleep(0.1)
+        return self.read()[before:before + seconds]
+
+
 class Setting:
     """Kernel, initial RAM disk and image, made in the build directory when first needed."""
 
@@ -95,6 +147,51 @@ class Setting:
         # its first guest talks on standard error
         return Pair(Console([self.pair, self.kernel, self.initrd, str(MEMORY), NETWORK, SERVE, *([self.args.properties] if self.args.properties else [])],
                             stderr=subprocess.DEVNULL))
+
+    # ---- daemons, and who has its device served by one ----
+
+    def daemon(self, name, command):
+        """It serves NAME in the working directory; what it says goes to NAME.log."""
+        path = os.path.join(self.work, name)
+        try:
+            with open(path + ".log", "w") as log:
+                process = subprocess.Popen([word.replace("SOCKET", path) for word in command], stdin=subprocess.PIPE, stdout=log, stderr=log)
+        except FileNotFoundError:
+            raise Failed(f"{command[0]} is not installed (Debian: qemu-system-common, dpdk-dev)") from None
+        for _ in range(300):
+            if os.path.exists(path) or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        if not os.path.exists(path):
+            process.kill()
+            with open(path + ".log") as log:
+                raise Failed(f"{command[0]} does not serve: {log.read()[-300:]}")
+        return process, path
+
+    def our_served(self, device, path, cmdline=""):
+        return Console([self.microvm, "--backend", "emu", "--engine", self.args.engine, "--memory", f"{MEMORY}M", "--kernel", self.kernel, "--initrd", self.initrd,
+                        "--cmdline", f"console=ttyS0 quiet panic=-1 {cmdline}", "--device", f"vhost-user-{device},socket={path}{self.more()}"])
+
+    def qemu_served(self, device, path, cmdline=""):
+        devices = ["-object", f"memory-backend-memfd,id=ram,size={MEMORY}M,share=on", "-numa", "node,memdev=ram", "-chardev", f"socket,id=c,path={path}"]
+        if device == "blk":
+            devices += ["-device", "vhost-user-blk-pci,chardev=c,num-queues=1"]
+        else:
+            devices += ["-netdev", "vhost-user,id=n,chardev=c", "-device", "virtio-net-pci,netdev=n"]
+        return self.qemu_guest(cmdline, devices)
+
+    def served_blk(self, party):
+        daemon, path = self.daemon(f"blk-{party}", [
+            "qemu-storage-daemon", "--blockdev", f"driver=file,node-name=f,filename={self.image},locking=off", "--blockdev", f"driver={self.args.format},node-name=d,file=f",
+            "--export", "type=vhost-user-blk,id=e,node-name=d,addr.type=unix,addr.path=SOCKET,writable=on,num-queues=1"])
+        return Served(daemon, lambda: (self.our_served if party == "libvirtcore" else self.qemu_served)("blk", path))
+
+    def served_net(self, party, mode, counter):
+        daemon, path = self.daemon(f"{mode}-{party}", [
+            "dpdk-testpmd", "-l", "0,1", "--no-huge", "-m", "256", "--no-pci", f"--file-prefix=vcb{os.getpid()}{party}", "--no-telemetry", "--vdev=net_vhost0,iface=SOCKET,queues=1",
+            "--", f"--forward-mode={mode}", "--auto-start", "--nb-cores=1", "--total-num-mbufs=4096", "--no-mlockall", "--stats-period=1"])
+        # an address for what the guest sends
+        return Polled(daemon, path + ".log", counter, lambda: (self.our_served if party == "libvirtcore" else self.qemu_served)("net", path, f"address={NETWORK}.2/24"))
 
     def qemu_guest(self, cmdline, devices):
         return Console(["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-cpu", "max", "-m", str(MEMORY), "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",

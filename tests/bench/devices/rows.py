@@ -2,6 +2,7 @@
 """What is measured: the rows of the table. measure(machine, seconds) gives the value; higher is better but for round trips."""
 import collections
 import re
+import statistics
 
 from . import machines
 
@@ -52,6 +53,20 @@ def round_trip(size):
     return measure
 
 
+def packets(command):
+    """By the daemon's own counters, once a second; command: what the guest does meanwhile."""
+    def measure(machine, seconds):
+        machine.wake()
+        try:
+            if command:
+                must(machine, command.format(milliseconds=(seconds + 2) * 1000), seconds * 10 + 60)
+            rates = machine.rates(seconds)
+        finally:
+            machine.sleep()
+        return statistics.median(rates) / 1e3
+    return measure
+
+
 READ_BW, READ_IOPS, WRITE_BW, WRITE_IOPS = 6, 7, 47, 48
 ROWS = [
     Row("randread-4k", "disk", "fio, 4k random read", "IOPS", True, fio("randread", "4k", READ_IOPS)),
@@ -60,5 +75,10 @@ ROWS = [
     Row("write-128k", "disk", "fio, 128k sequential write", "MB/s", True, mbytes(fio("write", "128k", WRITE_BW))),
     Row("tcp", "net", "iperf3, TCP", "Mbit/s", True, iperf("")),
     Row("tcp-reverse", "net", "iperf3, TCP, the other way", "Mbit/s", True, iperf("-R")),
+    Row("vhost-randread-4k", "vhost-blk", "vhost-user-blk, fio, 4k random read", "IOPS", True, fio("randread", "4k", READ_IOPS)),
+    Row("vhost-randwrite-4k", "vhost-blk", "vhost-user-blk, fio, 4k random write", "IOPS", True, fio("randwrite", "4k", WRITE_IOPS)),
+    Row("vhost-read-128k", "vhost-blk", "vhost-user-blk, fio, 128k sequential read", "MB/s", True, mbytes(fio("read", "128k", READ_BW))),
+    Row("vhost-rx", "vhost-rx", "vhost-user-net, frames of testpmd that reach the guest", "kpps", True, packets(None)),
+    Row("vhost-tx", "vhost-tx", "vhost-user-net, frames of the guest that reach testpmd", "kpps", True, packets("(rtt flood 10.6.0.255 {milliseconds} 18 &)")),
     Row("round-trip", "net", "UDP round trip, 64 bytes", "us", False, round_trip(64)),
 ]

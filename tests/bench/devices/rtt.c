@@ -2,7 +2,7 @@
 /*
  * rtt serve: sends every UDP datagram to port 7 back. rtt ADDRESS COUNT BYTES: sends as many, one after the other, each
  * once the one before has come back, and prints the median and the mean round trip in microseconds, and how many got
- * lost.
+ * lost. rtt flood ADDRESS MILLISECONDS BYTES: sends as many as it can for so long; broadcasts are allowed.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -36,6 +36,22 @@ static int serve(int fd)
 		if (n >= 0)
 			sendto(fd, data, (size_t)n, 0, (struct sockaddr *)&peer, length);
 	}
+}
+
+static int flood(int fd, const char *address, unsigned milliseconds, unsigned bytes)
+{
+	struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+	double end = now_us() + milliseconds * 1e3;
+	char data[BYTES_MAX] = {0};
+	int on = 1;
+
+	if (bytes > sizeof data || inet_pton(AF_INET, address, &peer.sin_addr) != 1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof on) < 0)
+		return 1;
+	while (now_us() < end)
+		for (unsigned i = 0; i < 64; i++)
+			sendto(fd, data, bytes, 0, (struct sockaddr *)&peer, sizeof peer);
+	return 0;
 }
 
 static int compare(const void *a, const void *b)
@@ -85,8 +101,10 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && !strcmp(argv[1], "serve"))
 		return serve(fd);
+	if (argc == 5 && !strcmp(argv[1], "flood"))
+		return flood(fd, argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
 	if (argc == 4 && atoi(argv[2]) > 0)
 		return measure(fd, argv[1], (unsigned)atoi(argv[2]), (unsigned)atoi(argv[3]));
-	fprintf(stderr, "usage: rtt serve | rtt ADDRESS COUNT BYTES\n");
+	fprintf(stderr, "usage: rtt serve | rtt ADDRESS COUNT BYTES | rtt flood ADDRESS MILLISECONDS BYTES\n");
 	return 2;
 }
