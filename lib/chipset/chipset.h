@@ -70,6 +70,13 @@ struct vc_env {
 	 * good as a descriptor.
 	 */
 	int (*doorbell)(void *ctx, const struct vc_ioeventfd *e, bool add);
+	/*
+	 * Have the kernel raise an interrupt when a descriptor is written to, or let the guest reach registers without a
+	 * call of the device; ctx: machine_ctx. -errno: not this one. Taking away what is there never fails. NULL: by the
+	 * loop, and by calls.
+	 */
+	int (*irqfd)(void *ctx, const struct vc_irq_route *route, bool add);
+	int (*registers)(void *ctx, const struct vc_registers *registers, bool add);
 	struct {
 		uint32_t kind, flags;
 	} ram; /* of what RAM is made, for devices that bring more: enum vcore_memory_kind and attributes, VCORE_MEM_* */

@@ -175,6 +175,8 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .vcpus_present = vc_vm_present(vm),
 	    .switches = &vm->switches,
 	    .doorbell = backend->ioeventfd ? vc_vm_doorbell : NULL,
+	    .irqfd = backend->irqfd ? vc_vm_irqfd : NULL,
+	    .registers = backend->registers ? vc_vm_registers : NULL,
 	};
 	r = backend->vm_create(b);
 	if (r < 0)

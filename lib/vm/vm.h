@@ -343,6 +343,8 @@ void vc_vm_block_error(void *ctx, const void *frontend, const struct vcore_block
 /* irq.c */
 /* As in struct vc_env: in the kernel alone. */
 int vc_vm_doorbell(void *ctx, const struct vc_ioeventfd *e, bool add);
+int vc_vm_irqfd(void *ctx, const struct vc_irq_route *route, bool add);
+int vc_vm_registers(void *ctx, const struct vc_registers *registers, bool add);
 void vc_vm_free_irqfds(struct vcore_vm *vm);
 extern const struct vc_irq_sink vc_user_irq_sink; /* ctx: the vcore_vm */
 

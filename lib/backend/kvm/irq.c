@@ -139,7 +139,7 @@ void kvm_ioapic_changed(void *bvm, unsigned pin)
 
 /* ---- irqfd ---- */
 
-static int take_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
+static int take_route(struct vc_bvm *vm, const struct vc_irq_route *route)
 {
 	struct kvm_vm *k = kvm_vm_of(vm);
 
@@ -148,7 +148,7 @@ static int take_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
 
 		if (k->msis[i].used)
 			continue;
-		k->msis[i] = (struct kvm_route){true, address, data};
+		k->msis[i] = (struct kvm_route){true, route->fd, route->address, route->data};
 		r = set_routing(vm);
 		if (r < 0)
 			k->msis[i].used = false;
@@ -157,24 +157,29 @@ static int take_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
 	return vc_fail(ENOSPC, "irqfd: more than %d messages", KVM_MSI_ROUTES);
 }
 
-static int find_route(const struct kvm_vm *k, uint64_t address, uint32_t data)
+static int find_route(const struct kvm_vm *k, const struct vc_irq_route *route)
 {
 	for (int i = 0; i < KVM_MSI_ROUTES; i++)
-		if (k->msis[i].used && k->msis[i].address == address && k->msis[i].data == data)
+		if (k->msis[i].used && k->msis[i].fd == route->fd && k->msis[i].address == route->address &&
+		    k->msis[i].data == route->data)
 			return VC_GSI_COUNT + i;
 	return -ENOENT;
 }
 
-int kvm_irqfd(struct vc_bvm *vm, int fd, int gsi, uint64_t address, uint32_t data, bool add)
+int kvm_irqfd(struct vc_bvm *vm, const struct vc_irq_route *route, bool add)
 {
 	struct kvm_vm *k = kvm_vm_of(vm);
-	struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
-	bool message = gsi < 0;
-	int r = 0;
+	struct kvm_irqfd irqfd = {.fd = (uint32_t)route->fd, .flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
+	bool message = route->gsi < 0;
+	int r = 0, gsi = route->gsi;
 
+	if (add && route->resample >= 0) {
+		irqfd.flags |= KVM_IRQFD_FLAG_RESAMPLE;
+		irqfd.resamplefd = (uint32_t)route->resample;
+	}
 	pthread_mutex_lock(&k->lock);
 	if (message)
-		gsi = add ? take_route(vm, address, data) : find_route(k, address, data);
+		gsi = add ? take_route(vm, route) : find_route(k, route);
 	irqfd.gsi = (uint32_t)gsi;
 	if (gsi < 0)
 		r = gsi;
