@@ -15,7 +15,7 @@
 
 #define LOOK_MS 100 /* how often a limit is looked at */
 
-static void print_log(void *ctx, enum vcore_log_level level, const char *message)
+void print_log(void *ctx, enum vcore_log_level level, const char *message)
 {
 	static const char *const names[] = {"", "error", "warning", "info", "debug", "trace"};
 
@@ -171,7 +171,7 @@ static int block_signals(const struct settings *s)
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-static void print_stats(vcore_vm *vm)
+void print_stats(vcore_vm *vm)
 {
 	struct vcore_vm_info i = {.size = sizeof i};
 
@@ -209,7 +209,7 @@ static void print_stats(vcore_vm *vm)
 		fprintf(stderr, "microvm: instructions that KVM left to the interpreter %" PRIu64 "\n", i.emulated);
 }
 
-static int report(const struct vcore_exit *exit, bool timed_out)
+int report(const struct vcore_exit *exit, bool timed_out)
 {
 	if (timed_out) {
 		fprintf(stderr, "microvm: time-out\n");
@@ -308,13 +308,15 @@ int main(int argc, char **argv)
 		return monitor_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "sriov"))
 		return sriov_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "run"))
+		return run_main(argc - 1, argv + 1);
 	status = parse_options(argc, argv, &s);
 	if (status < 0 && s.print_config)
 		status = print_config(&s);
 	if (status >= 0)
 		return status;
 	signals = block_signals(&s);
-	status = make_vm(&s, &console, &vm);
+	status = s.api_sock || s.api_file ? api_main(&s, &console, signals) : make_vm(&s, &console, &vm);
 	if (status < 0 && !s.restore && !s.incoming)
 		status = add_devices(vm, &s, &console);
 	if (status < 0)

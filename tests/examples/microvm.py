@@ -77,8 +77,10 @@ def machine(name, *more):
 def without_a_guest():
     r = expect("--help", 0, "--help", out="usage: microvm")
     for word in ("--kernel", "--initrd", "--cmdline", "--memory", "--cpus", "--max-cpus", "--vcpu-place", "--memory-flags", "--memory-kind", "--memory-numa", "--memory-threads", "--cpu ", "--backend", "--engine", "--machine", "--config",
-                 "--device", "--serial", "--debug-exit", "--gdb", "--timeout", "--lockstep-limit", "--monitor", "--snapshot-save", "--restore", "--incoming", "--no-verify", "--print-config", "--stats", "--trace", "Exit status", "Ctrl-A x"):
+                 "--device", "--serial", "--debug-exit", "--gdb", "--timeout", "--lockstep-limit", "--monitor", "--api-sock", "--config-file", "--no-api", "--id", "--metadata", "--log-path", "--level ", "--metrics-path", "--no-seccomp", "--snapshot-save", "--restore", "--incoming", "--no-verify", "--print-config", "--stats", "--trace", "Exit status", "Ctrl-A x"):
         check(f"--help tells of {word}", word in r.stdout)
+    check("--help tells of run", "microvm run " in r.stdout)
+    expect("run --help", 0, "run", "--help", out="usage: microvm run")
     expect("--version", 0, "--version", out="libvirtcore")
     expect("--cpu help", 0, "--cpu", "help", out="x86-64-v3")
     expect("--cpu help, features", 0, "--cpu", "help", out="kvm-steal-time")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # get-kernel.sh DIR [FLAVOUR]
 # Fetches Debian's newest cloud kernel, or one of another flavour ("amd64": the full one), with `apt-get download`, unpacks it under DIR, one flavour a
-# directory, and prints the path of its vmlinuz. Nothing is installed; what DIR already has is used again.
+# directory, makes its list of modules (depmod), and prints the path of its vmlinuz. Nothing is installed; what DIR already has is used again.
 set -eu
 dir=$1 flavour=${2:-cloud-amd64}
 mkdir -p "$dir"
@@ -18,4 +18,6 @@ if [ -z "$found" ]; then
 	(cd "$dir" && apt-get -qq download "$package" >&2 && dpkg -x "$package"_*.deb . && rm -f "$package"_*.deb)
 	found=$(ls "$dir"/boot/vmlinuz-*-"$flavour" | sort -V | tail -n 1)
 fi
+version=${found##*/vmlinuz-} PATH=$PATH:/usr/sbin:/sbin
+[ -f "$dir/lib/modules/$version/modules.dep" ] || ! command -v depmod >/dev/null || depmod -b "$dir" "$version"
 echo "$found"
