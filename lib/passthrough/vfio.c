@@ -387,8 +387,8 @@ static int vfio_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 const struct vc_device_type vc_vfio_pci_type = {
     .name = "vfio-pci",
     .summary = "a PCI device of the host's, given to the guest by VFIO; needs an IOMMU",
-    .properties = "host    its address there: 0000:01:00.0 or 01:00.0; bound to driver vfio-pci\n"
-                  "rebind  on: bind it to vfio-pci first, and give it back to its driver afterwards "
+    .properties = "host         its address there: 0000:01:00.0 or 01:00.0; bound to driver vfio-pci\n"
+                  "rebind       on: bind it to vfio-pci first, and give it back to its driver afterwards "
                   "(off)\n" VC_PASSTHROUGH_PROPERTIES,
     .create = vfio_create,
 };
