@@ -328,6 +328,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "monitor"))
 		return monitor_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "sriov"))
+		return sriov_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "run"))
 		return run_main(argc - 1, argv + 1);
 	status = parse_options(argc, argv, &s);

@@ -114,6 +114,8 @@ void progress_bar(char *to, size_t length, int width, uint64_t done, uint64_t to
 
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);
+/* sriov.c: likewise. */
+int sriov_main(int argc, char **argv);
 
 /* console.c: the terminal in raw mode, until end_raw() or the program's end; false: there is none. */
 bool begin_raw(void);

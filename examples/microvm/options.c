@@ -163,7 +163,8 @@ static void print_help(void)
 	       "       microvm --incoming ADDRESS [OPTION...]\n"
 	       "       microvm --api-sock SOCKET [OPTION...]\n"
 	       "       microvm run [OPTION...] ROOTFS -- COMMAND [ARGUMENT...]\n"
-	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n\n"
+	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n"
+	       "       microvm sriov COMMAND ...\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		char left[40];

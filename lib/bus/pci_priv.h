@@ -72,7 +72,11 @@ struct vc_pci_function {
 	uint32_t own_end;   /* end of the function's own capabilities */
 	unsigned msi, msix; /* offsets of capabilities; 0: none */
 	uint32_t vectors;   /* of MSI-X */
-	uint32_t pba;       /* offset of the pending bits */
+	/* Where their table and the pending bits are, by vc_pci_image; else the BAR is theirs alone. */
+	unsigned table_bar, pba_bar;
+	uint32_t table_at, pba;
+	bool whole;                                                    /* by vc_pci_image */
+	_Atomic(void (*)(void *ctx, uint32_t vector)) vectors_changed; /* NULL: nobody is told */
 	struct pci_bar bars[VCORE_PCI_BARS];
 	/* Protects all below; held while a message is sent, so that none follows a write that masked it. */
 	pthread_mutex_t lock;
@@ -104,8 +108,9 @@ struct vc_pci {
 	struct vc_line lines[VC_PCI_LINES];
 };
 
-/* pci_describe.c: a function's initial configuration space, BARs and vectors from its description. -EINVAL, -ENOMEM */
-int pci_describe(struct vc_pci_function *f, const struct vcore_pci_description *d);
+/* pci_describe.c: a function's initial configuration space, BARs and vectors from its description, and image, if it has
+ * one. -EINVAL, -ENOMEM */
+int pci_describe(struct vc_pci_function *f, const struct vcore_pci_description *d, const struct vc_pci_image *image);
 
 /* pci_function.c: the device that a function is. */
 extern const struct vcore_device_ops pci_function_ops;
@@ -150,10 +155,15 @@ void pci_line_update(struct vc_pci_function *f);
 void pci_send_pending(struct vc_pci_function *f);
 bool pci_msix_enabled(const struct vc_pci_function *f);
 bool pci_msi_enabled(const struct vc_pci_function *f);
-/* The MSI-X BAR. */
-void pci_msix_read(struct vc_pci_function *f, struct vcore_io *io);
-void pci_msix_write(struct vc_pci_function *f, const struct vcore_io *io);
 /* Messages may be others now. With no lock held. */
 void pci_tell_messages(const struct vc_pci_function *f);
+/* Where MSI's registers are, from its capability on: of 32 or 64 bits, with masks or (0) without (6.8.1). */
+unsigned pci_msi_data(const struct vc_pci_function *f);
+unsigned pci_msi_mask(const struct vc_pci_function *f);
+/* Whether an access is to the MSI-X table or the pending bits. */
+bool pci_msix_has(const struct vc_pci_function *f, unsigned bar, const struct vcore_io *io);
+/* Those accesses. Without the lock held. */
+void pci_msix_read(struct vc_pci_function *f, unsigned bar, struct vcore_io *io);
+void pci_msix_write(struct vc_pci_function *f, unsigned bar, const struct vcore_io *io);
 
 #endif

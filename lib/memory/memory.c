@@ -326,28 +326,6 @@ void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length)
 	vc_mem_unlock(mem);
 }
 
-int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length)
-{
-	while (length) {
-		struct vc_slot *slot = vc_mem_pin(mem, gpa);
-		uint64_t piece;
-
-		if (!slot)
-			return vc_fail(EFAULT, "memory: guest-physical address %#llx is in no slot", (unsigned long long)gpa);
-		piece = slot->length - (gpa - slot->gpa);
-		if (piece > length)
-			piece = length;
-		if ((slot->flags & VCORE_MEM_W) && !atomic_load(&slot->keep)) {
-			vc_backing_discard(slot, gpa - slot->gpa, piece);
-			vc_mem_wrote(slot, gpa, piece);
-		}
-		vc_mem_unpin(slot);
-		gpa += piece;
-		length -= piece;
-	}
-	return 0;
-}
-
 /* ---- copies ---- */
 
 /* Whether every byte of the range is in some slot, and can be written. Caller holds the read lock. */

@@ -110,7 +110,7 @@ static bool message(void *ctx, unsigned n, uint64_t *address, uint32_t *data)
 	pthread_mutex_lock(&p->lock);
 	vector = p->queue_vector[n];
 	pthread_mutex_unlock(&p->lock);
-	return vc_pci_msi_message(vc_pci_function_of(p->dev), vector, address, data);
+	return vc_pci_message(vc_pci_function_of(p->dev), vector, address, data);
 }
 
 static void message_changed(void *ctx)
