@@ -62,7 +62,7 @@ struct vc_physical_dma {
 	 * (vc_mem_wrote). NULL: not the guest's memory. */
 	struct vc_slot *slot;
 	uint64_t gpa;
-	uint32_t flags;  /* VC_PHYSICAL_READ, _WRITE: what the device may do there */
+	uint32_t flags; /* VC_PHYSICAL_READ, _WRITE: what the device may do there */
 };
 
 /* What the front is told. On any thread but those inside an operation, with no lock of the physical held. */
