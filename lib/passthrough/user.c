@@ -39,6 +39,8 @@ void vc_vfio_user_hang_up(struct vc_vfio_user *u)
 {
 	atomic_store(&u->broken, true);
 	shutdown(u->main.fd, SHUT_RDWR);
+	if (u->twin.fd >= 0)
+		shutdown(u->twin.fd, SHUT_RDWR);
 }
 
 int vc_vfio_user_bad_reply(struct vc_vfio_user *u, uint16_t command, int r)
