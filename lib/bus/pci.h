@@ -106,8 +106,9 @@ void vc_pci_irq_flush(struct vc_pci_function *f);
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector);
 /* The message that a vector sends now. False: none, for it is masked, or messages are not enabled. */
 bool vc_pci_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data);
-/* Have f's owner told after the guest has changed vectors of MSI-X, without a lock; before the function is enabled. */
-void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx));
+/* Have f's owner told after the guest has changed a vector of MSI-X, without a lock. Not after its destroy has begun.
+ */
+void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector));
 uint32_t vc_pci_vectors(const struct vc_pci_function *f); /* of MSI-X or MSI, whichever has more */
 bool vc_pci_has_pin(const struct vc_pci_function *f);
 /* Configuration space as the guest left it, inside the function's own capabilities: for config_read and config_write.

@@ -167,7 +167,7 @@ bool vc_pci_message(struct vc_pci_function *f, uint32_t vector, uint64_t *addres
 	return sends;
 }
 
-void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx))
+void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector))
 {
 	atomic_store(&f->vectors_changed, changed);
 }

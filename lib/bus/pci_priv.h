@@ -73,8 +73,8 @@ struct vc_pci_function {
 	/* Where their table and the pending bits are, by vc_pci_image; else the BAR is theirs alone. */
 	unsigned table_bar, pba_bar;
 	uint32_t table_at, pba;
-	bool whole;                                   /* by vc_pci_image */
-	_Atomic(void (*)(void *ctx)) vectors_changed; /* NULL: nobody is told */
+	bool whole;                                                    /* by vc_pci_image */
+	_Atomic(void (*)(void *ctx, uint32_t vector)) vectors_changed; /* NULL: nobody is told */
 	struct pci_bar bars[VCORE_PCI_BARS];
 	/* Protects all below; held while a message is sent, so that none follows a write that masked it. */
 	pthread_mutex_t lock;

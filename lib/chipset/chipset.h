@@ -28,6 +28,8 @@ struct vc_machine_ops {
 	void (*panic)(void *ctx, const char *message);
 	/* The guest has switched off the slot of that device (vc_dev.id): it may go, now or later. NULL allowed. */
 	void (*slot_off)(void *ctx, uint32_t id);
+	/* Its owner wants a device (vc_dev.id) back: it is to go, which it may do before this returns. NULL allowed. */
+	void (*wanted)(void *ctx, uint32_t id);
 	/* The host has failed a disk; frontend: vc_dev's. NULL allowed. */
 	void (*block_error)(void *ctx, const void *frontend, const struct vcore_block_error *error);
 	/* Hold all vcpus, soon; nothing where the program runs them. */
@@ -80,6 +82,7 @@ struct vc_env {
 	struct {
 		uint32_t kind, flags;
 	} ram; /* of what RAM is made, for devices that bring more: enum vcore_memory_kind and attributes, VCORE_MEM_* */
+	struct vc_vfio_groups *vfio;      /* lib/passthrough: the groups whose devices the vm has */
 	struct vc_switch_names *switches; /* lib/net: what a NIC's property switch=NAME finds; NULL: nothing */
 	/* The HPET is in legacy replacement mode: it drives GSI 0 and 8, the PIT and the RTC are cut off from them. */
 	_Atomic bool legacy_replaced;

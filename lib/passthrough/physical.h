@@ -129,9 +129,8 @@ struct vc_physical {
  * with the device's own configuration space, BARs and interrupts, and maps the guest's memory. physical is taken over:
  * on failure its destroy has been called.
  */
-#define VC_PASSTHROUGH_PROPERTIES                                                                    \
-	"addr         PCI address: device, device.function or port/function (the lowest free device)\n"  \
-	"p2p          on: other passed-through devices may reach its BARs by DMA, and it theirs (off)\n" \
+#define VC_PASSTHROUGH_PROPERTIES                                                                   \
+	"addr         PCI address: device, device.function or port/function (the lowest free device)\n" \
 	"reset        off: leave the device as it is when the vm begins and is reset (on)\n"
 
 struct vc_env;

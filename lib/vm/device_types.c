@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "device/device.h"
+#include "passthrough/types.h"
 #include "vhost/types.h"
 #include "virtio/types.h"
 
@@ -30,6 +31,8 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_vhost_user_blk_type,
     &vc_vhost_user_fs_type,
     &vc_vhost_user_net_type,
+    &vc_vfio_pci_type,
+    &vc_vfio_user_type,
     NULL,
 };
 

@@ -153,6 +153,7 @@ const struct vc_machine_ops vc_vm_machine_ops = {
     .debug_exit = machine_debug_exit,
     .panic = machine_panic,
     .slot_off = vc_vm_slot_off,
+    .wanted = vc_vm_wanted,
     .block_error = vc_vm_block_error,
     .pause = machine_pause,
     .tell = vc_vm_tell_of_device,

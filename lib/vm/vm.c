@@ -173,6 +173,7 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .tsc_khz = o->tsc_khz,
 	    .vcpus = b->vcpus,
 	    .vcpus_present = vc_vm_present(vm),
+	    .vfio = &vm->vfio,
 	    .switches = &vm->switches,
 	    .doorbell = backend->ioeventfd ? vc_vm_doorbell : NULL,
 	    .irqfd = backend->irqfd ? vc_vm_irqfd : NULL,
@@ -282,6 +283,7 @@ static void destroy(struct vcore_vm *vm)
 		pthread_mutex_destroy(&vm->lock);
 		close(vm->exit_fd);
 	}
+	vc_vfio_groups_fini(&vm->vfio);
 	vc_switch_names_fini(&vm->switches);
 	vc_boot_forget(vm);
 	free(vm->bvm.vcpu);
@@ -312,6 +314,7 @@ int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth,
 	vm->no_legacy = o.no_legacy;
 	vm->birth = birth;
 	vm->loop_mode = o.loop;
+	vc_vfio_groups_init(&vm->vfio);
 	vc_switch_names_init(&vm->switches);
 	vc_clock_init(&vm->clock);
 	vc_clock_init(&vm->host_clock);

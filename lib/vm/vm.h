@@ -11,6 +11,7 @@
 #include "core/util.h"
 #include "loader/loader.h"
 #include "net/switch_names.h"
+#include "passthrough/vfio.h"
 
 #define VC_MAX_VCPUS 255
 
@@ -151,6 +152,7 @@ struct vcore_vm {
 	struct vc_buses buses;
 	struct vc_irqs irqs;
 	struct vc_switch_names switches;
+	struct vc_vfio_groups vfio;
 	const struct vc_machine *machine;
 	bool no_legacy, has_hpet;
 	const struct vc_birth *birth; /* while it is built; NULL: by options alone */
@@ -334,6 +336,7 @@ int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properti
 int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id, bool force);
 /* As in struct vc_machine_ops. */
 void vc_vm_slot_off(void *ctx, uint32_t id);
+void vc_vm_wanted(void *ctx, uint32_t id);
 /* The guest that was asked to let go of devices is no more. */
 void vc_vm_forget_leaving(struct vcore_vm *vm);
 

@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# vfio.sh DIR MICROVM HOST [OPTION...]
+# Boots Debian's cloud kernel with the host's NVMe controller HOST passed through. It passes when the guest reads back what it wrote there, and
+# interrupts were counted. With `prepare` for HOST: only fetches and makes what it needs in DIR.
+set -u
+dir=$1 microvm=$2 host=$3
+shift 3
+. "$(dirname "$0")/common.sh"
+find_kernel
+make_initrd vfio vfio-init.sh ""
+[ "$host" != prepare ] || exit 0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+"$microvm" --kernel "$kernel" --initrd "$initrd" --cmdline "console=ttyS0 quiet panic=-1 ${CMDLINE:-}" --memory 256M --timeout "${TIMEOUT:-200}" --stats \
+	--device "vfio-pci,host=$host,rebind=on" "$@" </dev/null 2>&1 | tr -d '\r' >"$log"
+status=${PIPESTATUS[0]}
+[ "$status" = 0 ] || bad="$bad microvm ended with $status;"
+expect "init" '^vfio: init$'
+expect "NVMe" '^vfio: 0000:.* 0x1b36 0x0010 0x010802 nvme$'
+expect "data" '^vfio: read back what was written$'
+expect "interrupts" '^vfio: interrupts [1-9]'
+expect "end" '^vfio: end$'
+no_trouble 'nobody cared|timeout, completion polled'
+[ "${SHOW:-}" != 1 ] || cat "$log"
+verdict "vfio.sh $host $*" "$(sed -n 's/^vfio: interrupts /interrupts /p' "$log")"
