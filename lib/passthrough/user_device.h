@@ -39,7 +39,6 @@ struct vc_user_device {
 	struct vc_user_settings settings; /* socket: our copy */
 	struct vc_vfio_user user;
 	struct vc_physical_region regions[VC_PHYSICAL_REGIONS];
-	uint64_t sizes[VC_PHYSICAL_REGIONS]; /* as the server has them */
 	uint32_t irq_counts[VC_USER_IRQS];
 	bool can_reset;
 	struct vc_clock clock;

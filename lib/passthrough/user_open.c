@@ -12,7 +12,7 @@
 #include "core/util.h"
 #include "passthrough/user_device.h"
 
-enum { CONFIG_LEAST = 64, CONFIG_MOST = 4096, BAR_LEAST = 16 };
+enum { CONFIG_LEAST = 256 };
 
 #define REGION_MOST (1ull << 40)
 
@@ -100,18 +100,6 @@ static int check_region(const struct vc_user_device *d, unsigned index, const st
 	return 0;
 }
 
-/* BARs are powers of 2, what servers have behind them is as large as they like. */
-static uint64_t round_size(unsigned index, uint64_t size)
-{
-	uint64_t rounded = BAR_LEAST;
-
-	if (index == VC_PHYSICAL_CONFIG)
-		return size < CONFIG_MOST ? size : CONFIG_MOST;
-	while (rounded < size)
-		rounded *= 2;
-	return size ? rounded : 0;
-}
-
 static int read_region(struct vc_user_device *d, unsigned index)
 {
 	struct vc_physical_region *to = &d->regions[index];
@@ -124,8 +112,7 @@ static int read_region(struct vc_user_device *d, unsigned index)
 	r = check_region(d, index, &region);
 	if (r >= 0) {
 		to->flags = region.flags & (VC_PHYSICAL_READ | VC_PHYSICAL_WRITE);
-		d->sizes[index] = region.size;
-		to->size = round_size(index, region.size);
+		to->size = region.size;
 	}
 	if (region.fd >= 0 && r >= 0 && index < VC_PHYSICAL_ROM)
 		take_areas(d, &region, to);

@@ -6,6 +6,8 @@
 #include "core/util.h"
 #include "passthrough/user_device.h"
 
+enum { UNKNOWN = -2 /* what the server has of a vector */ };
+
 static struct vc_user_device *device_of(struct vc_physical *p)
 {
 	return VC_CONTAINER_OF(p, struct vc_user_device, physical);
@@ -29,26 +31,11 @@ static int region_info(struct vc_physical *p, unsigned region, struct vc_physica
 	return 0;
 }
 
-/* How many of these bytes the server has; those of a BAR beyond are not there. */
-static uint32_t inside(const struct vc_user_device *d, unsigned region, uint64_t offset, uint32_t length)
-{
-	uint64_t size = region < VC_PHYSICAL_REGIONS ? d->sizes[region] : 0;
-
-	if (offset >= size)
-		return 0;
-	return length < size - offset ? length : (uint32_t)(size - offset);
-}
-
 static int region_read(struct vc_physical *p, unsigned region, uint64_t offset, void *data, uint32_t length)
 {
 	struct vc_user_device *d = device_of(p);
-	uint32_t there = inside(d, region, offset, length);
-	int r;
+	int r = vc_vfio_user_read(&d->user, region, offset, data, length);
 
-	memset(data, 0xff, length);
-	if (!there)
-		return 0;
-	r = vc_vfio_user_read(&d->user, region, offset, data, there);
 	if (r < 0)
 		memset(data, 0xff, length);
 	return vc_user_device_check(d, r);
@@ -57,9 +44,8 @@ static int region_read(struct vc_physical *p, unsigned region, uint64_t offset, 
 static int region_write(struct vc_physical *p, unsigned region, uint64_t offset, const void *data, uint32_t length)
 {
 	struct vc_user_device *d = device_of(p);
-	uint32_t there = inside(d, region, offset, length);
 
-	return there ? vc_user_device_check(d, vc_vfio_user_write(&d->user, region, offset, data, there)) : 0;
+	return vc_user_device_check(d, vc_vfio_user_write(&d->user, region, offset, data, length));
 }
 
 /* ---- interrupts ---- */
@@ -124,7 +110,7 @@ static int change_vectors(struct vc_user_device *d, unsigned irq, uint32_t count
 	int r = 0;
 
 	for (uint32_t i = count; r >= 0 && i < d->vectors[irq]; i++) {
-		if (d->fds[irq][i] >= 0)
+		if (d->fds[irq][i] != -1)
 			r = vc_vfio_user_set_irqs(&d->user, irq, i, 1, NULL);
 		d->fds[irq][i] = -1;
 	}
@@ -147,6 +133,8 @@ static int irq_set(struct vc_physical *p, unsigned irq, uint32_t count, const in
 		return r;
 	pthread_mutex_lock(&d->irq_lock);
 	r = count ? change_vectors(d, irq, count, fds) : clear_vectors(d, irq);
+	for (uint32_t i = 0; r < 0 && i < d->irq_counts[irq]; i++)
+		d->fds[irq][i] = UNKNOWN;
 	pthread_mutex_unlock(&d->irq_lock);
 	return vc_user_device_check(d, r);
 }

@@ -107,7 +107,7 @@ START_TEST(registers)
 {
 	static const uint32_t widths[] = {1, 2, 4, 8};
 	struct vc_physical_region info;
-	uint8_t config[256], bytes[64];
+	uint8_t config[256], bytes[8];
 
 	begin();
 	ck_assert_uint_eq(get(BAR0, VFS_ID), VFS_ID_VALUE);
@@ -130,12 +130,8 @@ START_TEST(registers)
 	ck_assert_uint_eq(info.size, 0);
 	ck_assert_int_eq(ops->region_info(dev, VC_PHYSICAL_REGIONS, &info), -EINVAL);
 	/* where nothing is */
-	memset(bytes, 0, sizeof bytes);
-	ck_assert_int_eq(ops->region_read(dev, VC_PHYSICAL_ROM, 0, bytes, 8), 0);
+	ck_assert_int_eq(ops->region_read(dev, VC_PHYSICAL_ROM, 0, bytes, 8), -EREMOTEIO);
 	ck_assert_uint_eq(vc_ld64(bytes), UINT64_MAX);
-	ck_assert_int_eq(ops->region_read(dev, 1, 14, bytes, 4), 0);
-	ck_assert_uint_eq(vc_ld32(bytes), 0xffff0000);
-	ck_assert_int_eq(ops->region_write(dev, 1, UINT64_MAX, bytes, 8), 0);
 	end();
 }
 END_TEST
