@@ -306,6 +306,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "monitor"))
 		return monitor_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "sriov"))
+		return sriov_main(argc - 1, argv + 1);
 	status = parse_options(argc, argv, &s);
 	if (status < 0 && s.print_config)
 		status = print_config(&s);

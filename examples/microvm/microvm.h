@@ -68,6 +68,8 @@ int take_vm_in(const struct settings *s, struct console *console, vcore_vm **vm)
 
 /* monitor.c: `microvm monitor ...`. Returns the exit status. */
 int monitor_main(int argc, char **argv);
+/* sriov.c: likewise. */
+int sriov_main(int argc, char **argv);
 
 /* console.c: the serial port's other end. */
 struct console {

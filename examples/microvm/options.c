@@ -148,7 +148,8 @@ static void print_help(void)
 	       "       microvm --config FILE [OPTION...]\n"
 	       "       microvm --restore FILE [OPTION...]\n"
 	       "       microvm --incoming ADDRESS [OPTION...]\n"
-	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n\n"
+	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n"
+	       "       microvm sriov COMMAND ...\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		char left[40];

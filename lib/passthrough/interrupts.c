@@ -93,6 +93,7 @@ static void attach(struct vc_passed_vector *v, const struct vc_irq_route *route)
 	if (route && env->irqfd && env->irqfd(env->machine_ctx, route, true) >= 0) {
 		v->route = *route;
 		v->direct = true;
+		atomic_fetch_add(&v->passed->irqs.by_kernel, 1);
 	} else if (vc_watch_new(env->loop, v->fd, EPOLLIN, vector_ready, v, &v->watch) < 0) {
 		vc_log(env->log, VCORE_LOG_ERROR, "%s: interrupt %u is lost: %s", v->passed->physical->name, v->number,
 		       vcore_error_message());

@@ -49,10 +49,10 @@ struct vc_passed_irqs {
 	enum vc_passed_mode mode;
 	struct vc_passed_vector *vectors;
 	uint32_t count;
-	int resample;                     /* eventfd: the guest is done with INTx; -1: there is none */
-	_Atomic bool asserted;            /* INTx, seen by the loop */
-	_Atomic uint64_t by_loop;         /* interrupts that came through the loop */
-	_Atomic uint32_t direct, watched; /* vectors */
+	int resample;               /* eventfd: the guest is done with INTx; -1: there is none */
+	_Atomic bool asserted;      /* INTx, seen by the loop */
+	_Atomic uint64_t by_loop;   /* interrupts that came through the loop */
+	_Atomic uint64_t by_kernel; /* how often a vector was given to the kernel */
 };
 
 /* ---- dma.c ---- */

@@ -173,6 +173,16 @@ static void on_wanted(void *ctx)
 
 static const struct vc_physical_events events = {.wanted = on_wanted, .gone = on_gone};
 
+/* How it went: whether the kernel did what it can. */
+static void log_counts(struct vc_passed *passed)
+{
+	vc_log(passed->env->log, VCORE_LOG_INFO,
+	       "%s: %llu accesses came as calls, %llu interrupts through the loop; %llu vectors went to the kernel",
+	       passed->physical->name, (unsigned long long)atomic_load(&passed->accesses),
+	       (unsigned long long)atomic_load(&passed->irqs.by_loop),
+	       (unsigned long long)atomic_load(&passed->irqs.by_kernel));
+}
+
 static void pass_destroy(void *ctx)
 {
 	struct vc_passed *passed = ctx;
@@ -182,6 +192,7 @@ static void pass_destroy(void *ctx)
 	vc_loop_cancel_post(passed->env->loop, let_go, passed);
 	vc_passed_irqs_fini(passed);
 	vc_passed_registers_fini(passed);
+	log_counts(passed);
 	/* nothing of the guest's is reached any more by what the device still does */
 	reset_device(passed);
 	vc_passed_dma_end(passed);
@@ -300,6 +311,7 @@ static int add(struct vc_passed *passed, const char *address, struct vc_dev **de
 	pass_command(passed);
 	r = vc_passed_dma_begin(passed);
 	if (r < 0) {
+		passed->reset = false; /* the sentence stays that of what went wrong */
 		vc_dev_remove(passed->env->buses, NULL, passed->dev);
 		return r;
 	}
