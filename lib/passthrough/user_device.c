@@ -102,14 +102,20 @@ static struct vc_user_device *new_device(const struct vc_log *log, const struct 
 	return NULL;
 }
 
-int vc_user_device_new(const struct vc_log *log, const struct vc_user_settings *settings, struct vc_user_device **out)
+int vc_user_device_new(const struct vc_log *log, const struct vc_user_settings *settings, int fd,
+                       struct vc_user_device **out)
 {
 	struct vc_user_device *d = new_device(log, settings);
 	int r;
 
-	if (!d)
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
 		return vc_fail(ENOMEM, "no memory for a vfio-user device");
-	r = vc_user_device_open(d);
+	}
+	r = fd >= 0 ? vc_vfio_user_begin(&d->user, fd) : vc_vfio_user_connect(&d->user);
+	if (r >= 0)
+		r = vc_user_device_open(d);
 	if (r >= 0)
 		r = watch(d);
 	if (r < 0)

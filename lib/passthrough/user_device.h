@@ -60,7 +60,7 @@ struct vc_user_device {
 
 /* ---- user_open.c ---- */
 
-/* Connect, and learn what the device is. d is as user_device.c has made it. -errno with a sentence. */
+/* Learn what the device is, over a connection that has begun. -errno with a sentence. */
 int vc_user_device_open(struct vc_user_device *d);
 
 /* ---- user_physical.c ---- */
@@ -73,8 +73,12 @@ extern const struct vc_vfio_user_memory vc_user_device_memory;
 
 /* ---- user_device.c ---- */
 
-/* Connects, and learns what is there. log lives as long. On failure nothing is left. */
-int vc_user_device_new(const struct vc_log *log, const struct vc_user_settings *settings, struct vc_user_device **d);
+/*
+ * Learns what is there, on a connection: fd, which is taken over, or with -1 a new one to the socket. log lives as
+ * long. On failure nothing is left.
+ */
+int vc_user_device_new(const struct vc_log *log, const struct vc_user_settings *settings, int fd,
+                       struct vc_user_device **d);
 void vc_user_device_free(struct vc_user_device *d);
 /* On the loop, or from listen(). */
 void vc_user_device_tell(void *d);

@@ -147,11 +147,8 @@ static int read_irqs(struct vc_user_device *d, unsigned index)
 int vc_user_device_open(struct vc_user_device *d)
 {
 	struct vc_vfio_user_device_info info;
-	int r = vc_vfio_user_connect(&d->user);
+	int r = vc_vfio_user_get_info(&d->user, &info);
 
-	if (r < 0)
-		return r;
-	r = vc_vfio_user_get_info(&d->user, &info);
 	if (r < 0)
 		return r;
 	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI) || info.regions <= VC_PHYSICAL_CONFIG)

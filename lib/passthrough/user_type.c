@@ -45,7 +45,7 @@ static int create(struct vc_env *env, struct vc_props *props, struct vc_dev **de
 	int r = read_settings(props, &s);
 
 	if (r >= 0)
-		r = vc_user_device_new(env->log, &s, &d);
+		r = vc_user_device_new(env->log, &s, -1, &d);
 	return r < 0 ? r : vc_passthrough_add(env, props, vc_vfio_user_type.name, &d->physical, dev);
 }
 
