@@ -2,59 +2,117 @@
 /* Device type vfio-user in a vm, driven by a guest that does single accesses on request. */
 #include "api.h"
 
-#include <sched.h>
+#include <time.h>
 
 #include "../unit/vfio_server.h"
-#include "core/clock.h"
 
 #define ECAM(offset) (0xe0008000u + (offset)) /* of device 1 */
-#define HAND         0x6000u                  /* what the guest is to do, the address, the value */
+#define HAND         0xd0000000u              /* the guest's orders */
 #define MORE         0x40000000u              /* where memory is added */
 
 enum { IOAPIC = 0xfec00000, INTX_VECTOR = 0x51, MSI_VECTOR = 0x61 };
 enum hand { NOTHING, STORE, LOAD, OUT, IN };
+enum { WHAT = 0, WHERE = 4, VALUE = 8, RESULT = 12 };
 
 static struct vfs s;
 static vcore_vm *vm;
 static vcore_device *device;
 static uint32_t bars[4];
 
-/* ---- the guest ---- */
+/* ---- the guest: it fetches what it is to do from a device of the test's, and tells that what came of it ---- */
 
 static const uint8_t hands[] = {
-    0xfb,                                           /*     sti */
-    0x8b, 0x0d, 0x00, 0x60, 0x00, 0x00,             /* 1:  mov ecx, [HAND] */
-    0x85, 0xc9,                                     /*     test ecx, ecx */
-    0x74, 0xf6,                                     /*     jz 1 */
-    0x8b, 0x15, 0x04, 0x60, 0x00, 0x00,             /*     mov edx, [HAND + 4] */
-    0xa1, 0x08, 0x60, 0x00, 0x00,                   /*     mov eax, [HAND + 8] */
-    0x49, 0x74, 0x09,                               /*     dec ecx; jz store */
-    0x49, 0x74, 0x0a,                               /*     dec ecx; jz load */
-    0x49, 0x74, 0x0b,                               /*     dec ecx; jz out */
-    0xed, 0xeb, 0x09,                               /*     in eax, dx; jmp done */
-    0x89, 0x02, 0xeb, 0x05,                         /* store: mov [edx], eax; jmp done */
-    0x8b, 0x02, 0xeb, 0x01,                         /* load: mov eax, [edx]; jmp done */
-    0xef,                                           /* out: out dx, eax */
-    0xa3, 0x08, 0x60, 0x00, 0x00,                   /* done: mov [HAND + 8], eax */
-    0xc7, 0x05, 0x00, 0x60, 0x00, 0x00, 0, 0, 0, 0, /* mov dword [HAND], 0 */
-    0xeb, 0xc5,                                     /* jmp 1 */
+    0xfb,                               /*     sti */
+    0x8b, 0x0d, 0x00, 0x00, 0x00, 0xd0, /* 1:  mov ecx, [HAND + WHAT] */
+    0x85, 0xc9,                         /*     test ecx, ecx */
+    0x74, 0xf6,                         /*     jz 1 */
+    0x8b, 0x15, 0x04, 0x00, 0x00, 0xd0, /*     mov edx, [HAND + WHERE] */
+    0xa1, 0x08, 0x00, 0x00, 0xd0,       /*     mov eax, [HAND + VALUE] */
+    0x49, 0x74, 0x09,                   /*     dec ecx; jz store */
+    0x49, 0x74, 0x0a,                   /*     dec ecx; jz load */
+    0x49, 0x74, 0x0b,                   /*     dec ecx; jz out */
+    0xed, 0xeb, 0x09,                   /*     in eax, dx; jmp done */
+    0x89, 0x02, 0xeb, 0x05,             /* store: mov [edx], eax; jmp done */
+    0x8b, 0x02, 0xeb, 0x01,             /* load: mov eax, [edx]; jmp done */
+    0xef,                               /* out: out dx, eax */
+    0xa3, 0x0c, 0x00, 0x00, 0xd0,       /* done: mov [HAND + RESULT], eax */
+    0xeb, 0xcf,                         /* jmp 1 */
 };
+
+static struct {
+	pthread_mutex_t lock; /* protects all below */
+	pthread_cond_t ordered, done;
+	enum hand what;
+	uint32_t address, value, result;
+	bool busy;
+} order = {.lock = PTHREAD_MUTEX_INITIALIZER, .ordered = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+
+static struct timespec later(long ns)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_nsec += ns % SECOND;
+	t.tv_sec += ns / SECOND + t.tv_nsec / SECOND;
+	t.tv_nsec %= SECOND;
+	return t;
+}
+
+/* It waits a little where there is nothing to do; interrupts come in between. */
+static void hand_read(void *ctx, struct vcore_io *io)
+{
+	struct timespec until = later(1000000);
+
+	pthread_mutex_lock(&order.lock);
+	if (io->offset == WHAT && order.what == NOTHING)
+		pthread_cond_timedwait(&order.ordered, &order.lock, &until);
+	io->data = io->offset == WHAT ? order.what : io->offset == WHERE ? order.address : order.value;
+	if (io->offset == WHAT)
+		order.what = NOTHING;
+	pthread_mutex_unlock(&order.lock);
+}
+
+static void hand_write(void *ctx, struct vcore_io *io)
+{
+	pthread_mutex_lock(&order.lock);
+	order.result = (uint32_t)io->data;
+	order.busy = false;
+	pthread_cond_signal(&order.done);
+	pthread_mutex_unlock(&order.lock);
+}
+
+static int64_t hand_save(void *ctx, void *buffer, size_t length)
+{
+	return 0;
+}
+
+static const struct vcore_device_ops hand_ops = {
+    .size = sizeof hand_ops, .read = hand_read, .write = hand_write, .save = hand_save};
 
 static void ask_guest(enum hand what, uint32_t address, uint32_t value)
 {
-	uint32_t order[2] = {address, value}, command = what;
-
-	OK(vcore_memory_write(vm, HAND + 4, order, sizeof order));
-	OK(vcore_memory_write(vm, HAND, &command, sizeof command));
+	pthread_mutex_lock(&order.lock);
+	order.what = what;
+	order.address = address;
+	order.value = value;
+	order.busy = true;
+	pthread_cond_signal(&order.ordered);
+	pthread_mutex_unlock(&order.lock);
 }
 
 static uint32_t guest(enum hand what, uint32_t address, uint32_t value)
 {
+	struct timespec until = later(LONG);
+	int r = 0;
+
 	ask_guest(what, address, value);
-	for (uint64_t until = vc_host_ns() + LONG; api_word(vm, HAND) && vc_host_ns() < until;)
-		sched_yield();
-	ck_assert_uint_eq(api_word(vm, HAND), NOTHING);
-	return api_word(vm, HAND + 8);
+	pthread_mutex_lock(&order.lock);
+	while (order.busy && !r)
+		r = pthread_cond_timedwait(&order.done, &order.lock, &until);
+	value = order.result;
+	pthread_mutex_unlock(&order.lock);
+	ck_assert_int_eq(r, 0);
+	return value;
 }
 
 static void store(uint32_t address, uint32_t value)
@@ -79,6 +137,7 @@ static void make_vm(int backend)
 	                          .vcpus = 1};
 
 	OK(vcore_vm_new(&o, &vm));
+	OK(vcore_io_add(vm, VCORE_BUS_MMIO, HAND, 16, &hand_ops, NULL, NULL));
 }
 
 static int add_device(const char *more)

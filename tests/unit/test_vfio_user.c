@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <virtcore/error.h>
 
+#include "config.h"
 #include "passthrough/user_device.h"
 #include "platform_env.h"
 #include "vfio_server.h"
@@ -512,6 +513,7 @@ START_TEST(misbehaves_at_once)
 }
 END_TEST
 
+#ifdef VC_HAVE_JSON
 START_TEST(says)
 {
 	static const struct {
@@ -557,6 +559,7 @@ START_TEST(says)
 	}
 }
 END_TEST
+#endif
 
 START_TEST(nobody_there)
 {
@@ -646,7 +649,9 @@ int main(void)
 	tcase_add_test(t, private_memory);
 	tcase_add_loop_test(t, misbehaves, 2, 2 * VFS_FAULTS);
 	tcase_add_loop_test(t, misbehaves_at_once, 1, VFS_FAULTS);
+#ifdef VC_HAVE_JSON
 	tcase_add_test(t, says);
+#endif
 	tcase_add_test(t, nobody_there);
 	tcase_add_loop_test(t, killed, 0, 2);
 	tcase_add_loop_test(t, threads, 0, 2);

@@ -344,8 +344,9 @@ static void irq_info(uint8_t *payload)
 
 static uint32_t version(struct vfs *s, uint8_t *payload, int *fd)
 {
+	bool twin = s->twin && strstr((const char *)payload + 4, "twin_socket");
 	const char *text = s->capabilities ? s->capabilities
-	                   : s->twin       ? "{\"capabilities\": {\"max_msg_fds\": 8, \"max_data_xfer_size\": 1048576,"
+	                   : twin          ? "{\"capabilities\": {\"max_msg_fds\": 8, \"max_data_xfer_size\": 1048576,"
 	                                     " \"twin_socket\": {\"supported\": true, \"fd_index\": 0}}}"
 	                                   : "{\"capabilities\": {\"max_msg_fds\": 8, \"max_data_xfer_size\": 1048576}}";
 	uint32_t length = (uint32_t)strlen(text) + 1;
@@ -353,7 +354,8 @@ static uint32_t version(struct vfs *s, uint8_t *payload, int *fd)
 
 	if (vc_ld16(payload) != VC_VFIO_USER_MAJOR)
 		vfs_die("another major version");
-	if (s->twin) {
+	/* only for a client that asks for it */
+	if (twin) {
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 			vfs_die("no sockets");
 		s->own = pair[0];
@@ -416,14 +418,12 @@ static void serve_message(struct vfs *s, struct vc_vfio_user_inbox *in)
 	static _Thread_local struct vfs_message m;
 	uint32_t length = in->length < sizeof m.payload ? in->length : (uint32_t)sizeof m.payload, error = 0;
 	int fd = -1;
-	bool twin;
 
 	memcpy(m.payload, in->payload, length);
 	m.header = *in->header;
 	if (m.header.flags || m.header.command >= VC_ARRAY_SIZE(s->commands))
 		vfs_die("no command");
 	s->commands[m.header.command]++;
-	twin = m.header.command == VC_VFIO_USER_VERSION && s->twin;
 	length = execute(s, m.header.command, m.payload, in, &error, &fd);
 	m.header.flags = VC_VFIO_USER_REPLY | (error ? VC_VFIO_USER_ERROR : 0);
 	m.header.error = error;
@@ -431,7 +431,8 @@ static void serve_message(struct vfs *s, struct vc_vfio_user_inbox *in)
 		length = 0;
 	if (m.header.command != s->fault_at || vfs_misbehave(s, s->fault, &m, &length))
 		vfs_send(s->connection, &m, length, &fd, fd >= 0);
-	if (twin)
+	/* the client's end of the twin socket */
+	if (m.header.command == VC_VFIO_USER_VERSION && fd >= 0)
 		close(fd);
 }
 
