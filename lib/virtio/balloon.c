@@ -382,6 +382,7 @@ static const struct vc_virtio_ops balloon_ops = {
     .type = "virtio-balloon",
     .id = VC_VIRTIO_BALLOON,
     .pci_class = 0x00ff00,
+    .legacy_device = 0x1002,
     .config_size = sizeof(struct balloon_config),
     .in_order = true,
     .features = balloon_features,

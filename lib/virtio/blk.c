@@ -181,6 +181,7 @@ static const struct vc_virtio_ops blk_ops = {
     .type = "virtio-blk",
     .id = VC_VIRTIO_BLK,
     .pci_class = 0x018000,
+    .legacy_device = 0x1001,
     .config_size = offsetof(struct blk_config, end),
     .features = blk_features,
     .config_read = blk_config_read,

@@ -418,6 +418,7 @@ static const struct vc_virtio_ops console_ops = {
     .type = "virtio-console",
     .id = VC_VIRTIO_CONSOLE,
     .pci_class = 0x078000,
+    .legacy_device = 0x1003,
     .config_size = sizeof(struct console_config),
     .in_order = true,
     .features = console_features,

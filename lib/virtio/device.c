@@ -247,7 +247,7 @@ static bool negotiate(struct vc_virtio *v)
 {
 	uint64_t features = atomic_load(&v->driver_features), extra = features & ~vc_virtio_device_features(v);
 
-	if (extra || !(features & VC_VIRTIO_F_VERSION_1)) {
+	if (extra || !(features & VC_VIRTIO_F_VERSION_1 || v->transport.legacy)) {
 		vc_log(v->env->log, VCORE_LOG_WARN,
 		       "%s: the driver's features %#llx are refused: expected VERSION_1 and not %#llx", v->ops->type,
 		       (unsigned long long)features, (unsigned long long)extra);

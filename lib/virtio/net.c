@@ -81,7 +81,9 @@ static int vnet_negotiated(void *ctx, uint64_t features)
 		if (features & dependencies[i].feature && !(features & dependencies[i].needs))
 			return vc_fail(EINVAL, "virtio-net: feature %#llx without %#llx",
 			               (unsigned long long)dependencies[i].feature, (unsigned long long)dependencies[i].needs);
-	n->header = features & VNET_F_HASH_REPORT ? VNET_HEADER_HASH : VNET_HEADER;
+	n->header = features & VNET_F_HASH_REPORT                           ? VNET_HEADER_HASH
+	            : features & (VC_VIRTIO_F_VERSION_1 | VNET_F_MRG_RXBUF) ? VNET_HEADER
+	                                                                    : VNET_HEADER_LEGACY;
 	n->merge = features & VNET_F_MRG_RXBUF;
 	n->control_queue = features & (VNET_F_MQ | VNET_F_RSS) ? 2 * n->pairs : 2;
 	n->tx_offloads = to_offloads(features, true);
@@ -251,6 +253,7 @@ static const struct vc_virtio_ops vnet_ops = {
     .type = "virtio-net",
     .id = VC_VIRTIO_NET,
     .pci_class = 0x020000,
+    .legacy_device = 0x1000,
     .config_size = sizeof(struct vnet_config),
     .in_order = true,
     .features = vnet_features,

@@ -54,6 +54,7 @@ enum {
 	VNET_HASH_TYPES = 0x3f, /* IPv4, TCPv4, UDPv4, IPv6, TCPv6, UDPv6 (5.1.6.4.3.1) */
 
 	VNET_HEADER = 12,
+	VNET_HEADER_LEGACY = 10, /* (5.1.6.1) */
 	VNET_HEADER_HASH = 20,
 
 	VNET_S_LINK_UP = 1,

@@ -94,6 +94,7 @@ static const struct vc_virtio_ops p9_ops = {
     .type = "virtio-9p",
     .id = VC_VIRTIO_9P,
     .pci_class = 0x018000,
+    .legacy_device = 0x1009,
     .config_size = CONFIG_SIZE,
     .in_order = true,
     .features = p9_features,

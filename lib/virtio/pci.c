@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Virtio over PCI (4.1), modern: registers in one BAR, MSI-X in another, INTx where the driver wants no MSI-X. */
+/*
+ * Virtio over PCI (4.1): registers in one BAR, MSI-X in another, INTx where the driver wants no MSI-X; those of the
+ * legacy interface, where it is wanted, in a third.
+ */
 #include <stdlib.h>
 
 #include "chipset/dev_state.h"
@@ -8,9 +11,10 @@
 enum {
 	VENDOR = 0x1af4,
 	DEVICE_BASE = 0x1040,
-	SUBSYSTEM = 0x1100, /* 0x40 at least, where there is no legacy interface (4.1.2.1) */
-	REVISION = 1,
+	SUBSYSTEM = 0x1100, /* 0x40 at least, where there is no legacy interface (4.1.2.1); else the virtio device ID */
+	REVISION = 1,       /* 0 with one */
 
+	LEGACY_BAR = 0,
 	MSIX_BAR = 1,
 	REGISTERS_BAR = 4,
 	/* Parts of the latter */
@@ -144,12 +148,16 @@ static void bar_moved(void *ctx, uint32_t bar, uint64_t at)
 
 static void bar_read(void *ctx, uint32_t bar, struct vcore_io *io)
 {
-	io->data = read_registers(ctx, (uint32_t)io->offset, io->width);
+	io->data = bar == LEGACY_BAR ? vc_virtio_pci_read_legacy(ctx, (uint32_t)io->offset, io->width)
+	                             : read_registers(ctx, (uint32_t)io->offset, io->width);
 }
 
 static void bar_write(void *ctx, uint32_t bar, struct vcore_io *io)
 {
-	write_registers(ctx, (uint32_t)io->offset, io->width, io->data);
+	if (bar == LEGACY_BAR)
+		vc_virtio_pci_write_legacy(ctx, (uint32_t)io->offset, io->width, io->data);
+	else
+		write_registers(ctx, (uint32_t)io->offset, io->width, io->data);
 }
 
 /* ---- the window in configuration space (4.1.4.9) ---- */
@@ -346,6 +354,13 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 	d.capabilities = caps.list;
 	d.capability_count = (uint16_t)caps.count;
 	d.bars[MSIX_BAR].flags = VCORE_PCI_BAR_MSIX;
+	if (p->legacy) {
+		d.device = ops->legacy_device;
+		d.subsystem = (uint16_t)ops->id;
+		d.revision = 0;
+		d.bars[LEGACY_BAR] =
+		    (struct vcore_pci_bar){.size = vc_virtio_pci_legacy_length(ops), .flags = VCORE_PCI_BAR_IO};
+	}
 	d.bars[REGISTERS_BAR] =
 	    (struct vcore_pci_bar){.size = BAR_LENGTH, .flags = VCORE_PCI_BAR_64 | VCORE_PCI_BAR_PREFETCH};
 	r = vc_pci_add(env->pci, &d, &pci_ops, p, &p->dev); /* on failure p has been destroyed */
@@ -357,10 +372,12 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 }
 
 /* Before the common half exists. */
-static int prepare(struct vc_env *env, const struct vc_virtio_config *config, struct vc_virtio_pci **out)
+static int prepare(struct vc_env *env, const struct vc_virtio_config *config, bool legacy, struct vc_virtio_pci **out)
 {
 	struct vc_virtio_pci *p;
 
+	if (legacy && !config->ops->legacy_device)
+		return vc_fail(ENOTSUP, "property legacy=on: there is no legacy interface of a %s", config->ops->type);
 	if (!env->pci)
 		return vc_fail(ENOTSUP, "property transport=pci: this machine has no PCI");
 	if (config->ops->config_size > PART_LENGTH)
@@ -373,6 +390,7 @@ static int prepare(struct vc_env *env, const struct vc_virtio_config *config, st
 		free(p);
 		return vc_fail(ENOMEM, "no memory for a %s", config->ops->type);
 	}
+	p->legacy = legacy;
 	p->queues = config->queues;
 	p->vectors = config->queues + 1; /* one for the configuration */
 	p->regs = (struct pci_regs){.version = VC_VIRTIO_PCI_VERSION, .config_vector = VC_VIRTIO_PCI_NO_VECTOR};
@@ -386,15 +404,19 @@ int vc_virtio_pci_add(struct vc_env *env, struct vc_props *props, const struct v
                       uint64_t ring_features, struct vc_virtio **out, struct vc_dev **dev)
 {
 	const char *address = vc_props_string(props, "addr", NULL);
-	struct vc_virtio_transport transport = {interrupt, config_interrupt, NULL};
+	struct vc_virtio_transport transport = {.interrupt = interrupt, .config_interrupt = config_interrupt};
 	struct vc_virtio_pci *p = NULL;
-	int r = prepare(env, config, &p);
+	bool legacy = false;
+	int r = vc_props_bool(props, "legacy", false, &legacy);
 
+	if (r >= 0)
+		r = prepare(env, config, legacy, &p);
 	if (r < 0) {
 		config->ops->destroy(config->ctx);
 		return r;
 	}
 	transport.ctx = p;
+	transport.legacy = legacy;
 	r = vc_virtio_new(env, config, ring_features, &transport, &p->v);
 	if (r < 0) {
 		pci_free(p);

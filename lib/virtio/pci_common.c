@@ -24,7 +24,7 @@ enum {
 	REG_QUEUE_RESET = 58,
 };
 
-static struct pci_regs get_regs(struct vc_virtio_pci *p)
+struct pci_regs vc_virtio_pci_regs(struct vc_virtio_pci *p)
 {
 	struct pci_regs regs;
 
@@ -41,14 +41,14 @@ static void set_select(struct vc_virtio_pci *p, uint32_t *select, uint32_t value
 	pthread_mutex_unlock(&p->lock);
 }
 
-static void set_vector(struct vc_virtio_pci *p, uint16_t *vector, uint32_t value)
+void vc_virtio_pci_set_vector(struct vc_virtio_pci *p, uint16_t *vector, uint32_t value)
 {
 	pthread_mutex_lock(&p->lock);
 	*vector = value < p->vectors ? (uint16_t)value : VC_VIRTIO_PCI_NO_VECTOR;
 	pthread_mutex_unlock(&p->lock);
 }
 
-static uint16_t queue_vector(struct vc_virtio_pci *p, uint32_t n)
+uint16_t vc_virtio_pci_queue_vector(struct vc_virtio_pci *p, uint32_t n)
 {
 	uint16_t vector;
 
@@ -56,6 +56,13 @@ static uint16_t queue_vector(struct vc_virtio_pci *p, uint32_t n)
 	vector = p->queue_vector[n];
 	pthread_mutex_unlock(&p->lock);
 	return vector;
+}
+
+void vc_virtio_pci_select_queue(struct vc_virtio_pci *p, uint16_t n)
+{
+	pthread_mutex_lock(&p->lock);
+	p->regs.queue_select = n;
+	pthread_mutex_unlock(&p->lock);
 }
 
 static uint32_t read_queue(struct vc_virtio_pci *p, uint32_t n, uint32_t reg)
@@ -69,7 +76,7 @@ static uint32_t read_queue(struct vc_virtio_pci *p, uint32_t n, uint32_t reg)
 	case REG_QUEUE_SIZE:
 		return s.size;
 	case REG_QUEUE_VECTOR:
-		return queue_vector(p, n);
+		return vc_virtio_pci_queue_vector(p, n);
 	case REG_QUEUE_ENABLE:
 		return s.ready;
 	case REG_QUEUE_NOTIFY_OFF:
@@ -91,7 +98,7 @@ static uint32_t read_queue(struct vc_virtio_pci *p, uint32_t n, uint32_t reg)
 
 static uint32_t read_field(struct vc_virtio_pci *p, uint32_t reg)
 {
-	struct pci_regs regs = get_regs(p);
+	struct pci_regs regs = vc_virtio_pci_regs(p);
 
 	switch (reg) {
 	case REG_DEVICE_FEATURE_SELECT:
@@ -138,7 +145,7 @@ static void write_queue(struct vc_virtio_pci *p, uint32_t n, uint32_t reg, uint3
 	if (n >= p->queues)
 		return;
 	if (reg == REG_QUEUE_VECTOR)
-		set_vector(p, &p->queue_vector[n], value);
+		vc_virtio_pci_set_vector(p, &p->queue_vector[n], value);
 	else if (reg != REG_QUEUE_RESET)
 		write_setup(p, n, reg, value);
 	else if (value == 1)
@@ -172,7 +179,7 @@ static void write_status(struct vc_virtio_pci *p, uint32_t value)
 
 static void write_field(struct vc_virtio_pci *p, uint32_t reg, uint32_t value)
 {
-	struct pci_regs regs = get_regs(p);
+	struct pci_regs regs = vc_virtio_pci_regs(p);
 
 	switch (reg) {
 	case REG_DEVICE_FEATURE_SELECT:
@@ -185,15 +192,13 @@ static void write_field(struct vc_virtio_pci *p, uint32_t reg, uint32_t value)
 		vc_virtio_set_driver_half(p->v, regs.driver_feature_select, value);
 		break;
 	case REG_CONFIG_VECTOR:
-		set_vector(p, &p->regs.config_vector, value);
+		vc_virtio_pci_set_vector(p, &p->regs.config_vector, value);
 		break;
 	case REG_STATUS:
 		write_status(p, value);
 		break;
 	case REG_QUEUE_SELECT:
-		pthread_mutex_lock(&p->lock);
-		p->regs.queue_select = (uint16_t)value;
-		pthread_mutex_unlock(&p->lock);
+		vc_virtio_pci_select_queue(p, (uint16_t)value);
 		break;
 	default:
 		write_queue(p, regs.queue_select, reg, value);

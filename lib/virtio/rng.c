@@ -119,6 +119,7 @@ static const struct vc_virtio_ops rng_ops = {
     .type = "virtio-rng",
     .id = VC_VIRTIO_RNG,
     .pci_class = 0x00ff00,
+    .legacy_device = 0x1005,
     .in_order = true,
     .notify = rng_notify,
     .stop = rng_stop,

@@ -63,9 +63,10 @@ enum vc_virtio_id {
 struct vc_virtio_ops {
 	const char *type; /* "virtio-blk" */
 	enum vc_virtio_id id;
-	uint32_t pci_class;   /* class code for the PCI transport, 0xCCSSPP */
-	uint32_t config_size; /* bytes of device-specific configuration */
-	bool in_order;        /* it pushes chains in the order in which it popped them: IN_ORDER may be offered */
+	uint32_t pci_class;     /* class code for the PCI transport, 0xCCSSPP */
+	uint16_t legacy_device; /* PCI device ID with a legacy interface (4.1.2.1); 0: has none */
+	uint32_t config_size;   /* bytes of device-specific configuration */
+	bool in_order;          /* it pushes chains in the order in which it popped them: IN_ORDER may be offered */
 	/* Feature bits of the device type that this device offers; constant while the driver runs. */
 	uint64_t (*features)(void *ctx);
 	/* The driver set FEATURES_OK. Negative: refused. NULL: all right. */
@@ -176,6 +177,7 @@ struct vc_virtio_transport {
 	void (*interrupt)(void *ctx, unsigned n);
 	void (*config_interrupt)(void *ctx);
 	void *ctx;
+	bool legacy; /* drivers from before virtio 1.0 are served as well: one may do without VERSION_1 */
 };
 
 /* Where a driver put a queue. */
@@ -234,13 +236,14 @@ static inline bool vc_virtio_has(const struct vc_virtio *v, uint64_t feature)
 }
 
 /* What the help of every virtio device type ends with: the properties that vc_virtio_add() reads. */
-#define VC_VIRTIO_PROPERTIES                                                                           \
-	"transport  pci or mmio (pci, where the machine has it)\n"                                         \
-	"packed     on: packed virtqueues are offered (off)\n"                                             \
-	"event_idx  notifications at a chosen point of a queue are offered (on)\n"                         \
-	"indirect   indirect descriptors are offered (on)\n"                                               \
-	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop, 9p: thread)\n" \
-	"addr       pci: device or device.function; mmio: address of the registers (free one)\n"           \
+#define VC_VIRTIO_PROPERTIES                                                                                \
+	"transport  pci or mmio (pci, where the machine has it)\n"                                              \
+	"packed     on: packed virtqueues are offered (off)\n"                                                  \
+	"event_idx  notifications at a chosen point of a queue are offered (on)\n"                              \
+	"indirect   indirect descriptors are offered (on)\n"                                                    \
+	"worker     loop: the vm's loop serves the queues; thread: each has a thread (loop, 9p: thread)\n"      \
+	"addr       pci: device or device.function; mmio: address of the registers (free one)\n"                \
+	"legacy     pci: on: the legacy interface is there as well, for drivers from before virtio 1.0 (off)\n" \
 	"irq        mmio: interrupt line (the first free one)\n"
 
 #endif

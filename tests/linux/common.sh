@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=bash
-# Sourced by the tests here: what they begin and end with. They have set $dir, where the kernel is kept.
+# Sourced by the tests here: what they begin and end with. They have set $dir, where the kernel is kept. With PREPARE set they end once kernel and
+# initrd are there: inside nested.sh $dir is read-only.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tools=$here/../tools
 bad= log=
@@ -24,10 +25,15 @@ find_kernel() { # find_kernel [FLAVOUR]: sets $kernel
 
 # make_initrd NAME INIT MODULES [SOURCE:DESTINATION...]: sets $initrd; made anew when INIT or a further file is another one
 make_initrd() {
-	local name=$1 init=$here/$2 modules=$3 files=
+	local name=$1 init=$here/$2 modules=$3
 	shift 3
 	initrd=$dir/$name-$(cat "$init" "${@%%:*}" | cksum | cut -d ' ' -f 1).gz
-	[ ! -f "$initrd" ] || return 0
+	[ -f "$initrd" ] || build_initrd "$@"
+	[ -z "${PREPARE-}" ] || exit 0
+}
+
+build_initrd() { # by make_initrd, with its variables
+	local files=
 	# shellcheck disable=SC2086 # one word a module, and a file
 	if [ -n "$modules" ]; then
 		files=$("$tools/module-files.sh" "$dir" "$kernel" $modules) || exit 70

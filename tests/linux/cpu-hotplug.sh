@@ -3,18 +3,11 @@
 # cpu-hotplug.sh DIR PROGRAM legacy|no-legacy [emu|kvm [CPU]]
 # Debian's cloud kernel sees a processor come, go and come again. 77 where there is no kernel to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
-dir=$1
-shift
-for tool in busybox cpio gzip; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/cpu-hotplug-$(cksum <"$here/cpu-hotplug-init.sh" | cut -d ' ' -f 1).gz
-[ -f "$initrd" ] || sh "$tools/mkinitramfs.sh" "$initrd" "$here/cpu-hotplug-init.sh" || exit 70
-program=$1
-shift
+dir=$1 program=$2
+shift 2
+. "$(dirname "$0")/common.sh"
+find_kernel
+make_initrd cpu-hotplug cpu-hotplug-init.sh ""
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 "$program" "$kernel" "$initrd" "$@" </dev/null 2>&1 | tr -d '\r' >"$log"

@@ -5,20 +5,12 @@
 # screendump saves, pixel by pixel, and what the monitor types and points is read from /dev/input. The cloud kernel has no DRM, so it is the full one,
 # in DIR. 77 where there is none to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 transport=$3
 shift 3
-for tool in busybox cpio gzip modprobe python3; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod, python3)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir" amd64) || { echo "SKIP: no Debian kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/display-$transport-$(cksum <"$here/display-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" "virtio_$transport" virtio-gpu virtio_input evdev) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/display-init.sh" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+need python3
+find_kernel amd64
+make_initrd "display-$transport" display-init.sh "virtio_$transport virtio-gpu virtio_input evdev"
 
 work=$(mktemp -d)
 log=$work/log

@@ -5,20 +5,11 @@
 # generation ID, the watchdog waits while it is fed, and a guest that starves it or panics ends as such. The cloud kernel has
 # no driver for this watchdog and none for the generation ID, so it is the full one, in DIR. 77 where there is none to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 fate=$3 bus=$4
 shift 4
-for tool in busybox cpio gzip modprobe; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir" amd64) || { echo "SKIP: no Debian kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/guard-$(cksum <"$here/guard-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" i6300esb pvpanic-mmio pvpanic-pci) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/guard-init.sh" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+find_kernel amd64
+make_initrd guard guard-init.sh "i6300esb pvpanic-mmio pvpanic-pci"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

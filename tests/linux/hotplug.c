@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hotplug VMLINUZ INITRD: a Linux guest with a PCI Express slot. When the guest's console says "hotplug: ready" a
- * virtio-rng is put in; at "hotplug: works" the slot's button is pressed, and once the power is off the card is pulled
- * out; it is put in once more. 0 when the guest powered off after that.
+ * hotplug VMLINUZ INITRD [emu|kvm [CPU]]: a Linux guest with a PCI Express slot. When the guest's console says
+ * "hotplug: ready" a virtio-rng is put in; at "hotplug: works" the slot's button is pressed, and once the power is off
+ * the card is pulled out; it is put in once more. 0 when the guest powered off after that.
  */
 #include <stdio.h>
 #include <string.h>
@@ -74,13 +74,15 @@ int main(int argc, char **argv)
 {
 	struct vcore_options options = {.size = sizeof options,
 	                                .machine = VCORE_MACHINE_MICROVM,
-	                                .backend = VCORE_BACKEND_EMU,
+	                                .backend =
+	                                    argc > 3 && !strcmp(argv[3], "kvm") ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU,
+	                                .cpu = argc > 4 ? argv[4] : NULL,
 	                                .memory = 384 << 20,
 	                                .vcpus = 2};
 	vcore_vm *vm;
 	int status;
 
-	if (argc != 3)
+	if (argc < 3)
 		return 2;
 	alarm(300); /* a guest that says nothing more */
 	if (vcore_vm_new(&options, &vm) < 0)

@@ -3,7 +3,7 @@
 # nested-boot.sh DIR MICROVM: boot.sh on backend kvm with 1 and 2 vcpus and each place of the interrupt controllers, inside one boot of nested.sh.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-"$here/boot.sh" "$1" "$2" 0 prepare || exit # kernel and initrd: the inside is read-only
+PREPARE=1 "$here/boot.sh" "$1" "$2" 1 kvm-clock || exit # kernel and initrd: the inside is read-only
 microvm=$(realpath "$2")
 # no XSAVE: the XCR0 of a nested guest does not reach the CPUID of QEMU's TCG, which Linux tells as an inconsistency
 export SMP=2 MEM=1536 LIMIT=150

@@ -3,7 +3,7 @@
 # nested-pci.sh DIR MICROVM: pci.sh on backend kvm, with the interrupt controllers in the kernel and in the library, inside one boot of nested.sh.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-"$here/pci.sh" "$1" "$2" prepare || exit # kernel and initrd: the inside is read-only
+PREPARE=1 "$here/pci.sh" "$1" "$2" msi || exit # kernel and initrd: the inside is read-only
 microvm=$(realpath "$2") dir=$(realpath "$1")
 export SMP=2 MEM=1536 LIMIT=150
 exec "$here/nested.sh" "$1" "

@@ -3,7 +3,7 @@
 # nested-snapshot.sh DIR PROGRAM API-TEST: API-TEST, which takes snapshots of tiny guests, and snapshot.sh on backend kvm, with clones there and on emu, inside one boot of nested.sh.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-"$here/snapshot.sh" "$1" "$2" prepare || exit # kernel and initrd: the inside is read-only
+PREPARE=1 "$here/snapshot.sh" "$1" "$2" || exit # kernel and initrd: the inside is read-only
 program=$(realpath "$2") test=$(realpath "$3")
 export SMP=2 MEM=1536 LIMIT=${LIMIT:-260}
 exec "$here/nested.sh" "$1" "

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # nested-vfio.sh DIR MICROVM NVME-VF VFIO-EDU: real devices for guests, inside one boot of nested.sh that has an IOMMU, an NVMe controller with virtual
-# functions and edu: what is refused and with which sentence, edu through the API, a virtual function created, given to Linux on both backends and
-# released, and the whole controller with INTx. It is minutes long.
+# functions and edu: what is refused and with which sentence, edu through the API, a virtual function created, given to Linux on
+# kvm from the start and while it runs, and released, and the whole controller with INTx. It is minutes long.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/vfio.sh" "$1" "$2" prepare || exit # kernel and initrd: the inside is read-only
@@ -30,6 +30,8 @@ chown 65534 /dev/vfio/\$group
 says 'this user may lock 1024 KiB' prlimit --memlock=1048576 setpriv --reuid 65534 --clear-groups '$edu' emu 00:05.0
 good prlimit --memlock=536870912 setpriv --reuid 65534 --clear-groups '$edu' emu 00:05.0
 good '$edu' kvm 00:05.0
+good '$edu' kvm 00:05.0 wanted
+[ \"\$(driver 00:05.0)\" = '' ] || { echo 'FAIL  edu was not let go of'; failed=1; }
 good '$microvm' sriov release 00:05.0
 [ \"\$(driver 00:05.0)\" = '' ] || { echo 'FAIL  edu was not given back'; failed=1; }
 
@@ -43,8 +45,8 @@ says 'it is no network card' '$microvm' sriov mac 01:00.0 0 52:54:00:12:34:56
 function=\$('$microvm' sriov list | sed -n 's/^  0: 0000:\\([^ ]*\\) .*/\\1/p')
 export LIMIT_CALLS=400
 twice \"\$function\" --backend kvm --cpu host,-xsave
-twice \"\$function\" --backend emu
+PLUG=1 twice \"\$function\" --backend kvm --cpu host,-xsave
 good '$microvm' sriov destroy 01:00.0
-CMDLINE=pci=nomsi twice 01:00.0 --backend kvm --cpu host,-xsave --irqchip full
+INTX=1 twice 01:00.0 --backend kvm --cpu host,-xsave --irqchip full
 [ \"\$(driver 01:00.0)\" = nvme ] || { echo 'FAIL  the NVMe controller was not given back'; failed=1; }
 exit \$failed"

@@ -65,7 +65,7 @@ for m in $order; do insmod /modules/\$m || echo "insmod \$m failed"; done
 mkdir /host
 mount -t virtiofs -o ro host /host || { echo "nested: status 70"; poweroff -f; }
 for d in proc sys dev; do mount --bind /\$d /host/\$d; done
-for d in run tmp mnt; do mount -t tmpfs tmp /host/\$d; done
+for d in run tmp mnt var/tmp; do mount -t tmpfs tmp /host/\$d; done
 mkdir -p /host/dev/shm
 mount -t tmpfs shm /host/dev/shm
 ip link set lo up

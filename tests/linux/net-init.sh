@@ -8,7 +8,9 @@ mount -t devtmpfs dev /dev 2>/dev/null
 for word in $(cat /proc/cmdline); do
 	case $word in net.*=*) eval "$(echo "${word#net.}" | sed "s/=\(.*\)/='\1'/")" ;; esac
 done
-for module in $(cat /modules/order); do insmod "/modules/$module" || echo "net: insmod $module failed"; done
+legacy=
+! grep -q '^0x10[0-3]' /sys/bus/pci/devices/*/device || legacy=force_legacy=1
+for module in $(cat /mods/order); do insmod "/mods/$module" $(echo "$module" | sed -n "s/^virtio_pci[.]ko.*/$legacy/p") || echo "net: insmod $module failed"; done
 ip link set lo up
 ip link set eth0 up || echo "net: no eth0"
 echo "net: role $role"
@@ -47,5 +49,6 @@ receive) # address $address; a file from whoever comes
 	echo "net: sum $(nc -l -p 5000 | sha256sum | cut -d ' ' -f 1)"
 	;;
 esac
+for device in /sys/bus/virtio/devices/*; do echo "net: version_1 $(cut -c 33 "$device/features")"; done
 echo "net: end"
 poweroff -f

@@ -3,14 +3,13 @@
 # pci.sh DIR MICROVM IRQ [OPTION...]
 # Boots Debian's cloud kernel with a virtio-rng on PCI. It passes when the kernel finds the bus through ACPI and ECAM, has BARs and windows where they
 # belong, its stock driver reads random bytes, interrupts of that kind (msi, intx) are counted, and all of it works once more after a removal and a
-# rescan. 77 where there is no kernel to be had. With `prepare` for IRQ: only fetches and makes what it needs in DIR.
+# rescan. 77 where there is no kernel to be had.
 set -u
 dir=$1 microvm=$2 irq=$3
 shift 3
 . "$(dirname "$0")/common.sh"
 find_kernel
 make_initrd pci pci-init.sh "virtio_pci virtio-rng"
-[ "$irq" != prepare ] || exit 0
 cmdline="console=ttyS0 quiet panic=-1" # messages in the midst of lines would hide those
 [ "$irq" = msi ] || cmdline="$cmdline pci=nomsi"
 

@@ -4,20 +4,12 @@
 # Boots Debian's cloud kernel twice with a file as persistent memory, which its stock virtio_pmem serves. It passes when the second boot finds what the
 # first has synced and left mounted, also through a mount with DAX, and the file system is sound on the host. 77 where there is no kernel to be had.
 set -u
-tools=$(cd "$(dirname "$0")/../tools" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 transport=$3
 shift 3
-for tool in busybox cpio gzip modprobe mke2fs e2fsck debugfs; do
-	command -v $tool >/dev/null || { echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod, e2fsprogs)"; exit 77; }
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/pmem-$transport-$(cksum <"$here/pmem-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" "virtio_$transport" virtio_pmem nd_pmem ext4) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd" "$here/pmem-init.sh" $files || exit 70
-fi
+. "$(dirname "$0")/common.sh"
+need mke2fs e2fsck debugfs
+find_kernel
+make_initrd "pmem-$transport" pmem-init.sh "virtio_$transport virtio_pmem nd_pmem ext4"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

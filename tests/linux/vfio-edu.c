@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vfio-edu BACKEND HOST: drives QEMU's edu device (docs/specs/edu) through a vm that has it, as a guest's driver would:
- * registers, DMA both ways, also of memory that was added later and of memory that a balloon gave up, MSI, removal.
+ * vfio-edu BACKEND HOST [wanted]: drives QEMU's edu device (docs/specs/edu) through a vm that has it, as a guest's
+ * driver would: registers, DMA both ways, also of memory that was added later and of memory that a balloon gave up,
+ * MSI, removal. With `wanted`: only has it, and loses it when the host unbinds its driver.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +142,17 @@ static void discard(void)
 	check(!memcmp(before, after, LENGTH), "memory under DMA was discarded");
 }
 
+/* The kernel waits in unbind until we have let go of the device. */
+static void lose(const char *host)
+{
+	char line[32];
+	FILE *f = fopen("/sys/bus/pci/drivers/vfio-pci/unbind", "w");
+
+	snprintf(line, sizeof line, "0000:%s", host);
+	check(f && fputs(line, f) >= 0 && fclose(f) == 0, "unbinding it");
+	check(vcore_device_add(vm, "vfio-pci", "host=00:05.0", NULL) == -EBUSY, "it is still bound");
+}
+
 int main(int argc, char **argv)
 {
 	struct vcore_options o = {.size = sizeof o, .machine = VCORE_MACHINE_MICROVM, .memory = 64 << 20, .vcpus = 1};
@@ -148,14 +161,19 @@ int main(int argc, char **argv)
 	vcore_device *device;
 	bool kernel;
 
-	if (argc != 3)
+	if (argc < 3)
 		return 64;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	kernel = !strcmp(argv[1], "kvm");
 	o.backend = kernel ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU;
 	check(vcore_vm_new(&o, &vm) >= 0, "vm");
 	snprintf(properties, sizeof properties, "host=%s,addr=3", argv[2]);
-	check(vcore_device_add(vm, "vfio-pci", properties, &device) >= 0, "device");
+	check(vcore_device_add(vm, "vfio-pci", properties, argc > 3 ? NULL : &device) >= 0, "device");
+	if (argc > 3) {
+		lose(argv[2]);
+		vcore_vm_unref(vm);
+		return 0;
+	}
 	set_config(4, 2, 0x406);
 	bar = config(0x10, 4) & ~15u;
 	check((access_bar(ID, 4, false, 0) & 0xff) == 0xed, "its identification");

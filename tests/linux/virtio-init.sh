@@ -5,8 +5,13 @@
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
+legacy=
+! grep -q '^0x10[0-3]' /sys/bus/pci/devices/*/device || legacy=force_legacy=1
 while read -r module; do
-	insmod "/mods/$module"
+	case $module in
+	virtio_pci.ko*) insmod "/mods/$module" $legacy ;;
+	*) insmod "/mods/$module" ;;
+	esac
 done </mods/order
 # the driver makes ports when the device tells of them, which takes a moment
 until [ -e /dev/hvc0 ] && grep -qs '^org.test.port$' /sys/class/virtio-ports/*/name; do
@@ -16,7 +21,7 @@ exec </dev/hvc0 >/dev/hvc0 2>&1
 echo "virtio: init"
 echo "<1>virtio: from the kernel" >/dev/kmsg
 for device in /sys/bus/virtio/devices/*; do
-	echo "virtio: device $(cat "$device/device") driver $(basename "$(readlink -f "$device/driver")") packed $(cut -c 35 "$device/features")"
+	echo "virtio: device $(cat "$device/device") driver $(basename "$(readlink -f "$device/driver")") packed $(cut -c 35 "$device/features") version_1 $(cut -c 33 "$device/features")"
 done
 stty -F /dev/hvc0 size | sed 's/^/virtio: size /'
 # both entropy devices fill, one after the other

@@ -3,8 +3,9 @@
  * The run loop, and how other threads reach into it.
  *
  * KVM_RUN is left early by a signal. It is blocked in the thread for as long as it runs the vcpu and open only inside
- * KVM_RUN (KVM_SET_SIGNAL_MASK), so no handler of the program ever runs and none needs to be installed; immediate_exit
- * closes the gap before the ioctl. SIGURG, because its default action is to be ignored.
+ * KVM_RUN (KVM_SET_SIGNAL_MASK), so no handler of the program ever runs and none needs to be installed, and one that
+ * comes before the ioctl ends it as well. SIGURG, because its default action is to be ignored. immediate_exit, which
+ * ends KVM_RUN before the kernel has looked at interrupts, is for this thread alone.
  */
 #include <linux/futex.h>
 #include <sched.h>
@@ -28,7 +29,6 @@ void kvm_notify(struct vc_bvcpu *v)
 
 	if (!k)
 		return;
-	__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	atomic_fetch_add(&k->wake, 1);
 	syscall(SYS_futex, &k->wake, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	atomic_fetch_add(&k->kickers, 1);
@@ -174,7 +174,7 @@ static int take_irq(struct vc_bvcpu *v)
 	return vector;
 }
 
-/* The kernel says when the guest can take one; else it is asked to tell. */
+/* The kernel says when the guest can take one; else it is asked to tell. 1: it has got one. */
 static int inject(struct vc_bvcpu *v)
 {
 	struct kvm_run *run = kvm_of(v)->run;
@@ -197,7 +197,7 @@ static int inject(struct vc_bvcpu *v)
 		return vc_fail_errno(errno, "KVM_INTERRUPT %d", vector);
 	atomic_fetch_add_explicit(&v->interrupts, 1, memory_order_relaxed);
 	run->request_interrupt_window = irq_waits(v);
-	return 0;
+	return 1;
 }
 
 /* ---- waiting: irqchip USER, whose halted vcpus the kernel does not know ---- */
@@ -308,47 +308,72 @@ static int enter_guest(struct vc_bvcpu *v)
 	return vc_fail_errno(errno, "KVM_RUN of vcpu %u", v->index);
 }
 
+/*
+ * The same with a vector for the LAPIC in the kernel, which keeps it where no state shows it until the guest is
+ * entered. A turn that was interrupted may only have ended a halt; one more, with the signal there already, makes it an
+ * interrupt under way before anybody looks at the state.
+ */
+static int enter_with_vector(struct vc_bvcpu *v)
+{
+	int r = enter_guest(v);
+
+	if (r)
+		return r;
+	syscall(SYS_tgkill, getpid(), atomic_load(&kvm_of(v)->tid), KICK_SIGNAL);
+	return enter_guest(v);
+}
+
+/* immediate_exit is for completing an access only: a vector given then would stay where no state shows it. */
+static int enter(struct vc_bvcpu *v)
+{
+	bool library_irqs = v->vm->irqchip != VCORE_IRQCHIP_FULL;
+	int r;
+
+	if (!library_irqs)
+		return enter_guest(v);
+	sync_cr8_in(v);
+	r = kvm_of(v)->run->immediate_exit ? 0 : inject(v);
+	if (r < 0)
+		return r;
+	r = r && kvm_in_kernel_lapic(v->vm) ? enter_with_vector(v) : enter_guest(v);
+	if (r >= 0)
+		sync_cr8_out(v);
+	return r;
+}
+
 static int loop(struct vc_bvcpu *v, struct vcore_exit *exit)
 {
 	struct kvm_vcpu *k = kvm_of(v);
-	bool step, library_irqs = v->vm->irqchip != VCORE_IRQCHIP_FULL;
+	bool step;
 	int r;
 
 	for (;;) {
-		__atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+		k->run->immediate_exit = 0;
 		if (vc_unlikely(atomic_load(&v->requests))) {
 			/* never in the middle of an instruction: the state would be that of before it, its accesses done */
 			if (k->unfinished)
-				__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+				k->run->immediate_exit = 1;
 			else if (ends_run(v, exit))
 				return 0;
 			r = serve_requests(v);
 			if (r < 0)
 				return r;
 		}
-		if (library_irqs) {
-			if (!kvm_in_kernel_lapic(v->vm) && k->mp_state != VC_MP_RUNNABLE && must_wait(v)) {
-				wait_for_event(v);
-				continue;
-			}
-			sync_cr8_in(v);
-			r = inject(v);
-			if (r < 0)
-				return r;
+		if (!kvm_in_kernel_lapic(v->vm) && k->mp_state != VC_MP_RUNNABLE && must_wait(v)) {
+			wait_for_event(v);
+			continue;
 		}
 		/* KVM steps over a port access without telling: end it, and tell */
 		step = k->unfinished && (k->debug.flags & VCORE_DEBUG_SINGLE_STEP);
 		if (step)
-			__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		r = enter_guest(v);
+			k->run->immediate_exit = 1;
+		r = enter(v);
 		if (r < 0)
 			return r;
 		if (!r && step) {
 			kvm_debug_exit(v, VC_DB, KVM_DR6_BS, exit);
 			return 0;
 		}
-		if (library_irqs)
-			sync_cr8_out(v);
 		drain_coalesced(v->vm, &v->pass);
 		if (r && !kvm_handle_exit(v, exit))
 			return 0;
@@ -361,7 +386,7 @@ void kvm_abandon_access(struct vc_bvcpu *v)
 	struct kvm_vcpu *k = kvm_of(v);
 
 	k->io_open = k->io_asked = k->call_asked = false;
-	__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	k->run->immediate_exit = 1;
 	for (int i = 0; i < TURNS; i++)
 		if (ioctl(k->fd, KVM_RUN, 0) < 0)
 			break;
