@@ -7,7 +7,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 microvm=$2 count=$3
 shift 3
-bash "$here/boot.sh" "$dir" "$microvm" 0 none || exit $?
+PREPARE=1 bash "$here/boot.sh" "$dir" "$microvm" 1 none || exit $?
 kernel=$("$here/../tools/get-kernel.sh" "$dir")
 limit="--lockstep-limit $count --timeout 540" parameters=
 [ "$count" != all ] || limit="--timeout 1700" parameters=cryptomgr.notests

@@ -30,7 +30,7 @@ def linux(tmp_path_factory):
     directory = os.environ.get("KERNEL_DIR")
     if not directory:
         pytest.skip("KERNEL_DIR is not set")
-    made = subprocess.run([os.path.join(HERE, "../linux/boot.sh"), directory, "none", "0", "none"], capture_output=True, text=True)
+    made = subprocess.run([os.path.join(HERE, "../linux/boot.sh"), directory, "none", "1", "none"], env=os.environ | {"PREPARE": "1"}, capture_output=True, text=True)
     if made.returncode:
         pytest.skip((made.stdout + made.stderr).strip().splitlines()[-1].removeprefix("SKIP: "))
     scratch = tmp_path_factory.mktemp("linux")
