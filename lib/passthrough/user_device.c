@@ -40,7 +40,8 @@ static void on_gone(struct vc_user_device *d)
 	vc_watch_free(d->twin_watch);
 	d->watch = d->twin_watch = NULL;
 	vc_vfio_user_hang_up(&d->user);
-	vc_log(d->log, VCORE_LOG_WARN, "vfio-user: the server of %s is gone", d->settings.socket);
+	if (atomic_load(&d->closing))
+		return;
 	pthread_mutex_lock(&d->events_lock);
 	d->gone = true;
 	pthread_mutex_unlock(&d->events_lock);
@@ -66,10 +67,16 @@ static void on_twin(void *ctx, uint32_t events)
 static int watch(struct vc_user_device *d)
 {
 	bool twin = d->user.twin.fd >= 0;
-	/* with a twin socket only replies come on the main one, to those who wait for them */
-	int r = vc_watch_new(d->loop, d->user.main.fd, twin ? EPOLLRDHUP : EPOLLIN | EPOLLRDHUP, on_main, d, &d->watch);
+	int r;
 
-	return r < 0 || !twin ? r : vc_watch_new(d->loop, d->user.twin.fd, EPOLLIN, on_twin, d, &d->twin_watch);
+	/* callbacks find both */
+	vc_loop_hold(d->loop);
+	/* with a twin socket only replies come on the main one, to those who wait for them */
+	r = vc_watch_new(d->loop, d->user.main.fd, twin ? EPOLLRDHUP : EPOLLIN | EPOLLRDHUP, on_main, d, &d->watch);
+	if (r >= 0 && twin)
+		r = vc_watch_new(d->loop, d->user.twin.fd, EPOLLIN, on_twin, d, &d->twin_watch);
+	vc_loop_release(d->loop);
+	return r;
 }
 
 /* ---- making and taking away ---- */
@@ -127,8 +134,16 @@ int vc_user_device_new(const struct vc_log *log, const struct vc_user_settings *
 
 void vc_user_device_free(struct vc_user_device *d)
 {
-	vc_watch_free(d->twin_watch);
-	vc_watch_free(d->watch);
+	/* a callback may wait for the server */
+	atomic_store(&d->closing, true);
+	if (d->user.main.fd >= 0)
+		vc_vfio_user_hang_up(&d->user);
+	if (d->loop) {
+		vc_loop_hold(d->loop);
+		vc_watch_free(d->twin_watch);
+		vc_watch_free(d->watch);
+		vc_loop_release(d->loop);
+	}
 	vc_loop_free(d->loop);
 	if (d->user.main.fd >= 0)
 		vc_vfio_user_close(&d->user);

@@ -43,7 +43,8 @@ struct vc_user_device {
 	bool can_reset;
 	struct vc_clock clock;
 	struct vc_loop *loop;
-	struct vc_watch *watch, *twin_watch; /* changed on the loop, or when it is gone */
+	struct vc_watch *watch, *twin_watch; /* changed on the loop, or while it is held */
+	_Atomic bool closing;                /* the connection ends because we end it */
 
 	struct vc_vfio_user_maps maps;
 

@@ -16,7 +16,7 @@ static struct vc_user_device *device_of(struct vc_physical *p)
 int vc_user_device_check(struct vc_user_device *d, int r)
 {
 	/* a guest may ask as often as it likes for what is refused, or from a server that is gone */
-	if (r < 0 && r != -EREMOTEIO && r != -ENOTCONN)
+	if (r < 0 && r != -EREMOTEIO && r != -ENOTCONN && !atomic_load(&d->closing))
 		vc_log(d->log, VCORE_LOG_WARN, "%s", vcore_error_message());
 	return r;
 }

@@ -4,6 +4,7 @@
  * descriptors beside them. The first byte chooses: request by request, or the device as a whole, and what the
  * descriptors are.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
