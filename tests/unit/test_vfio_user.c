@@ -25,7 +25,8 @@ static struct vc_slot *ram;
 static int create(enum vc_user_map_bars map_bars, bool shares, uint64_t timeout_ms)
 {
 	const struct vc_user_settings settings = {s.path, timeout_ms, map_bars, shares};
-	int r = vc_user_device_new(&p.log, &settings, -1, &d);
+	static const struct vc_log log; /* several threads log: the platform's is for one */
+	int r = vc_user_device_new(&log, &settings, -1, &d);
 
 	if (r >= 0) {
 		dev = &d->physical;
