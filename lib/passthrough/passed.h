@@ -79,7 +79,8 @@ struct vc_passed {
 	struct vc_dev *dev;
 	const char *type;
 	bool reset; /* where it can */
-	_Atomic bool gone;
+	bool whole; /* it was added; not before is there anything to end */
+	_Atomic bool gone, letting_go;
 	_Atomic uint64_t accesses; /* of BARs, that came as a call */
 	struct vc_passed_config config;
 	struct vc_passed_registers registers;

@@ -156,6 +156,7 @@ static void let_go(void *ctx)
 	struct vc_passed *passed = ctx;
 	struct vc_env *env = passed->env;
 
+	atomic_store(&passed->letting_go, false);
 	env->machine->wanted(env->machine_ctx, passed->dev->id);
 }
 
@@ -166,9 +167,10 @@ static void on_wanted(void *ctx)
 
 	vc_log(env->log, VCORE_LOG_WARN, "%s: its owner wants it back: device %u (%s) is to be removed",
 	       passed->physical->name, passed->dev->id, passed->type);
-	vc_loop_cancel_post(env->loop, let_go, passed);
-	if (env->machine && env->machine->wanted)
-		vc_loop_post(env->loop, let_go, passed);
+	/* this may be another thread, for which let_go() waits: it waits for nothing */
+	if (env->machine && env->machine->wanted && !atomic_exchange(&passed->letting_go, true) &&
+	    vc_loop_post(env->loop, let_go, passed) < 0)
+		atomic_store(&passed->letting_go, false);
 }
 
 static const struct vc_physical_events events = {.wanted = on_wanted, .gone = on_gone};
@@ -192,9 +194,11 @@ static void pass_destroy(void *ctx)
 	vc_loop_cancel_post(passed->env->loop, let_go, passed);
 	vc_passed_irqs_fini(passed);
 	vc_passed_registers_fini(passed);
-	log_counts(passed);
-	/* nothing of the guest's is reached any more by what the device still does */
-	reset_device(passed);
+	/* what the device still does ends here; one that the guest never had has nothing to do, and a sentence to keep */
+	if (passed->whole) {
+		log_counts(passed);
+		reset_device(passed);
+	}
 	vc_passed_dma_end(passed);
 	pthread_mutex_destroy(&passed->dma.lock);
 	pthread_mutex_destroy(&passed->registers.lock);
@@ -279,6 +283,19 @@ static int read_device(struct vc_passed *passed, bool integrated)
 	return r;
 }
 
+/* A guest that runs may use the function as soon as it is there: the device is as after power-on then, and reaches
+ * memory. */
+static int make_ready(struct vc_passed *passed)
+{
+	static const uint8_t off[2];
+	struct vc_physical *p = passed->physical;
+	int r;
+
+	reset_device(passed);
+	r = p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, off, sizeof off);
+	return r < 0 ? r : vc_passed_dma_begin(passed);
+}
+
 /* All but the function itself. */
 static int set_up(struct vc_passed *passed, struct vc_props *props, const char *address)
 {
@@ -288,7 +305,9 @@ static int set_up(struct vc_passed *passed, struct vc_props *props, const char *
 		r = vc_fail(ENOTSUP, "%s: this machine type has no PCI", passed->type);
 	if (r >= 0)
 		r = read_device(passed, !address || !strchr(address, '/'));
-	return r < 0 ? r : vc_passed_registers_init(passed);
+	if (r >= 0)
+		r = vc_passed_registers_init(passed);
+	return r < 0 ? r : make_ready(passed);
 }
 
 static int add(struct vc_passed *passed, const char *address, struct vc_dev **dev)
@@ -307,18 +326,11 @@ static int add(struct vc_passed *passed, const char *address, struct vc_dev **de
 	passed->dev->ops.save = NULL;
 	passed->dev->ops.load = NULL;
 	f = vc_pci_function_of(passed->dev);
-	reset_device(passed);
-	pass_command(passed);
-	r = vc_passed_dma_begin(passed);
-	if (r < 0) {
-		passed->reset = false; /* the sentence stays that of what went wrong */
-		vc_dev_remove(passed->env->buses, NULL, passed->dev);
-		return r;
-	}
 	vc_pci_on_move(f, vc_passed_registers_moved);
 	vc_pci_on_vectors(f, vc_passed_irqs_vector);
 	vc_passed_irqs_update(passed);
 	vc_dev_set_frontend(passed->env->buses, passed->dev, passed, pass_statistics);
+	passed->whole = true;
 	passed->physical->ops->listen(passed->physical, &events, passed);
 	return 0;
 }
@@ -342,7 +354,6 @@ int vc_passthrough_add(struct vc_env *env, struct vc_props *props, const char *t
 	vc_passed_irqs_init(passed);
 	r = set_up(passed, props, address);
 	if (r < 0) {
-		passed->reset = false;
 		pass_destroy(passed);
 		return r;
 	}

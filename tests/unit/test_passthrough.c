@@ -593,6 +593,7 @@ int main(void)
 {
 	TCase *cases = tcase_create("passthrough");
 
+	tcase_set_timeout(cases, 60);
 	tcase_add_checked_fixture(cases, begin, end);
 	tcase_add_test(cases, configuration);
 	tcase_add_test(cases, registers);

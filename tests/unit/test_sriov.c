@@ -215,6 +215,7 @@ int main(void)
 {
 	TCase *cases = tcase_create("sriov");
 
+	tcase_set_timeout(cases, 60);
 	tcase_add_checked_fixture(cases, begin, end);
 	tcase_add_test(cases, addresses);
 	tcase_add_test(cases, groups);
