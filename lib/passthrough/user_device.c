@@ -48,11 +48,13 @@ static void on_gone(struct vc_user_device *d)
 	vc_user_device_tell(d);
 }
 
+static const uint32_t ended = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+
 static void on_main(void *ctx, uint32_t events)
 {
 	struct vc_user_device *d = ctx;
 
-	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) || vc_user_device_check(d, vc_vfio_user_serve(&d->user)) < 0)
+	if (events & ended || vc_user_device_check(d, vc_vfio_user_serve(&d->user)) < 0)
 		on_gone(d);
 }
 
@@ -60,7 +62,7 @@ static void on_twin(void *ctx, uint32_t events)
 {
 	struct vc_user_device *d = ctx;
 
-	if (vc_user_device_check(d, vc_vfio_user_serve_twin(&d->user)) < 0)
+	if (events & ended || vc_user_device_check(d, vc_vfio_user_serve_twin(&d->user)) < 0)
 		on_gone(d);
 }
 
