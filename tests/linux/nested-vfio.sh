@@ -36,6 +36,7 @@ good '$microvm' sriov release 00:05.0
 [ \"\$(driver 00:05.0)\" = '' ] || { echo 'FAIL  edu was not given back'; failed=1; }
 
 says 'its driver is nvme: expected vfio-pci' '$edu' kvm 01:00.0
+good '$edu' kvm 01:00.0 assign
 says 'expected 1 to 4' '$microvm' sriov create 01:00.0 5
 good '$microvm' sriov create 01:00.0 2
 says 'they must be destroyed before there can be 3' '$microvm' sriov create 01:00.0 3

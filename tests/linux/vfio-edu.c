@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vfio-edu BACKEND HOST [wanted]: drives QEMU's edu device (docs/specs/edu) through a vm that has it, as a guest's
- * driver would: registers, DMA both ways, also of memory that was added later and of memory that a balloon gave up,
- * MSI, removal. With `wanted`: only has it, and loses it when the host unbinds its driver.
+ * vfio-edu BACKEND HOST [wanted|assign]: drives QEMU's edu device (docs/specs/edu) through a vm that has it, as a
+ * guest's driver would: registers, DMA both ways, also of memory that was added later and of memory that a balloon gave
+ * up, MSI, removal. With `wanted`: only has it, and loses it when the host unbinds its driver. With `assign`: HOST is a
+ * physical function, whose first virtual one is made, given to the vm, given back and destroyed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -153,6 +154,21 @@ static void lose(const char *host)
 	check(vcore_device_add(vm, "vfio-pci", "host=00:05.0", NULL) == -EBUSY, "it is still bound");
 }
 
+static void assign(const char *physical)
+{
+	struct vcore_sriov_function f = {.size = sizeof f}, parent = {.size = sizeof parent};
+	vcore_device *device;
+
+	check(vcore_sriov_assign(vm, physical, 0, "addr=3", &device) >= 0, "assigning");
+	check(vcore_sriov_list(0, &parent) >= 0 && parent.count == 1, "it was made");
+	check(vcore_sriov_list_virtual(physical, 0, &f) >= 0 && !strcmp(f.driver, "vfio-pci"), "it is bound");
+	check(config(0, 2) == parent.vendor, "the guest sees it");
+	check(vcore_sriov_destroy(physical) == -EBUSY, "one in use is not destroyed");
+	check(vcore_device_remove(device) >= 0, "removal");
+	check(vcore_sriov_list_virtual(physical, 0, &f) >= 0 && !f.driver[0], "it is given back");
+	check(vcore_sriov_destroy(physical) >= 0, "destroying");
+}
+
 int main(int argc, char **argv)
 {
 	struct vcore_options o = {.size = sizeof o, .machine = VCORE_MACHINE_MICROVM, .memory = 64 << 20, .vcpus = 1};
@@ -167,6 +183,11 @@ int main(int argc, char **argv)
 	kernel = !strcmp(argv[1], "kvm");
 	o.backend = kernel ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU;
 	check(vcore_vm_new(&o, &vm) >= 0, "vm");
+	if (argc > 3 && !strcmp(argv[3], "assign")) {
+		assign(argv[2]);
+		vcore_vm_unref(vm);
+		return 0;
+	}
 	snprintf(properties, sizeof properties, "host=%s,addr=3", argv[2]);
 	check(vcore_device_add(vm, "vfio-pci", properties, argc > 3 ? NULL : &device) >= 0, "device");
 	if (argc > 3) {
