@@ -99,7 +99,7 @@ static const struct option_row rows[] = {
     {"memory-flags", "WORD,...", OPT_MEMORY_FLAGS,
      "huge-2m, huge-1g, thp, prealloc, mergeable (KSM), locked, log-dirty; several with commas"},
     {"memory-kind", "KIND", OPT_MEMORY_KIND,
-     "anon, or memfd, which other processes can map, as vhost-user's (default: anon; emu: memfd)"},
+     "anon, or memfd, which other processes can map, as vhost-user's and vfio-user's (default: anon; emu: memfd)"},
     {"memory-numa", "POLICY", OPT_MEMORY_NUMA,
      "of the host: bind:NODES, interleave:NODES or preferred:NODE, as bind:0-1"},
     {"memory-threads", "N", OPT_MEMORY_THREADS,

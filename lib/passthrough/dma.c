@@ -28,6 +28,8 @@ static int map(struct vc_passed *passed, struct vc_slot *slot)
 	    .hva = slot->hva,
 	    .fd = vc_slot_is_shareable(slot) ? slot->fd : -1,
 	    .offset = slot->offset,
+	    .slot = slot,
+	    .gpa = slot->gpa,
 	    .flags = VC_PHYSICAL_READ | (slot->flags & VCORE_MEM_W && !slot->host_readonly ? VC_PHYSICAL_WRITE : 0),
 	};
 	int r;

@@ -50,13 +50,19 @@ enum {
 	VC_PHYSICAL_MSIX = 2,
 };
 
+struct vc_slot;
+
 /* Memory of the guest, or other addresses of the process, that the device may reach at `iova`. */
 struct vc_physical_dma {
 	uint64_t iova, length; /* multiples of 4096. Mappings do not overlap: iova names one */
 	void *hva;
 	int fd;          /* a file that others can map for the same bytes; -1: there is none, only hva leads there */
 	uint64_t offset; /* in fd */
-	uint32_t flags;  /* VC_PHYSICAL_READ, _WRITE: what the device may do there */
+	/* The slot that hva is in, pinned likewise, and the address there: for who writes through hva in the device's place
+	 * (vc_mem_wrote). NULL: not the guest's memory. */
+	struct vc_slot *slot;
+	uint64_t gpa;
+	uint32_t flags; /* VC_PHYSICAL_READ, _WRITE: what the device may do there */
 };
 
 /* What the front is told. On any thread but those inside an operation, with no lock of the physical held. */

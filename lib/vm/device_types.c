@@ -33,6 +33,7 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_vhost_user_fs_type,
     &vc_vhost_user_net_type,
     &vc_vfio_pci_type,
+    &vc_vfio_user_type,
     NULL,
 };
 
