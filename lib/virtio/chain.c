@@ -144,7 +144,7 @@ int vc_chain_add_memory(struct vc_virtq *q, struct vc_chain *chain, const struct
 		}
 		/* what is handed on to others, such as a disk's write, does not wait for memory by itself */
 		if (vc_unlikely(!write && !vc_slot_touch(pin->slot, gpa - pin->gpa, piece)))
-			return fail_desc(q, desc, "the memory there is lost");
+			return vc_chain_fail(q, desc, "the memory there is lost");
 		pin->users++;
 		chain->segs[chain->count] = (struct vc_seg){pin, gpa, piece};
 		chain->iov[chain->count++] = (struct iovec){pin->hva + (gpa - pin->gpa), piece};

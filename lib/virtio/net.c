@@ -384,7 +384,7 @@ static int read_settings(struct vc_props *props, struct settings *s)
 /* Have the kernel serve all queues but that of control. */
 static int use_kernel(struct vnet *n, struct vc_props *props)
 {
-	int taps[VNET_PAIRS_MAX], r = vc_kernel_check_rings(props);
+	int taps[VNET_PAIRS_MAX], r = vc_kernel_check_rings(n->env, props);
 	bool has_header;
 
 	if (r >= 0 && !n->env->kernel)

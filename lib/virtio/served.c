@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <virtcore/error.h>
 
+#include "bus/iommu.h"
 #include "core/error.h"
 #include "virtio/device_priv.h"
 
@@ -224,16 +225,18 @@ int vc_kernel_fall_back(const struct vc_env *env, const char *type, enum vc_kern
 	return 0;
 }
 
-int vc_kernel_check_rings(struct vc_props *props)
+int vc_kernel_check_rings(const struct vc_env *env, struct vc_props *props)
 {
 	bool packed, legacy = false;
 	int r = vc_props_bool(props, "packed", false, &packed);
+
+	if (env->pci && vc_pci_iommu(env->pci) && strcmp(vc_props_string(props, "transport", "pci"), "mmio"))
+		r = vc_fail(ENOTSUP, "property vhost: the kernel's vhost knows nothing of the guest's IOMMU, and here is one");
 
 	if (r >= 0)
 		r = vc_props_bool(props, "legacy", false, &legacy);
 	if (r >= 0 && legacy)
 		r = vc_fail(ENOTSUP, "property legacy=on: the kernel's vhost serves drivers of virtio 1.0 and later alone");
-
 	if (r >= 0 && packed)
 		r = vc_fail(ENOTSUP, "property packed=on: the kernel's vhost serves split virtqueues alone");
 	return r;
