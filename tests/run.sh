@@ -17,8 +17,8 @@ done
 . tests/tools/need.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev liburing-dev zlib1g-dev libzstd-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
 	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]' '[qemu-utils]' '[e2fsprogs]' \
-	'[libslirp-dev]' '[libglib2.0-dev]' '[iproute2]' '[passt]' '[mmdebstrap]' '[fio]' '[iperf3]' \
-	'[python3-cffi]' '[python3-dev]' '[python3-pytest]' '[python3-numpy]' '[python3-setuptools]' '[mypy]' '[python3-unicorn]' '[dpdk-dev]'
+	'[libslirp-dev]' '[libmicrohttpd-dev]' '[curl]' '[python3-yaml]' '[libglib2.0-dev]' '[iproute2]' '[passt]' '[mmdebstrap]' '[fio]' '[iperf3]' \
+	'[python3-cffi]' '[python3-dev]' '[python3-pytest]' '[python3-numpy]' '[python3-setuptools]' '[mypy]' '[doxygen]' '[mandoc]' '[python3-unicorn]' '[dpdk-dev]'
 
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s\n' "$*"; }
@@ -79,7 +79,7 @@ if [ -z "$quick" ]; then
 	say "Thread sanitizer"
 	build build-tsan -Dwerror=true -Db_sanitize=thread -Db_lundef=false -Dexamples=false && suite build-tsan --suite threads
 	say "Without options"
-	build build-small -Dwerror=true -Djson=disabled -Dkvm=disabled -Dio_uring=disabled -Dzlib=disabled -Dzstd=disabled -Dslirp=disabled -Dpython=disabled -Dtests=disabled
+	build build-small -Dwerror=true -Djson=disabled -Dkvm=disabled -Dio_uring=disabled -Dzlib=disabled -Dzstd=disabled -Dslirp=disabled -Dmicrohttpd=disabled -Dpython=disabled -Dtests=disabled
 	build build-kvm-only -Dwerror=true -Demu=disabled -Dtests=disabled
 	say "Fuzzing, briefly"
 	if command -v clang >/dev/null; then

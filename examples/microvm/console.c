@@ -17,25 +17,25 @@
 static struct termios saved;
 static int must_restore;
 
-static void restore_terminal(void)
+void end_raw(void)
 {
 	if (must_restore)
 		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 	must_restore = 0;
 }
 
-static void raw_terminal(struct console *c)
+bool begin_raw(void)
 {
 	struct termios raw;
 
 	if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &saved) < 0)
-		return;
+		return false;
 	raw = saved;
 	cfmakeraw(&raw);
 	must_restore = 1;
-	atexit(restore_terminal);
+	atexit(end_raw);
 	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-	c->terminal = 1;
+	return true;
 }
 
 static int open_stdio(struct console *c, char *text, size_t length)
@@ -51,7 +51,7 @@ static int open_stdio(struct console *c, char *text, size_t length)
 	c->reading = 1;
 	/* a guest that does not read must not stop us from seeing Ctrl-A x */
 	fcntl(c->input, F_SETFL, O_NONBLOCK);
-	raw_terminal(c);
+	c->terminal = begin_raw();
 	snprintf(text, length, "input=fd:%d,output=stdout", c->guest_fd);
 	return 0;
 }
@@ -120,7 +120,7 @@ int console_input(struct console *c)
 
 void console_close(struct console *c)
 {
-	restore_terminal();
+	end_raw();
 	if (c->input >= 0)
 		close(c->input);
 	if (c->guest_fd >= 0)

@@ -13,7 +13,8 @@
 
 #include "microvm.h"
 
-#define LOOK_MS 100 /* how often a limit is looked at */
+#define LOOK_MS    100 /* how often a limit is looked at */
+#define MIGRATE_MS 250 /* how often a migration, which the monitor begins */
 
 void print_log(void *ctx, enum vcore_log_level level, const char *message)
 {
@@ -115,13 +116,16 @@ static uint64_t compared(vcore_vm *vm)
 /* How long to wait, in milliseconds; for ever: -1. */
 static int patience(const struct settings *s, int64_t left)
 {
-	if (s->lockstep_limit && (left < 0 || left > LOOK_MS))
-		return LOOK_MS;
-	return left > 1000000 ? 1000000 : (int)left;
+	int64_t most = s->lockstep_limit ? LOOK_MS : s->monitor ? MIGRATE_MS : 1000000;
+
+	if (left < 0 && most < 1000000)
+		return (int)most;
+	return (int)(left > most ? most : left);
 }
 
 /* Serve terminal, signals and the limits until the vm has ended. Returns true on time-out. */
-static bool serve(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
+static bool serve(vcore_vm *vm, const struct settings *s, struct console *console, int signals,
+                  struct progress *progress)
 {
 	int64_t end = s->timeout > 0 ? now_ms() + (int64_t)(s->timeout * 1000) : INT64_MAX;
 	struct pollfd fds[] = {{vcore_vm_fd(vm), POLLIN, 0}, {signals, POLLIN, 0}, {-1, POLLIN, 0}};
@@ -137,6 +141,7 @@ static bool serve(vcore_vm *vm, const struct settings *s, struct console *consol
 		}
 		if (s->lockstep_limit && compared(vm) >= s->lockstep_limit)
 			vcore_vm_stop(vm);
+		progress_look(progress, vm);
 		if (poll(fds, 3, timed_out ? -1 : patience(s, left)) < 0 && errno != EINTR)
 			break;
 		if (fds[1].revents & POLLIN) {
@@ -171,7 +176,7 @@ static int block_signals(const struct settings *s)
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-static void print_stats(vcore_vm *vm)
+void print_stats(vcore_vm *vm)
 {
 	struct vcore_vm_info i = {.size = sizeof i};
 
@@ -209,7 +214,7 @@ static void print_stats(vcore_vm *vm)
 		fprintf(stderr, "microvm: instructions that KVM left to the interpreter %" PRIu64 "\n", i.emulated);
 }
 
-static int report(const struct vcore_exit *exit, bool timed_out)
+int report(const struct vcore_exit *exit, bool timed_out)
 {
 	if (timed_out) {
 		fprintf(stderr, "microvm: time-out\n");
@@ -259,20 +264,37 @@ static int wait_for_gdb(vcore_vm *vm, const struct settings *s, vcore_gdb **gdb)
 	return -1;
 }
 
+static void tell_of_move(vcore_vm *vm)
+{
+	struct vcore_migrate_info info = {.size = sizeof info};
+
+	if (vcore_migrate_get_info(vm, &info) < 0)
+		return;
+	fprintf(stderr,
+	        "microvm: the vm went on elsewhere: stopped for %.3f ms, %.3f ms in all, %" PRIu64
+	        " bytes sent in %u rounds\n",
+	        (double)info.downtime_ns / 1e6, (double)info.total_ns / 1e6, info.sent, info.rounds);
+}
+
 static int run_started(vcore_vm *vm, const struct settings *s, struct console *console, int signals)
 {
 	struct vcore_exit exit = {.size = sizeof exit};
+	struct progress progress = {0};
 	bool timed_out;
 
 	if (vcore_vm_start(vm) < 0)
 		return fail("cannot start the vm");
-	timed_out = serve(vm, s, console, signals);
+	timed_out = serve(vm, s, console, signals, &progress);
 	if (vcore_vm_wait(vm, -1, &exit) < 0)
 		return fail("waiting for the vm");
+	if (exit.reason == VCORE_EXIT_MIGRATED)
+		progress_finish(&progress, vm);
 	if (exit.reason == VCORE_EXIT_STOPPED && s->lockstep_limit && compared(vm) >= s->lockstep_limit) {
 		fprintf(stderr, "microvm: %" PRIu64 " instructions compared without a difference\n", compared(vm));
 		return STATUS_POWEROFF;
 	}
+	if (exit.reason == VCORE_EXIT_MIGRATED)
+		tell_of_move(vm);
 	return report(&exit, timed_out);
 }
 
@@ -308,13 +330,17 @@ int main(int argc, char **argv)
 		return monitor_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "vhost-user-serve"))
 		return serve_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "sriov"))
+		return sriov_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "run"))
+		return run_main(argc - 1, argv + 1);
 	status = parse_options(argc, argv, &s);
 	if (status < 0 && s.print_config)
 		status = print_config(&s);
 	if (status >= 0)
 		return status;
 	signals = block_signals(&s);
-	status = make_vm(&s, &console, &vm);
+	status = s.api_sock || s.api_file ? api_main(&s, &console, signals) : make_vm(&s, &console, &vm);
 	if (status < 0 && !s.restore && !s.incoming)
 		status = add_devices(vm, &s, &console);
 	if (status < 0)

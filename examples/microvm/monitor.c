@@ -16,10 +16,13 @@
 
 #define FAILED     1
 #define ANSWER_MAX (64 << 20) /* bytes of a line */
+#define LABEL      "(vm) "
+#define BAR_WIDTH  20
 
 struct link {
 	int fd;
-	bool quiet; /* events are not shown */
+	bool quiet;            /* events are not shown */
+	struct prompt *prompt; /* NULL: no terminal */
 	char *in;
 	size_t length, room;
 };
@@ -116,6 +119,28 @@ static void show(FILE *out, struct json_object *value, int flags)
 	fputs("\n", out);
 }
 
+static uint64_t number_in(struct json_object *data, const char *name)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(data, name, &value) ? json_object_get_uint64(value) : 0;
+}
+
+/* A terminal has a bar in the prompt as long as a vm is being moved. True: that is all there is to be shown. */
+static bool show_progress(struct prompt *p, const char *event, struct json_object *data)
+{
+	uint64_t memory = number_in(data, "memory"), remaining = number_in(data, "remaining");
+	char bar[40];
+
+	if (!strncmp(event, "MIGRATION", 9))
+		snprintf(p->label, sizeof p->label, LABEL);
+	if (strcmp(event, "MIGRATION_PROGRESS"))
+		return false;
+	progress_bar(bar, sizeof bar, BAR_WIDTH, remaining < memory ? memory - remaining : 0, memory);
+	snprintf(p->label, sizeof p->label, "(vm %s) ", bar);
+	return true;
+}
+
 /* True: the object is an event, and was shown. */
 static bool show_event(const struct link *l, struct json_object *object)
 {
@@ -124,6 +149,8 @@ static bool show_event(const struct link *l, struct json_object *object)
 	if (!json_object_object_get_ex(object, "event", &name))
 		return false;
 	json_object_object_get_ex(object, "data", &data);
+	if (l->prompt && show_progress(l->prompt, json_object_get_string(name), data))
+		return true;
 	if (!l->quiet) {
 		printf("* %s ", json_object_get_string(name));
 		show(stdout, data, JSON_C_TO_STRING_SPACED);
@@ -307,6 +334,8 @@ static int serve_terminal(struct link *l, const struct known *known)
 	signal(SIGHUP, die);
 	printf("`help` lists the commands, TAB completes, Ctrl-D or `exit` leaves (`quit` ends the vm)\n");
 	p->known = known;
+	snprintf(p->label, sizeof p->label, LABEL);
+	l->prompt = p;
 	raw_terminal();
 	prompt_begin(p);
 	while (more && (poll(fds, 2, -1) > 0 || errno == EINTR)) {
@@ -316,6 +345,7 @@ static int serve_terminal(struct link *l, const struct known *known)
 			more = serve_key(l, p);
 	}
 	restore_terminal();
+	l->prompt = NULL;
 	free(p);
 	return 0;
 }

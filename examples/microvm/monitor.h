@@ -39,6 +39,7 @@ void free_candidates(struct candidates *candidates);
 
 struct prompt {
 	const struct known *known;
+	char label[64]; /* what stands before the line */
 	char line[LINE_LENGTH];
 	size_t length, cursor;
 	int escape; /* bytes of an escape sequence so far */

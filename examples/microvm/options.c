@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* microvm's command line: a table of options, and the help made of it. */
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,16 +7,6 @@
 
 #include "microvm.h"
 
-struct word {
-	const char *name;
-	uint32_t value;
-};
-
-static const struct word backends[] = {
-    {"auto", VCORE_BACKEND_AUTO}, {"kvm", VCORE_BACKEND_KVM}, {"emu", VCORE_BACKEND_EMU}, {0}};
-static const struct word engines[] = {{"auto", VCORE_ENGINE_AUTO},       {"interp", VCORE_ENGINE_INTERP},
-                                      {"jit", VCORE_ENGINE_JIT},         {"lockstep", VCORE_ENGINE_LOCKSTEP},
-                                      {"promote", VCORE_ENGINE_PROMOTE}, {0}};
 static const struct word machines[] = {
     {"microvm", VCORE_MACHINE_MICROVM}, {"pc", VCORE_MACHINE_PC}, {"none", VCORE_MACHINE_NONE}, {0}};
 static const struct word irqchips[] = {{"auto", VCORE_IRQCHIP_AUTO},
@@ -63,6 +52,7 @@ enum option_id {
 	OPT_IRQCHIP,
 	OPT_MACHINE,
 	OPT_NO_LEGACY,
+	OPT_IOMMU,
 	OPT_CONFIG,
 	OPT_DEVICE,
 	OPT_SERIAL,
@@ -74,6 +64,15 @@ enum option_id {
 	OPT_INCOMING,
 	OPT_NO_VERIFY,
 	OPT_PRINT_CONFIG,
+	OPT_API_SOCK,
+	OPT_API_FILE,
+	OPT_NO_API,
+	OPT_API_ID,
+	OPT_API_METADATA,
+	OPT_API_LOG,
+	OPT_API_LEVEL,
+	OPT_API_METRICS,
+	OPT_NO_SECCOMP,
 	OPT_TIMEOUT,
 	OPT_LOCKSTEP_LIMIT,
 	OPT_STATS,
@@ -100,7 +99,7 @@ static const struct option_row rows[] = {
     {"memory-flags", "WORD,...", OPT_MEMORY_FLAGS,
      "huge-2m, huge-1g, thp, prealloc, mergeable (KSM), locked, log-dirty; several with commas"},
     {"memory-kind", "KIND", OPT_MEMORY_KIND,
-     "anon, or memfd, which other processes can map, as vhost-user's (default: anon; emu: memfd)"},
+     "anon, or memfd, which other processes can map, as vhost-user's and vfio-user's (default: anon; emu: memfd)"},
     {"memory-numa", "POLICY", OPT_MEMORY_NUMA,
      "of the host: bind:NODES, interleave:NODES or preferred:NODE, as bind:0-1"},
     {"memory-threads", "N", OPT_MEMORY_THREADS,
@@ -115,6 +114,9 @@ static const struct option_row rows[] = {
     {"irqchip", "WHERE", OPT_IRQCHIP, "interrupt controllers: auto, full (in KVM), split, user (default: auto)"},
     {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)"},
     {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller"},
+    {"iommu", "KIND", OPT_IOMMU,
+     "virtio: PCI devices reach only the memory that the guest maps for them (as --device virtio-iommu before all "
+     "others)"},
     {"config", "FILE", OPT_CONFIG, "take the whole machine from a JSON description (- for standard input)"},
     {"device", "TYPE,K=V", OPT_DEVICE, "add a device; `help` lists them; may be repeated"},
     {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
@@ -128,10 +130,21 @@ static const struct option_row rows[] = {
      "properties"},
     {"incoming", "ADDRESS", OPT_INCOMING,
      "wait there for a vm that another microvm sends (monitor: migrate) and go on with it, in place of --kernel; "
-     "unix:PATH "
-     "or tcp:HOST:PORT, which only the right peer must reach; --device as for --restore"},
+     "unix:PATH or tcp:HOST:PORT, which only the right peer must reach, with as many connections as that asks for; "
+     "--device as for --restore. By post-copy it runs before all of its memory is here: needs "
+     "vm.unprivileged_userfaultfd=1, /dev/userfaultfd or CAP_SYS_PTRACE"},
     {"no-verify", NULL, OPT_NO_VERIFY, "with --restore: do not look at the checksums of memory"},
     {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
+    {"api-sock", "SOCKET", OPT_API_SOCK,
+     "serve Firecracker's HTTP API there, by which the vm is described, started and steered, in place of --kernel"},
+    {"config-file", "FILE", OPT_API_FILE, "start the vm that this file describes, as Firecracker's has it"},
+    {"no-api", NULL, OPT_NO_API, "with --config-file: serve no API"},
+    {"id", "NAME", OPT_API_ID, "with the API: what it calls this vm (default: anonymous-instance)"},
+    {"metadata", "FILE", OPT_API_METADATA, "with the API: JSON for its metadata service"},
+    {"log-path", "FILE", OPT_API_LOG, "with the API: where log lines go (default: standard error)"},
+    {"level", "LEVEL", OPT_API_LEVEL, "with the API: Off, Error, Warn, Info, Debug or Trace"},
+    {"metrics-path", "FILE", OPT_API_METRICS, "with the API: where lines of figures go"},
+    {"no-seccomp", NULL, OPT_NO_SECCOMP, "changes nothing: there is no filter to be left out"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
     {"lockstep-limit", "N", OPT_LOCKSTEP_LIMIT, "with engine lockstep: end well once N instructions were compared"},
     {"stats", NULL, OPT_STATS, "print counters when the vm has ended"},
@@ -148,7 +161,10 @@ static void print_help(void)
 	       "       microvm --config FILE [OPTION...]\n"
 	       "       microvm --restore FILE [OPTION...]\n"
 	       "       microvm --incoming ADDRESS [OPTION...]\n"
+	       "       microvm --api-sock SOCKET [OPTION...]\n"
+	       "       microvm run [OPTION...] ROOTFS -- COMMAND [ARGUMENT...]\n"
 	       "       microvm monitor SOCKET [COMMAND [KEY=VALUE...]]\n"
+	       "       microvm sriov COMMAND ...\n"
 	       "       microvm vhost-user-serve --socket PATH --device TYPE,K=V... (see its --help)\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
@@ -226,97 +242,26 @@ static void list_devices(void)
 	}
 }
 
-static int bad(const char *option, const char *value, const char *expected)
+/* As Firecracker's: letters, digits and hyphens. */
+static int take_id(const char *value, struct settings *s)
 {
-	fprintf(stderr, "microvm: --%s %s: expected %s\n", option, value, expected);
-	return STATUS_USAGE;
-}
+	static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-";
 
-static int take_word(const char *option, const char *value, const struct word *words, uint32_t *out)
-{
-	char expected[160] = "";
-	size_t used = 0;
-
-	for (const struct word *w = words; w->name; w++) {
-		if (!strcmp(w->name, value)) {
-			*out = w->value;
-			return -1;
-		}
-		if (used < sizeof expected)
-			used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", used ? ", " : "", w->name);
-	}
-	return bad(option, value, expected);
-}
-
-/* Words with commas between them. */
-static int take_words(const char *option, const char *value, const struct word *words, uint32_t *out)
-{
-	char word[32];
-	int status = -1;
-
-	while (status < 0) {
-		size_t length = strcspn(value, ",");
-		uint32_t bit = 0;
-
-		snprintf(word, sizeof word, "%.*s", (int)length, value);
-		status = take_word(option, word, words, &bit);
-		*out |= bit;
-		if (!value[length])
-			break;
-		value += length + 1;
-	}
-	return status;
-}
-
-static int take_size(const char *option, const char *value, uint64_t *out)
-{
-	static const char suffixes[] = "KMGT";
-	const char *suffix;
-	unsigned shift = 0;
-	char *end;
-
-	errno = 0;
-	*out = strtoull(value, &end, 0);
-	suffix = *end ? strchr(suffixes, *end) : NULL;
-	if (suffix) {
-		shift = 10 * (unsigned)(suffix - suffixes + 1);
-		end++;
-	}
-	if (errno || end == value || *end || value[0] == '-' || *out > UINT64_MAX >> shift)
-		return bad(option, value, "a number of bytes, such as 512M");
-	*out <<= shift;
+	if (!*value || strlen(value) > 64 || value[strspn(value, letters)])
+		return bad("id", value, "1 to 64 letters, digits and hyphens");
+	s->api_id = value;
 	return -1;
 }
 
-static int take_cpus(const char *option, const char *value, uint32_t *out)
+static int add_device(struct settings *s, const char *device, bool first)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
+	unsigned at = first ? 0 : s->device_count;
 
-	if (end == value || *end || n < 1 || n > 255)
-		return bad(option, value, "a number from 1 to 255");
-	*out = (uint32_t)n;
-	return -1;
-}
-
-static int take_timeout(const char *value, double *out)
-{
-	char *end;
-
-	*out = strtod(value, &end);
-	if (end == value || *end || !(*out > 0 && *out < 1e9))
-		return bad("timeout", value, "a number of seconds above 0");
-	return -1;
-}
-
-static int take_count(const char *option, const char *value, uint64_t *out)
-{
-	char *end;
-
-	errno = 0;
-	*out = strtoull(value, &end, 10);
-	if (errno || end == value || *end || value[0] == '-' || !*out)
-		return bad(option, value, "a number above 0");
+	if (s->device_count == MAX_DEVICES)
+		return bad("device", device, "at most 64 devices");
+	memmove(&s->devices[at + 1], &s->devices[at], (s->device_count - at) * sizeof s->devices[0]);
+	s->devices[at] = device;
+	s->device_count++;
 	return -1;
 }
 
@@ -391,16 +336,18 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		s->shape_given = true;
 		s->vm.no_legacy = 1;
 		return -1;
+	case OPT_IOMMU:
+		if (strcmp(value, "virtio") != 0)
+			return bad("iommu", value, "virtio");
+		s->shape_given = true;
+		return add_device(s, "virtio-iommu", true);
 	case OPT_CONFIG:
 		s->config = value;
 		return -1;
 	case OPT_DEVICE:
 		if (!strcmp(value, "help"))
 			return list_devices(), 0;
-		if (s->device_count == MAX_DEVICES)
-			return bad("device", value, "at most 64 devices");
-		s->devices[s->device_count++] = value;
-		return -1;
+		return add_device(s, value, false);
 	case OPT_SERIAL:
 		s->serial = value;
 		return -1;
@@ -429,6 +376,31 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_PRINT_CONFIG:
 		s->print_config = true;
 		return -1;
+	case OPT_API_SOCK:
+		s->api_sock = value;
+		return -1;
+	case OPT_API_FILE:
+		s->api_file = value;
+		return -1;
+	case OPT_NO_API:
+		s->no_api = true;
+		return -1;
+	case OPT_API_ID:
+		return take_id(value, s);
+	case OPT_API_METADATA:
+		s->api_metadata = value;
+		return -1;
+	case OPT_API_LOG:
+		s->api_log = value;
+		return -1;
+	case OPT_API_LEVEL:
+		s->api_level = value;
+		return -1;
+	case OPT_API_METRICS:
+		s->api_metrics = value;
+		return -1;
+	case OPT_NO_SECCOMP:
+		return -1;
 	case OPT_TIMEOUT:
 		return take_timeout(value, &s->timeout);
 	case OPT_LOCKSTEP_LIMIT:
@@ -452,6 +424,25 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	return STATUS_USAGE;
 }
 
+static int check_api(struct settings *s)
+{
+	if (s->config || s->boot.kernel || s->restore || s->incoming || s->device_count || s->debug_exit || s->gdb ||
+	    s->monitor || s->snapshot || s->print_config) {
+		fprintf(stderr,
+		        "microvm: --api-sock, --config-file: the vm is described by the API: of it only backend, engine, "
+		        "cpu, irqchip and serial port can be chosen\n");
+		return STATUS_USAGE;
+	}
+	if (s->no_api && (s->api_sock || !s->api_file)) {
+		fprintf(stderr, "microvm: --no-api goes with --config-file, and without --api-sock\n");
+		return STATUS_USAGE;
+	}
+	/* as Firecracker does */
+	if (!s->api_sock && !s->no_api)
+		s->api_sock = "/run/firecracker.socket";
+	return -1;
+}
+
 static int check(struct settings *s, int argc, char **argv)
 {
 	if (optind < argc) {
@@ -473,9 +464,19 @@ static int check(struct settings *s, int argc, char **argv)
 		                "devices' properties can be chosen\n");
 		return STATUS_USAGE;
 	}
+	if (s->api_sock || s->api_file)
+		return check_api(s);
+	if (s->no_api || s->api_id || s->api_metadata || s->api_log || s->api_level || s->api_metrics) {
+		fprintf(stderr,
+		        "microvm: --no-api, --id, --metadata, --log-path, --level, --metrics-path go with --api-sock or "
+		        "--config-file\n");
+		return STATUS_USAGE;
+	}
 	if (!s->config && !s->boot.kernel && !s->restore && !s->incoming) {
-		fprintf(stderr, "microvm: --kernel FILE, --config FILE, --restore FILE or --incoming ADDRESS is needed (see "
-		                "microvm --help)\n");
+		fprintf(stderr,
+		        "microvm: --kernel FILE, --config FILE, --restore FILE, --incoming ADDRESS or --api-sock SOCKET is "
+		        "needed (see "
+		        "microvm --help)\n");
 		return STATUS_USAGE;
 	}
 	if (s->boot.kernel && !s->boot.cmdline && s->boot.image != VCORE_IMAGE_FLAT)

@@ -5,7 +5,6 @@
 
 #include "monitor.h"
 
-#define PROMPT  "(vm) "
 #define CTRL(c) ((c)&0x1f)
 #define ESC     27
 #define DELETE  127
@@ -18,7 +17,7 @@ void prompt_hide(void)
 
 void prompt_show(const struct prompt *p)
 {
-	printf("\r\033[K" PROMPT "%s\r\033[%zuC", p->line, strlen(PROMPT) + p->cursor);
+	printf("\r\033[K%s%s\r\033[%zuC", p->label, p->line, strlen(p->label) + p->cursor);
 	fflush(stdout);
 }
 

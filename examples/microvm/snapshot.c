@@ -132,11 +132,31 @@ int restore_vm(const struct settings *s, struct console *console, vcore_vm **vm)
 	return status;
 }
 
+struct incoming {
+	struct progress progress;
+	struct vcore_migrate_info last;
+};
+
+static int show_incoming(void *ctx, const struct vcore_migrate_info *info)
+{
+	struct incoming *in = ctx;
+
+	in->last = *info;
+	progress_show(&in->progress, info);
+	return 0;
+}
+
 int take_vm_in(const struct settings *s, struct console *console, vcore_vm **vm)
 {
 	struct overrides o = {.s = s, .console = console};
 	struct vcore_clone_options clone = clone_options(&o);
-	struct vcore_migrate_receive_options options = {.size = sizeof options, .address = s->incoming, .clone = &clone};
+	struct incoming in = {0};
+	struct vcore_migrate_receive_options options = {
+	    .size = sizeof options, .address = s->incoming, .clone = &clone, .progress = show_incoming, .ctx = &in};
+	int r = vcore_migrate_receive(&options, vm);
 
-	return finish(&o, vcore_migrate_receive(&options, vm), "incoming", s->incoming);
+	in.last.state = r < 0 ? VCORE_MIGRATE_FAILED : VCORE_MIGRATE_COMPLETED;
+	if (in.last.memory)
+		progress_show(&in.progress, &in.last);
+	return finish(&o, r, "incoming", s->incoming);
 }

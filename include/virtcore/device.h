@@ -73,6 +73,14 @@ VCORE_API int vcore_io_coalesce(vcore_device *device, enum vcore_bus bus, uint64
  */
 VCORE_API int vcore_device_add(vcore_vm *vm, const char *type, const char *properties, vcore_device **device);
 
+/**
+ * The n-th device of a type, in the order in which they were added: in a clone, or in a vm made from a description.
+ * From then on the handle is the program's, and monitors do not remove that device.
+ * @param device out; borrowed
+ * @return 0; -ENOENT when there are not so many; -EINVAL
+ */
+VCORE_API int vcore_vm_find_device(vcore_vm *vm, const char *type, uint32_t index, vcore_device **device);
+
 /** Remove a device. Returns once none of its callbacks runs, after its destroy.
  *  @return 0; -EDEADLK from one of its own callbacks; -ENOTSUP for a part of the machine type itself */
 VCORE_API int vcore_device_remove(vcore_device *device);

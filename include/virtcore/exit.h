@@ -27,8 +27,9 @@ enum vcore_exit_reason {
 enum vcore_crash {
 	VCORE_CRASH_NONE = 0,
 	VCORE_CRASH_TRIPLE_FAULT = 1,
-	VCORE_CRASH_INTERNAL = 2, /**< the backend could not execute the guest; message says what */
-	VCORE_CRASH_PANIC = 3,    /**< reported by a paravirtual panic device */
+	VCORE_CRASH_INTERNAL = 2,    /**< the backend could not execute the guest; message says what */
+	VCORE_CRASH_PANIC = 3,       /**< reported by a paravirtual panic device */
+	VCORE_CRASH_MEMORY_LOST = 4, /**< memory that was to follow by post-copy never came; message says why */
 };
 
 struct vcore_exit {

@@ -73,6 +73,14 @@ VCORE_API int vcore_input_move_to(vcore_input *input, int32_t x, int32_t y);
  *  "right", "side", "extra") prefixed by "btn-". @return the code; -ENOENT unknown */
 VCORE_API int vcore_input_code(const char *name);
 
+/**
+ * Press Ctrl, Alt and Delete, and let them go, on the keyboard behind the machine type's keyboard controller (device
+ * "i8042"): Linux restarts, or tells init.
+ * @return 0; -ENOENT the vm has no such controller; -EAGAIN the guest has not taken what was typed before; -EINVAL no
+ * vm
+ */
+VCORE_API int vcore_vm_send_ctrl_alt_del(vcore_vm *vm);
+
 /** leds: as in vcore_input_info. */
 typedef void (*vcore_input_fn)(void *ctx, vcore_input *input, uint32_t leds);
 

@@ -14,7 +14,8 @@
  * is done about it), MEMORY_DEVICE_SIZE_CHANGE ("id", "size": bytes that the guest has plugged in), BLOCK_IO_ERROR
  * ("id", "type", "operation", "offset", "errno", "error": a sentence, "errors": how many of the kind, "action":
  * "report"; at most one a second for each kind of operation of a disk), MIGRATION
- * ("status": a state's name, see migrate.h), EVENTS_LOST ("count").
+ * ("status": a state's name, see migrate.h), MIGRATION_PROGRESS (what "query-migrate" tells; a few times a second while
+ * memory is sent), EVENTS_LOST ("count").
  *
  * A device in the slot of a root port is removed by "device-remove" when the guest has let go of it: the answer says
  * "leaving", and DEVICE_REMOVED comes when it is gone. It stays if the guest refuses, and a reset of the vm takes the

@@ -121,6 +121,18 @@ VCORE_API int vcore_pci_msix_send(vcore_device *device, uint32_t vector);
  */
 VCORE_API int vcore_pci_unplug(vcore_device *device);
 
+/**
+ * Read memory as the function does, by direct memory access: at an address that the guest's driver gave it. Behind an
+ * IOMMU (device type virtio-iommu) the guest decides what that is, and what the function reaches at all; without one it
+ * is a guest-physical address. Any thread, callbacks of the function included; not once its destroy has begun.
+ * @return 0; -EFAULT the IOMMU blocks it, which the guest is told of, or there is no memory: what lies before that may
+ * have been read; -EINVAL not a PCI function
+ */
+VCORE_API int vcore_pci_dma_read(vcore_device *device, uint64_t address, void *buffer, uint64_t length);
+
+/** The same to write. @return as vcore_pci_dma_read(); -EFAULT also where the memory cannot be written */
+VCORE_API int vcore_pci_dma_write(vcore_device *device, uint64_t address, const void *buffer, uint64_t length);
+
 /** Address and state of a function. @return 0; -EINVAL not a PCI function, or info->size not set */
 VCORE_API int vcore_pci_get_info(vcore_device *device, struct vcore_pci_info *info);
 

@@ -61,6 +61,9 @@ enum vcore_clone_flags {
 	/** The clone keeps what tells machines apart. Without it, its VM generation ID is a new one, so
 	 *  that the guest's random numbers are its own. */
 	VCORE_CLONE_SAME_IDENTITY = 1u << 0,
+	/** Its virtio-nets have new random addresses, locally administered: see vcore_net_set_mac() about what a guest has
+	 *  to do whose driver runs. */
+	VCORE_CLONE_NEW_MACS = 1u << 1,
 };
 
 struct vcore_clone_options {

@@ -23,6 +23,7 @@
 #include <virtcore/net.h>
 #include <virtcore/pci.h>
 #include <virtcore/snapshot.h>
+#include <virtcore/sriov.h>
 #include <virtcore/switch.h>
 #include <virtcore/types.h>
 #include <virtcore/vcpu.h>

@@ -156,8 +156,10 @@ struct vc_backend {
 
 	/* Descriptors; NULL: lib/vm serves them by vc_ioeventfd in the bus and by watches in the loop. */
 	int (*ioeventfd)(struct vc_bvm *vm, const struct vc_ioeventfd *e, bool add);
-	int (*irqfd)(struct vc_bvm *vm, int fd, int gsi, uint64_t msi_address, uint32_t msi_data,
-	             bool add); /* gsi -1: MSI */
+	int (*irqfd)(struct vc_bvm *vm, const struct vc_irq_route *route, bool add);
+	/* Registers of a real device, for the guest to reach them as if they were memory. NULL: not as the device wants it.
+	 */
+	int (*registers)(struct vc_bvm *vm, const struct vc_registers *registers, bool add);
 	int (*coalesce)(struct vc_bvm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, bool add);
 	/* Deliver what was coalesced. NULL: nothing to do. */
 	void (*flush_coalesced)(struct vc_bvm *vm);

@@ -12,6 +12,15 @@
 
 #define VC_GSI_COUNT 24
 
+/* A descriptor, and what happens when somebody writes to it. */
+struct vc_irq_route {
+	int fd;       /* eventfd */
+	int resample; /* eventfd that is written to when the guest is done with the line, which stays up until then; -1 */
+	int gsi;      /* -1: a message */
+	uint64_t address;
+	uint32_t data;
+};
+
 struct vc_irq_sink {
 	/* level changes of a line; called without locks, from any thread */
 	void (*set)(void *ctx, unsigned gsi, bool level);

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
+#include "bus/iommu.h"
 #include "bus/pci_priv.h"
 #include "core/error.h"
 #include "core/util.h"
@@ -29,6 +30,7 @@ void vc_pci_free(struct vc_pci *pci)
 {
 	if (!pci)
 		return;
+	vc_iommu_free(pci->iommu);
 	pthread_mutex_destroy(&pci->lines_lock);
 	pthread_mutex_destroy(&pci->lock);
 	pthread_mutex_destroy(&pci->mapping);
@@ -218,9 +220,9 @@ static struct vc_pci_function *new_function(struct vc_pci *pci, const struct vco
 	return f;
 }
 
-/* port: NULL where it is none. */
-static int add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
-               void *ctx, const struct vc_pci_port_ops *port, struct vc_dev **dev)
+/* port, image: NULL where there is none. */
+static int add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vc_pci_image *image,
+               const struct vcore_pci_ops *ops, void *ctx, const struct vc_pci_port_ops *port, struct vc_dev **dev)
 {
 	struct vcore_pci_description d;
 	struct vcore_pci_ops copy;
@@ -235,7 +237,7 @@ static int add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 		return vc_fail(ENOMEM, "no memory for a PCI function");
 	r = vc_struct_in(&d, sizeof d, description);
 	if (r >= 0)
-		r = pci_describe(f, &d);
+		r = pci_describe(f, &d, image);
 	if (r >= 0 && port)
 		r = pci_make_port(f, port);
 	if (r < 0) {
@@ -248,7 +250,9 @@ static int add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 	f->dev = added;
 	if (dev)
 		*dev = added;
-	r = place(pci, f, d.address);
+	r = pci_join_iommu(pci, f);
+	if (r >= 0)
+		r = place(pci, f, d.address);
 	if (r < 0)
 		vc_dev_remove(pci->config.buses, NULL, added);
 	return r;
@@ -257,13 +261,19 @@ static int add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
                void *ctx, struct vc_dev **dev)
 {
-	return add(pci, description, ops, ctx, NULL, dev);
+	return add(pci, description, NULL, ops, ctx, NULL, dev);
+}
+
+int vc_pci_add_image(struct vc_pci *pci, const struct vcore_pci_description *description,
+                     const struct vc_pci_image *image, const struct vcore_pci_ops *ops, void *ctx, struct vc_dev **dev)
+{
+	return add(pci, description, image, ops, ctx, NULL, dev);
 }
 
 int vc_pci_add_port(struct vc_pci *pci, const struct vcore_pci_description *description,
                     const struct vcore_pci_ops *ops, void *ctx, const struct vc_pci_port_ops *port, struct vc_dev **dev)
 {
-	return add(pci, description, ops, ctx, port, dev);
+	return add(pci, description, NULL, ops, ctx, port, dev);
 }
 
 /* ---- configuration accesses ---- */
@@ -352,7 +362,7 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 	        memcmp(before + PCI_BAR, f->config + PCI_BAR, sizeof before - PCI_BAR); /* of a bridge: windows */
 	pci_line_update(f);
 	pci_send_pending(f);
-	tell = f->ops.config_write && is_own(f, offset);
+	tell = f->ops.config_write && (f->whole || is_own(f, offset));
 	messages = f->message_changed && (moved || offset >= VC_PCI_CAPABILITIES); /* MSI and MSI-X */
 	if ((tell || messages) && !vc_dev_visit(pci->config.buses, &visit, f->dev))
 		tell = messages = false;

@@ -47,6 +47,22 @@ struct vc_pci_window vc_pci_window64(const struct vc_pci *pci);
 /* As vcore_pci_add(). *dev is set before the first callback. */
 int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
                void *ctx, struct vc_dev **dev);
+/*
+ * What a function is whose configuration space is given whole, as that of another device, made fit: capabilities lie
+ * where they are there. Its description says the rest: header, BARs, MSI-X vectors, pin; it has no capabilities.
+ * Configuration accesses from VC_PCI_CAPABILITIES on come to config_read, and all of them to config_write.
+ */
+struct vc_pci_image {
+	const uint8_t *initial, *writable; /* VC_PCI_CONFIG_SIZE bytes from VC_PCI_CAPABILITIES on are taken */
+	uint8_t first;                     /* offset of the first capability; 0: there is none */
+	unsigned msi, msix;                /* offsets of those; 0: none. Whatever layout it has, the library keeps it */
+	struct {
+		unsigned bar;
+		uint32_t at;  /* a multiple of 8 */
+	} table, pending; /* of MSI-X: in BARs whose other addresses are the function's */
+};
+int vc_pci_add_image(struct vc_pci *pci, const struct vcore_pci_description *description,
+                     const struct vc_pci_image *image, const struct vcore_pci_ops *ops, void *ctx, struct vc_dev **dev);
 /* What a port does besides; called as callbacks are, with its ctx. */
 struct vc_pci_port_ops {
 	/* The device behind it has come or gone. */
@@ -88,10 +104,13 @@ void vc_pci_irq_set(struct vc_pci_function *f, bool level);
 void vc_pci_irq_flush(struct vc_pci_function *f);
 /* False: the guest has enabled neither MSI-X nor MSI. A vector that is not there is ignored. */
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector);
-/* What vc_pci_msi_send() would send now; false: no message, or the vector is masked. */
-bool vc_pci_msi_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data);
+/* The message that a vector sends now. False: none, for it is masked, or messages are not enabled. */
+bool vc_pci_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data);
 /* Have f's owner told, with no lock held, whenever that may be another one. Before the guest runs; ctx: its own. */
 void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx));
+/* Have f's owner told after the guest has changed a vector of MSI-X, without a lock. Not after its destroy has begun.
+ */
+void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector));
 uint32_t vc_pci_vectors(const struct vc_pci_function *f); /* of MSI-X or MSI, whichever has more */
 bool vc_pci_has_pin(const struct vc_pci_function *f);
 /* Configuration space as the guest left it, inside the function's own capabilities: for config_read and config_write.

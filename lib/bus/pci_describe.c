@@ -90,6 +90,40 @@ static unsigned add_msix(struct vc_pci_function *f, unsigned *last, unsigned bar
 	return at;
 }
 
+/* What the guest may write in the capability of MSI, as it lies there. */
+static void open_msi(struct vc_pci_function *f)
+{
+	uint8_t *writable = f->writable + f->msi;
+	unsigned mask = pci_msi_mask(f), vectors = 1u << (f->initial[f->msi + 2] >> 1 & 7);
+
+	vc_st16(writable + 2, MSI_CONTROL_WRITABLE);
+	vc_st32(writable + 4, ~3u);
+	if (pci_msi_data(f) == 12)
+		vc_st32(writable + 8, UINT32_MAX);
+	vc_st16(writable + pci_msi_data(f), 0xffff);
+	if (mask)
+		vc_st32(writable + mask, vectors >= 32 ? UINT32_MAX : (1u << vectors) - 1);
+}
+
+static void take_image(struct vc_pci_function *f, const struct vc_pci_image *image)
+{
+	const size_t length = VC_PCI_CONFIG_SIZE - VC_PCI_CAPABILITIES;
+
+	f->whole = true;
+	f->own_end = VC_PCI_CONFIG_SIZE;
+	memcpy(f->initial + VC_PCI_CAPABILITIES, image->initial + VC_PCI_CAPABILITIES, length);
+	memcpy(f->writable + VC_PCI_CAPABILITIES, image->writable + VC_PCI_CAPABILITIES, length);
+	f->initial[PCI_CAPABILITY_LIST] = image->first;
+	if (image->first)
+		f->initial[PCI_STATUS] |= PCI_STATUS_CAPABILITIES;
+	f->msi = image->msi;
+	f->msix = image->msix;
+	if (f->msi)
+		open_msi(f);
+	if (f->msix)
+		vc_st16(f->writable + f->msix + 2, MSIX_CONTROL_WRITABLE);
+}
+
 static int add_capabilities(struct vc_pci_function *f, const struct vcore_pci_description *d, unsigned msix_bar)
 {
 	unsigned last = 0, own_end;
@@ -167,8 +201,30 @@ static int find_msix_bar(struct vc_pci_function *f)
 	return vc_fail(EINVAL, "PCI function: no BAR is free for the MSI-X table");
 }
 
-/* Returns the BAR; without MSI-X 0. */
-static int describe_msix(struct vc_pci_function *f, uint32_t vectors)
+static bool inside_bar(const struct vc_pci_function *f, unsigned bar, uint32_t at, uint32_t length)
+{
+	return bar < VCORE_PCI_BARS && !(f->bars[bar].flags & VCORE_PCI_BAR_IO) && !(at & 7) && at < f->bars[bar].size &&
+	       length <= f->bars[bar].size - at;
+}
+
+/* Where the image has the table and the pending bits. */
+static int place_msix(struct vc_pci_function *f, const struct vc_pci_image *image)
+{
+	if (!inside_bar(f, image->table.bar, image->table.at, f->vectors * VECTOR_SIZE) ||
+	    !inside_bar(f, image->pending.bar, image->pending.at, (f->vectors + 63) / 64 * 8))
+		return vc_fail(EINVAL,
+		               "PCI function: the MSI-X table at %#x of BAR %u, or its pending bits at %#x of BAR %u, is "
+		               "outside of it",
+		               image->table.at, image->table.bar, image->pending.at, image->pending.bar);
+	f->table_bar = image->table.bar;
+	f->table_at = image->table.at;
+	f->pba_bar = image->pending.bar;
+	f->pba = image->pending.at;
+	return 0;
+}
+
+/* Returns the BAR of their own; without MSI-X, or with an image, 0. */
+static int describe_msix(struct vc_pci_function *f, uint32_t vectors, const struct vc_pci_image *image)
 {
 	uint32_t words = (vectors + 63) / 64;
 	uint64_t size = VC_PAGE_SIZE;
@@ -179,11 +235,13 @@ static int describe_msix(struct vc_pci_function *f, uint32_t vectors)
 	if (!vectors)
 		return 0;
 	f->vectors = vectors;
-	f->pba = VC_ALIGN_UP(vectors * VECTOR_SIZE, (uint32_t)MSIX_PBA_ALIGNMENT);
 	f->table = calloc(vectors, sizeof *f->table);
 	f->pending = calloc(words, sizeof *f->pending);
 	if (!f->table || !f->pending)
 		return vc_fail(ENOMEM, "PCI function: no memory for %u MSI-X vectors", vectors);
+	if (image)
+		return place_msix(f, image);
+	f->pba = VC_ALIGN_UP(vectors * VECTOR_SIZE, (uint32_t)MSIX_PBA_ALIGNMENT);
 	bar = find_msix_bar(f);
 	if (bar < 0)
 		return bar;
@@ -194,10 +252,12 @@ static int describe_msix(struct vc_pci_function *f, uint32_t vectors)
 		               (unsigned long long)f->bars[bar].size, vectors, (unsigned long long)size);
 	if (!f->bars[bar].size)
 		f->bars[bar].size = size;
+	f->table_bar = f->pba_bar = (unsigned)bar;
 	return bar;
 }
 
-static int describe_bars(struct vc_pci_function *f, const struct vcore_pci_description *d)
+static int describe_bars(struct vc_pci_function *f, const struct vcore_pci_description *d,
+                         const struct vc_pci_image *image)
 {
 	int msix_bar;
 
@@ -206,7 +266,7 @@ static int describe_bars(struct vc_pci_function *f, const struct vcore_pci_descr
 		if (f->bars[i].flags & VCORE_PCI_BAR_MSIX && !d->msix_vectors)
 			return vc_fail(EINVAL, "PCI BAR %u is for an MSI-X table, and there are no MSI-X vectors", i);
 	}
-	msix_bar = describe_msix(f, d->msix_vectors);
+	msix_bar = describe_msix(f, d->msix_vectors, image);
 	for (unsigned i = 0; i < VCORE_PCI_BARS && msix_bar >= 0; i++) {
 		int r = f->bars[i].size ? check_bar(f, i) : 0;
 
@@ -237,7 +297,7 @@ static void put_header(struct vc_pci_function *f, const struct vcore_pci_descrip
 	f->writable[PCI_INTERRUPT_LINE] = 0xff;
 }
 
-int pci_describe(struct vc_pci_function *f, const struct vcore_pci_description *d)
+int pci_describe(struct vc_pci_function *f, const struct vcore_pci_description *d, const struct vc_pci_image *image)
 {
 	int r;
 
@@ -252,6 +312,10 @@ int pci_describe(struct vc_pci_function *f, const struct vcore_pci_description *
 	if (d->capability_count && !d->capabilities)
 		return vc_fail(EINVAL, "PCI function: %u capabilities and no array of them", d->capability_count);
 	put_header(f, d);
-	r = describe_bars(f, d);
-	return r < 0 ? r : add_capabilities(f, d, (unsigned)r);
+	r = describe_bars(f, d, image);
+	if (r >= 0 && image)
+		take_image(f, image);
+	else if (r >= 0)
+		r = add_capabilities(f, d, (unsigned)r);
+	return r < 0 ? r : 0;
 }

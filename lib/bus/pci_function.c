@@ -15,8 +15,8 @@ static void function_read(void *ctx, struct vcore_io *io)
 
 	if (bar < 0)
 		return;
-	if (f->bars[bar].flags & VCORE_PCI_BAR_MSIX)
-		pci_msix_read(f, io);
+	if (pci_msix_has(f, (unsigned)bar, io))
+		pci_msix_read(f, (unsigned)bar, io);
 	else if (f->ops.read)
 		f->ops.read(f->ctx, (uint32_t)bar, io);
 }
@@ -25,13 +25,18 @@ static void function_write(void *ctx, struct vcore_io *io)
 {
 	struct vc_pci_function *f = ctx;
 	int bar = pci_bar_find(f, io);
+	void (*changed)(void *, uint32_t);
 
 	if (bar < 0)
 		return;
-	if (f->bars[bar].flags & VCORE_PCI_BAR_MSIX)
-		pci_msix_write(f, io);
-	else if (f->ops.write)
+	if (pci_msix_has(f, (unsigned)bar, io)) {
+		pci_msix_write(f, (unsigned)bar, io);
+		changed = atomic_load(&f->vectors_changed);
+		if (changed)
+			changed(f->ctx, (uint32_t)((io->offset - f->table_at) / sizeof(struct pci_vector)));
+	} else if (f->ops.write) {
 		f->ops.write(f->ctx, (uint32_t)bar, io);
+	}
 }
 
 void pci_function_to_initial(struct vc_pci_function *f)
@@ -66,6 +71,7 @@ static void function_destroy(void *ctx)
 	/* until this returns the device may still ask for interrupts */
 	if (f->ops.destroy)
 		f->ops.destroy(f->ctx);
+	pci_leave_iommu(f);
 	/* the lock also waits for a configuration access that found f before it was taken out */
 	vc_pci_irq_set(f, false);
 	vc_pci_irq_flush(f);

@@ -9,10 +9,9 @@ enum {
 	CONTROL = 2,
 	MSI_ENABLE = 1u << 0,
 	MSI_VECTORS_SHIFT = 4, /* how many the guest allots: log2, 3 bits */
+	MSI_IS_64 = 1u << 7,
+	MSI_HAS_MASKS = 1u << 8,
 	MSI_ADDRESS = 4,
-	MSI_DATA = 12,
-	MSI_MASK = 16,
-	MSI_PENDING = 20,
 
 	MSIX_MASK_ALL = 1u << 14,
 	MSIX_ENABLE = 1u << 15,
@@ -64,33 +63,43 @@ bool pci_msi_enabled(const struct vc_pci_function *f)
 	return f->msi && vc_ld16(f->config + f->msi + CONTROL) & MSI_ENABLE;
 }
 
+unsigned pci_msi_data(const struct vc_pci_function *f)
+{
+	return vc_ld16(f->initial + f->msi + CONTROL) & MSI_IS_64 ? 12 : 8;
+}
+
+unsigned pci_msi_mask(const struct vc_pci_function *f)
+{
+	return vc_ld16(f->initial + f->msi + CONTROL) & MSI_HAS_MASKS ? pci_msi_data(f) + 4 : 0;
+}
+
+static uint64_t msi_address(const struct vc_pci_function *f)
+{
+	const uint8_t *at = f->config + f->msi + MSI_ADDRESS;
+
+	return pci_msi_data(f) == 12 ? vc_ld64(at) : vc_ld32(at);
+}
+
 /* A message is a write to memory, which takes bus mastering. */
 static bool is_master(const struct vc_pci_function *f)
 {
 	return vc_ld16(f->config + PCI_COMMAND) & PCI_COMMAND_MASTER;
 }
 
-/* False: it has to wait. */
-static bool msix_message(const struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data)
+static bool msix_waits(const struct vc_pci_function *f, uint32_t vector)
 {
-	const struct pci_vector *v = &f->table[vector];
-
-	*address = v->address;
-	*data = v->data;
-	return is_master(f) && !(v->control & VECTOR_MASKED) && !(vc_ld16(f->config + f->msix + CONTROL) & MSIX_MASK_ALL);
+	return !is_master(f) || f->table[vector].control & VECTOR_MASKED ||
+	       vc_ld16(f->config + f->msix + CONTROL) & MSIX_MASK_ALL;
 }
 
 static void send_msix(struct vc_pci_function *f, uint32_t vector)
 {
-	uint64_t address;
-	uint32_t data;
-
 	if (vector >= f->vectors)
 		return;
-	if (msix_message(f, vector, &address, &data))
-		vc_msi_send(f->pci->config.irqs, address, data);
-	else
+	if (msix_waits(f, vector))
 		f->pending[vector / 64] |= 1ull << vector % 64;
+	else
+		vc_msi_send(f->pci->config.irqs, f->table[vector].address, f->table[vector].data);
 }
 
 /* The guest may allot fewer vectors than there are: the upper ones share. */
@@ -102,29 +111,65 @@ static uint32_t msi_shift(const struct vc_pci_function *f)
 	return given < offered ? given : offered;
 }
 
-/* False: it has to wait, as *bit of the pending ones. */
-static bool msi_message(const struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data,
-                        uint32_t *bit)
+/* The number that stands for a vector among those allotted. */
+static uint32_t msi_number(const struct vc_pci_function *f, uint32_t vector)
 {
-	const uint8_t *cap = f->config + f->msi;
-	uint32_t allotted = (1u << msi_shift(f)) - 1;
+	return vector & ((1u << msi_shift(f)) - 1);
+}
 
-	*bit = 1u << (vector & allotted);
-	*address = vc_ld64(cap + MSI_ADDRESS);
-	*data = (vc_ld16(cap + MSI_DATA) & ~allotted) | (vector & allotted);
-	return is_master(f) && !(vc_ld32(cap + MSI_MASK) & *bit);
+static bool msi_waits(const struct vc_pci_function *f, uint32_t number)
+{
+	unsigned mask = pci_msi_mask(f);
+
+	return !is_master(f) || (mask && vc_ld32(f->config + f->msi + mask) >> number & 1);
+}
+
+static uint32_t msi_data(const struct vc_pci_function *f, uint32_t number)
+{
+	return (vc_ld16(f->config + f->msi + pci_msi_data(f)) & ~((1u << msi_shift(f)) - 1)) | number;
 }
 
 static void send_msi(struct vc_pci_function *f, uint32_t vector)
 {
-	uint8_t *pending = f->config + f->msi + MSI_PENDING;
-	uint64_t address;
-	uint32_t data, bit;
+	uint32_t number = msi_number(f, vector);
+	unsigned mask = pci_msi_mask(f);
+	uint8_t *pending = f->config + f->msi + mask + 4;
 
-	if (msi_message(f, vector, &address, &data, &bit))
-		vc_msi_send(f->pci->config.irqs, address, data);
-	else
-		vc_st32(pending, vc_ld32(pending) | bit);
+	if (!msi_waits(f, number))
+		vc_msi_send(f->pci->config.irqs, msi_address(f), msi_data(f, number));
+	else if (mask)
+		vc_st32(pending, vc_ld32(pending) | 1u << number);
+}
+
+static bool message_of(const struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data)
+{
+	if (pci_msix_enabled(f)) {
+		if (vector >= f->vectors || msix_waits(f, vector))
+			return false;
+		*address = f->table[vector].address;
+		*data = f->table[vector].data;
+		return true;
+	}
+	if (!pci_msi_enabled(f) || msi_waits(f, msi_number(f, vector)))
+		return false;
+	*address = msi_address(f);
+	*data = msi_data(f, msi_number(f, vector));
+	return true;
+}
+
+bool vc_pci_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data)
+{
+	bool sends;
+
+	pthread_mutex_lock(&f->lock);
+	sends = message_of(f, vector, address, data);
+	pthread_mutex_unlock(&f->lock);
+	return sends;
+}
+
+void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector))
+{
+	atomic_store(&f->vectors_changed, changed);
 }
 
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector)
@@ -140,20 +185,6 @@ bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector)
 		enabled = false;
 	pthread_mutex_unlock(&f->lock);
 	return enabled;
-}
-
-bool vc_pci_msi_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data)
-{
-	uint32_t bit;
-	bool is = false;
-
-	pthread_mutex_lock(&f->lock);
-	if (pci_msix_enabled(f))
-		is = vector < f->vectors && msix_message(f, vector, address, data);
-	else if (pci_msi_enabled(f))
-		is = msi_message(f, vector, address, data, &bit);
-	pthread_mutex_unlock(&f->lock);
-	return is;
 }
 
 void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx))
@@ -180,9 +211,13 @@ static void send_pending_msix(struct vc_pci_function *f)
 
 static void send_pending_msi(struct vc_pci_function *f)
 {
-	uint32_t bits = vc_ld32(f->config + f->msi + MSI_PENDING);
+	uint8_t *pending = f->config + f->msi + pci_msi_mask(f) + 4;
+	uint32_t bits;
 
-	vc_st32(f->config + f->msi + MSI_PENDING, 0);
+	if (!pci_msi_mask(f))
+		return;
+	bits = vc_ld32(pending);
+	vc_st32(pending, 0);
 	for (; bits; bits &= bits - 1)
 		send_msi(f, (uint32_t)__builtin_ctz(bits));
 }
@@ -207,25 +242,41 @@ bool vc_pci_has_pin(const struct vc_pci_function *f)
 	return f->initial[PCI_INTERRUPT_PIN];
 }
 
-/* ---- the MSI-X BAR: the table, then the pending bits; reads of the rest are 0 ---- */
+/* ---- the MSI-X table and the pending bits; in a BAR of their own reads of the rest are 0 ---- */
 
-static uint8_t msix_byte(const struct vc_pci_function *f, uint64_t at)
+static bool in_table(const struct vc_pci_function *f, unsigned bar, uint64_t at)
+{
+	return bar == f->table_bar && at - f->table_at < (uint64_t)f->vectors * VECTOR_SIZE;
+}
+
+static bool in_pending(const struct vc_pci_function *f, unsigned bar, uint64_t at)
+{
+	return bar == f->pba_bar && at - f->pba < (f->vectors + 63) / 64 * 8;
+}
+
+bool pci_msix_has(const struct vc_pci_function *f, unsigned bar, const struct vcore_io *io)
+{
+	uint64_t first = io->offset, last = io->offset + io->width - 1;
+
+	return f->bars[bar].flags & VCORE_PCI_BAR_MSIX || in_table(f, bar, first) || in_table(f, bar, last) ||
+	       in_pending(f, bar, first) || in_pending(f, bar, last);
+}
+
+static uint8_t msix_byte(const struct vc_pci_function *f, unsigned bar, uint64_t at)
 {
 	const uint8_t *table = (const uint8_t *)f->table, *pending = (const uint8_t *)f->pending;
 
-	if (at < (uint64_t)f->vectors * VECTOR_SIZE)
-		return table[at];
-	if (at >= f->pba && at - f->pba < (f->vectors + 63) / 64 * 8)
-		return pending[at - f->pba];
-	return 0;
+	if (in_table(f, bar, at))
+		return table[at - f->table_at];
+	return in_pending(f, bar, at) ? pending[at - f->pba] : 0;
 }
 
-void pci_msix_read(struct vc_pci_function *f, struct vcore_io *io)
+void pci_msix_read(struct vc_pci_function *f, unsigned bar, struct vcore_io *io)
 {
 	io->data = 0;
 	pthread_mutex_lock(&f->lock);
 	for (unsigned i = 0; i < io->width; i++)
-		io->data |= (uint64_t)msix_byte(f, io->offset + i) << (8 * i);
+		io->data |= (uint64_t)msix_byte(f, bar, io->offset + i) << (8 * i);
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -242,14 +293,14 @@ static void write_vector(struct vc_pci_function *f, uint64_t at, uint32_t value)
 }
 
 /* Only aligned accesses of 4 and 8 bytes have a meaning (6.8.2). */
-void pci_msix_write(struct vc_pci_function *f, const struct vcore_io *io)
+void pci_msix_write(struct vc_pci_function *f, unsigned bar, const struct vcore_io *io)
 {
 	if ((io->width != 4 && io->width != 8) || io->offset % io->width)
 		return;
 	pthread_mutex_lock(&f->lock);
 	for (unsigned i = 0; i < io->width; i += 4)
-		if (io->offset + i < (uint64_t)f->vectors * VECTOR_SIZE)
-			write_vector(f, io->offset + i, (uint32_t)(io->data >> (8 * i)));
+		if (in_table(f, bar, io->offset + i))
+			write_vector(f, io->offset + i - f->table_at, (uint32_t)(io->data >> (8 * i)));
 	pci_send_pending(f);
 	pthread_mutex_unlock(&f->lock);
 	pci_tell_messages(f);

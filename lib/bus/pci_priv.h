@@ -63,7 +63,8 @@ struct vc_pci_function {
 	struct pci_bus *child;        /* a port: the bus behind it */
 	struct vc_pci_function *next; /* list of all; under vc_pci.lock, and taken out only under mapping too */
 	const struct vc_pci_port_ops *port_ops;
-	_Atomic bool slot_off;                               /* a port: the guest has switched the slot's power off */
+	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; constant once the function is placed */
+	_Atomic bool slot_off;              /* a port: the guest has switched the slot's power off */
 	void (*moved)(void *ctx, uint32_t bar, uint64_t at); /* NULL: nobody is told; under vc_pci.mapping */
 	void (*message_changed)(void *ctx);                  /* NULL: nobody is told; constant once the guest runs */
 	unsigned devfn;
@@ -71,7 +72,11 @@ struct vc_pci_function {
 	uint32_t own_end;   /* end of the function's own capabilities */
 	unsigned msi, msix; /* offsets of capabilities; 0: none */
 	uint32_t vectors;   /* of MSI-X */
-	uint32_t pba;       /* offset of the pending bits */
+	/* Where their table and the pending bits are, by vc_pci_image; else the BAR is theirs alone. */
+	unsigned table_bar, pba_bar;
+	uint32_t table_at, pba;
+	bool whole;                                                    /* by vc_pci_image */
+	_Atomic(void (*)(void *ctx, uint32_t vector)) vectors_changed; /* NULL: nobody is told */
 	struct pci_bar bars[VCORE_PCI_BARS];
 	/* Protects all below; held while a message is sent, so that none follows a write that masked it. */
 	pthread_mutex_t lock;
@@ -89,7 +94,7 @@ struct pci_bus {
 	struct vc_pci_function *functions[256]; /* by devfn; protected by vc_pci.lock */
 };
 
-/* Lock order: mapping, the gate, vc_pci.lock, a function's, lines_lock. */
+/* Lock order: mapping, the gate, vc_pci.lock, the IOMMU's, a function's, lines_lock. */
 struct vc_pci {
 	struct vc_pci_config config;
 	struct vc_pci_window window64;
@@ -97,13 +102,15 @@ struct vc_pci {
 	pthread_mutex_t lock;    /* protects all, and who is on the buses */
 	struct pci_bus root;
 	struct vc_pci_function *all;
+	struct vc_iommu *iommu;     /* NULL: none; made once */
 	pthread_mutex_t lines_lock; /* protects asserted, and lines' levels */
 	uint32_t asserted[VC_PCI_LINES];
 	struct vc_line lines[VC_PCI_LINES];
 };
 
-/* pci_describe.c: a function's initial configuration space, BARs and vectors from its description. -EINVAL, -ENOMEM */
-int pci_describe(struct vc_pci_function *f, const struct vcore_pci_description *d);
+/* pci_describe.c: a function's initial configuration space, BARs and vectors from its description, and image, if it has
+ * one. -EINVAL, -ENOMEM */
+int pci_describe(struct vc_pci_function *f, const struct vcore_pci_description *d, const struct vc_pci_image *image);
 
 /* pci_function.c: the device that a function is. */
 extern const struct vcore_device_ops pci_function_ops;
@@ -126,6 +133,11 @@ bool pci_port_passes(struct vc_pci_function *port, bool io, uint64_t start, uint
 /* Something came or went behind a port. With no lock held; the port stays until what lies behind it is gone. */
 void pci_tell_port(struct vc_pci *pci, struct vc_pci_function *port);
 
+/* pci_iommu.c: make f an endpoint, where the bus has an IOMMU, before it is placed; and once nothing uses it. -ENOMEM
+ */
+int pci_join_iommu(struct vc_pci *pci, struct vc_pci_function *f);
+void pci_leave_iommu(struct vc_pci_function *f);
+
 /* pci_bar.c */
 /* The address in the BAR's register, whatever COMMAND says. Caller holds the function's lock, or is alone. */
 uint64_t pci_bar_address(const struct vc_pci_function *f, const uint8_t *config, unsigned bar);
@@ -143,10 +155,15 @@ void pci_line_update(struct vc_pci_function *f);
 void pci_send_pending(struct vc_pci_function *f);
 bool pci_msix_enabled(const struct vc_pci_function *f);
 bool pci_msi_enabled(const struct vc_pci_function *f);
-/* The MSI-X BAR. */
-void pci_msix_read(struct vc_pci_function *f, struct vcore_io *io);
-void pci_msix_write(struct vc_pci_function *f, const struct vcore_io *io);
 /* Messages may be others now. With no lock held. */
 void pci_tell_messages(const struct vc_pci_function *f);
+/* Where MSI's registers are, from its capability on: of 32 or 64 bits, with masks or (0) without (6.8.1). */
+unsigned pci_msi_data(const struct vc_pci_function *f);
+unsigned pci_msi_mask(const struct vc_pci_function *f);
+/* Whether an access is to the MSI-X table or the pending bits. */
+bool pci_msix_has(const struct vc_pci_function *f, unsigned bar, const struct vcore_io *io);
+/* Those accesses. Without the lock held. */
+void pci_msix_read(struct vc_pci_function *f, unsigned bar, struct vcore_io *io);
+void pci_msix_write(struct vc_pci_function *f, unsigned bar, const struct vcore_io *io);
 
 #endif

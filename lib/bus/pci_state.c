@@ -4,7 +4,7 @@
 #include "core/error.h"
 #include "core/util.h"
 
-enum { STATE_VERSION = 1, MSI_PENDING = 20 };
+enum { STATE_VERSION = 1 };
 
 struct function_state {
 	uint32_t version;
@@ -69,15 +69,16 @@ static int fail_bits(const struct vc_pci_function *f)
 static int check_config(const struct vc_pci_function *f, const uint8_t *config)
 {
 	uint32_t vectors = f->msi ? 1u << (f->initial[f->msi + 2] >> 1 & 7) : 0;
+	unsigned mask = f->msi ? pci_msi_mask(f) : 0, at = f->msi + mask + 4;
 
 	for (unsigned i = 0; i < VC_PCI_CONFIG_SIZE; i++) {
-		bool pending = f->msi && i >= f->msi + MSI_PENDING && i < f->msi + MSI_PENDING + 4;
+		bool pending = mask && i >= at && i < at + 4;
 
 		if (!pending && (config[i] ^ f->initial[i]) & ~f->writable[i])
 			return vc_fail(EINVAL, "the saved state of a %s is of another function: its configuration differs at %#x",
 			               f->dev->type, i);
 	}
-	if (vectors && vectors < 32 && vc_ld32(config + f->msi + MSI_PENDING) >> vectors)
+	if (mask && vectors < 32 && vc_ld32(config + at) >> vectors)
 		return fail_bits(f);
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, MCFG, HPET, SRAT; the DSDT's contents come from dsdt.c. */
+/* ACPI tables (ACPI 6.4, 5.2): RSDP, XSDT, FADT, FACS, MADT, MCFG, HPET, SRAT, VIOT; the DSDT's contents come from
+ * dsdt.c. */
 #include "chipset/dsdt.h"
 #include "core/error.h"
 #include "core/util.h"
@@ -388,6 +389,30 @@ static uint8_t *build_srat(struct build *build)
 	return srat;
 }
 
+/*
+ * Virtual I/O translation table (the ACPI links page; its revision 0): all functions of PCI segment 0 are behind the
+ * virtio-iommu, and their bus, device and function numbers are their endpoint IDs.
+ */
+static uint8_t *build_viot(struct build *build)
+{
+	const size_t range = HEADER_LENGTH + 12, iommu = range + 24, length = iommu + 16;
+	uint8_t *viot = new_table(build, length);
+
+	if (!viot)
+		return NULL;
+	vc_st16(viot + HEADER_LENGTH, 2); /* nodes */
+	vc_st16(viot + HEADER_LENGTH + 2, (uint16_t)range);
+	viot[range] = 1; /* PCI range */
+	vc_st16(viot + range + 2, 24);
+	vc_st16(viot + range + 14, 0xffff); /* its last function; the others of its numbers are 0 */
+	vc_st16(viot + range + 16, (uint16_t)iommu);
+	viot[iommu] = 3; /* virtio-iommu on PCI */
+	vc_st16(viot + iommu + 2, 16);
+	vc_st16(viot + iommu + 6, build->config->iommu_devfn);
+	finish(viot, "VIOT", 0, length);
+	return viot;
+}
+
 static uint8_t *build_xsdt(struct build *build, uint8_t *const *tables, unsigned count)
 {
 	const size_t length = HEADER_LENGTH + 8 * (size_t)count;
@@ -419,7 +444,7 @@ int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size
 	struct build build = {.config = config, .data = buffer, .capacity = length};
 	uint8_t *facs = config->reduced ? NULL : build_facs(&build);
 	uint8_t *dsdt = build_dsdt(&build);
-	uint8_t *tables[5], *xsdt;
+	uint8_t *tables[6], *xsdt;
 	unsigned count = 0;
 
 	if (!build.overflow)
@@ -432,6 +457,8 @@ int64_t vc_acpi_build(const struct vc_acpi_config *config, uint8_t *buffer, size
 		tables[count++] = build_mcfg(&build);
 	if (!build.overflow && has_hotplug_memory(config))
 		tables[count++] = build_srat(&build);
+	if (!build.overflow && config->has_iommu)
+		tables[count++] = build_viot(&build);
 	xsdt = build.overflow ? NULL : build_xsdt(&build, tables, count);
 	if (!xsdt)
 		return vc_fail(E2BIG, "the ACPI tables for %u vcpus and %u devices take more than %zu bytes", config->vcpus,

@@ -30,6 +30,8 @@ struct vc_machine_ops {
 	void (*panic)(void *ctx, const char *message);
 	/* The guest has switched off the slot of that device (vc_dev.id): it may go, now or later. NULL allowed. */
 	void (*slot_off)(void *ctx, uint32_t id);
+	/* Its owner wants a device (vc_dev.id) back: it is to go, which it may do before this returns. NULL allowed. */
+	void (*wanted)(void *ctx, uint32_t id);
 	/* The host has failed a disk; frontend: vc_dev's. NULL allowed. */
 	void (*block_error)(void *ctx, const void *frontend, const struct vcore_block_error *error);
 	/* Hold all vcpus, soon; nothing where the program runs them. */
@@ -73,15 +75,18 @@ struct vc_env {
 	 */
 	int (*doorbell)(void *ctx, const struct vc_ioeventfd *e, bool add);
 	/*
-	 * Have the kernel send a message whenever fd, an eventfd, is signalled; ctx: machine_ctx. NULL, or refused: whoever
-	 * has the descriptor watches it by the loop.
+	 * Have the kernel raise an interrupt when a descriptor is written to, or let the guest reach registers without a
+	 * call of the device; ctx: machine_ctx. -errno: not this one. Taking away what is there never fails. NULL: by the
+	 * loop, and by calls.
 	 */
-	int (*irqfd)(void *ctx, int fd, uint64_t address, uint32_t data, bool add);
+	int (*irqfd)(void *ctx, const struct vc_irq_route *route, bool add);
+	int (*registers)(void *ctx, const struct vc_registers *registers, bool add);
 	const struct vc_kernel_ops *kernel; /* lib/virtio: who serves queues by the host's kernel; NULL: nobody */
 	const struct vc_virtio_host *virtio_host; /* lib/virtio: who has virtio devices plugged in; NULL: the machine */
 	struct {
 		uint32_t kind, flags;
 	} ram; /* of what RAM is made, for devices that bring more: enum vcore_memory_kind and attributes, VCORE_MEM_* */
+	struct vc_vfio_groups *vfio;      /* lib/passthrough: the groups whose devices the vm has */
 	struct vc_switch_names *switches; /* lib/net: what a NIC's property switch=NAME finds; NULL: nothing */
 	/* The HPET is in legacy replacement mode: it drives GSI 0 and 8, the PIT and the RTC are cut off from them. */
 	_Atomic bool legacy_replaced;
@@ -191,7 +196,7 @@ int vc_fw_cfg_add(struct vc_fw_cfg *fw, uint16_t key, const void *data, size_t l
 int vc_fw_cfg_add_fd(struct vc_fw_cfg *fw, uint16_t key, int fd, uint64_t start, uint32_t length);
 int vc_fw_cfg_add_file(struct vc_fw_cfg *fw, const char *name, const void *data, size_t length);
 
-/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET, SRAT; written into guest memory. */
+/* ACPI tables (ACPI 6.4): RSDP, XSDT, FADT, MADT, MCFG, DSDT, HPET, SRAT, VIOT; written into guest memory. */
 struct vc_acpi_config {
 	uint32_t vcpus;       /* with those that may be plugged in later */
 	const bool *absent;   /* `vcpus` of them: not plugged in; NULL: all are */
@@ -211,6 +216,8 @@ struct vc_acpi_config {
 	} * devices;
 	uint32_t device_count;
 	bool has_vmgenid;
+	bool has_iommu;       /* a virtio-iommu between memory and all of PCI, itself there: */
+	uint16_t iommu_devfn; /* on bus 0 */
 	/* guest-physical memory, told of in a SRAT when some may come and go: Linux prepares for such addresses */
 	const struct vc_acpi_memory {
 		uint64_t start, length;

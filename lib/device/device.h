@@ -18,7 +18,9 @@ const struct vc_device_type *vc_device_type_find(const char *name);
 
 extern const struct vc_device_type
     vc_uart_type; /* 16550A; addr=0x3f8 irq=4 input=, output= (stdin stdout null fd:N file:PATH pty) */
-extern const struct vc_device_type vc_i8042_type;         /* keyboard controller: ports 0x60/0x64, reset by 0xfe, A20 */
+extern const struct vc_device_type vc_i8042_type; /* keyboard controller: ports 0x60/0x64, reset by 0xfe, A20 */
+/* Those keys are pressed on its keyboard. -EAGAIN: the guest has not taken what was typed before. */
+int vc_i8042_ctrl_alt_del(void *ctx);
 extern const struct vc_device_type vc_debug_exit_type;    /* isa-debug-exit: addr=0xf4 */
 extern const struct vc_device_type vc_pci_root_port_type; /* addr= slot= */
 extern const struct vc_device_type vc_pvpanic_type;       /* bus=isa addr= action= */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Keyboard controller at ports 0x60 and 0x64 (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary
- * Device Controller"): self test, command byte, A20 and reset lines, and a keyboard that answers but on which nobody
- * types. No mouse.
+ * Device Controller"): self test, command byte, A20 and reset lines, and a keyboard that answers, on which nobody types
+ * but Ctrl, Alt and Delete. No mouse.
  */
 #include <stdlib.h>
 
@@ -414,6 +414,31 @@ static int i8042_load(void *ctx, const void *buffer, size_t length)
 	return 0;
 }
 
+/* Ctrl, Alt, Delete down, and up again. */
+static const struct {
+	uint8_t length, codes[QUEUE_SIZE];
+} ctrl_alt_del[] = {
+    {11, {0x14, 0x11, 0xe0, 0x71, 0xe0, 0xf0, 0x71, 0xf0, 0x11, 0xf0, 0x14}}, /* scan code set 2 */
+    {8, {0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d}},                    /* set 1 */
+};
+
+int vc_i8042_ctrl_alt_del(void *ctx)
+{
+	struct i8042 *kbc = ctx;
+	unsigned length;
+	bool set1, room;
+
+	pthread_mutex_lock(&kbc->lock);
+	set1 = kbc->s.ram[0] & CTR_TRANSLATE || kbc->s.scan_set == 1;
+	length = ctrl_alt_del[set1].length;
+	room = length <= (unsigned)(QUEUE_SIZE - kbc->s.queue_count);
+	for (unsigned i = 0; room && i < length; i++)
+		kbd_send(kbc, ctrl_alt_del[set1].codes[i]);
+	advance(kbc);
+	pthread_mutex_unlock(&kbc->lock);
+	return room ? 0 : vc_fail(EAGAIN, "the guest does not take what was typed on its keyboard (i8042) before");
+}
+
 static void i8042_destroy(void *ctx)
 {
 	struct i8042 *kbc = ctx;
@@ -455,7 +480,7 @@ static int i8042_create(struct vc_env *env, struct vc_props *props, struct vc_de
 
 const struct vc_device_type vc_i8042_type = {
     .name = "i8042",
-    .summary = "keyboard controller with a silent keyboard; resets the machine",
+    .summary = "keyboard controller, on whose keyboard only Ctrl-Alt-Del is typed; resets the machine",
     .properties = "",
     .create = i8042_create,
 };

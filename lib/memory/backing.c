@@ -239,7 +239,8 @@ bool vc_slot_is_shareable(const struct vc_slot *slot)
 {
 	int seals;
 
-	if (slot->fd < 0 || (slot->kind != VCORE_MEMORY_MEMFD && slot->kind != VCORE_MEMORY_FILE))
+	if (slot->fd < 0 || (slot->kind != VCORE_MEMORY_MEMFD && slot->kind != VCORE_MEMORY_FILE) ||
+	    atomic_load(&slot->presence) != VC_PRESENT)
 		return false;
 	seals = fcntl(slot->fd, F_GET_SEALS);
 	return seals >= 0 && seals & F_SEAL_SHRINK;

@@ -326,28 +326,6 @@ void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length)
 	vc_mem_unlock(mem);
 }
 
-int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length)
-{
-	while (length) {
-		struct vc_slot *slot = vc_mem_pin(mem, gpa);
-		uint64_t piece;
-
-		if (!slot)
-			return vc_fail(EFAULT, "memory: guest-physical address %#llx is in no slot", (unsigned long long)gpa);
-		piece = slot->length - (gpa - slot->gpa);
-		if (piece > length)
-			piece = length;
-		if ((slot->flags & VCORE_MEM_W) && !atomic_load(&slot->keep)) {
-			vc_backing_discard(slot, gpa - slot->gpa, piece);
-			vc_mem_wrote(slot, gpa, piece);
-		}
-		vc_mem_unpin(slot);
-		gpa += piece;
-		length -= piece;
-	}
-	return 0;
-}
-
 /* ---- copies ---- */
 
 /* Whether every byte of the range is in some slot, and can be written. Caller holds the read lock. */
@@ -373,6 +351,16 @@ static int check_covered(const struct vc_mem *mem, uint64_t gpa, uint64_t length
 
 enum copy { COPY_OUT, COPY_IN, COPY_FILL };
 
+static int copy_out(const struct vc_slot *slot, uint64_t at, uint8_t *buffer, uint64_t length)
+{
+	memcpy(buffer, slot->hva + at, length);
+	/* what was missing may be zeroes in place of what never came */
+	if (vc_unlikely(atomic_load(&slot->presence) == VC_LOST))
+		return vc_fail(EFAULT, "the memory at %#llx is lost: it was to follow by post-copy",
+		               (unsigned long long)(slot->gpa + at));
+	return 0;
+}
+
 static int copy(struct vc_mem *mem, uint64_t gpa, uint8_t *buffer, uint8_t fill, uint64_t length, enum copy what)
 {
 	int r;
@@ -386,7 +374,7 @@ static int copy(struct vc_mem *mem, uint64_t gpa, uint8_t *buffer, uint8_t fill,
 		if (piece > length)
 			piece = length;
 		if (what == COPY_OUT)
-			memcpy(buffer, slot->hva + at, piece);
+			r = copy_out(slot, at, buffer, piece);
 		else if (what == COPY_IN)
 			memcpy(slot->hva + at, buffer, piece);
 		else

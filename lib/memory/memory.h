@@ -32,6 +32,9 @@ struct vc_image;
 /* Who reads the dirty log: each finds what was written since it looked last. */
 enum vc_log_reader { VC_LOG_PROGRAM, VC_LOG_IMAGE, VC_LOG_MIGRATION, VC_LOG_READERS };
 
+/* Whether a slot's pages are all there, see missing.h. */
+enum vc_presence { VC_PRESENT, VC_ARRIVING, VC_LOST };
+
 struct vc_slot {
 	uint64_t gpa, length;
 	uint8_t *hva;
@@ -48,6 +51,8 @@ struct vc_slot {
 	_Atomic bool keep; /* the guest's storage: nothing of it is discarded */
 	/* How many devices have given its memory to another process: it must stay the very same shared memory meanwhile. */
 	_Atomic uint32_t sharers;
+	_Atomic uint32_t presence;         /* enum vc_presence */
+	uint32_t fixed;                    /* vc_slot_fix(); under vc_mem.lock */
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive
 	 * section. */
@@ -79,7 +84,10 @@ struct vc_mem_listener {
 
 /* Somebody outside of the backend who follows the memory map, such as a device that has given it to another process. */
 struct vc_mem_watcher {
-	/* It has changed. On the thread that did it, perhaps inside the gate, with the watchers' lock held: only posts. */
+	/*
+	 * It has changed. On the thread that did it, perhaps inside the gate, with the watchers' lock held: posts, or does
+	 * what the guest must not run ahead of, under no lock that is held while watching or changing memory.
+	 */
 	void (*changed)(void *ctx);
 	/*
 	 * For who has memory written to without vc_mem_wrote(), and logs that itself: dirty logs were switched on or off;
@@ -90,6 +98,13 @@ struct vc_mem_watcher {
 	void (*sync_dirty)(void *ctx, struct vc_slot *slot);
 	void *ctx;
 	struct vc_mem_watcher *next;
+};
+
+/* Registers of a real device that the process has mapped, and where the guest has them. */
+struct vc_registers {
+	uint64_t gpa, length; /* multiples of 4096 */
+	void *hva;
+	bool writable;
 };
 
 /* Addresses that a device keeps for memory of its own, whether there are slots now or not. */
@@ -164,9 +179,14 @@ struct vc_slot *vc_mem_pin(struct vc_mem *mem, uint64_t gpa);
 void vc_mem_unpin(struct vc_slot *slot);
 /*
  * Whether another process can be given its memory: the same bytes for both, in a memfd that it cannot shrink, for an
- * access behind the end would be our SIGBUS. backing.c
+ * access behind the end would be our SIGBUS, and all of them there. backing.c
  */
 bool vc_slot_is_shareable(const struct vc_slot *slot);
+/*
+ * A device of the host reaches the slot's memory by DMA, from now on or no more: its pages stay where they are, so that
+ * none is discarded or made another. Calls add up. The slot is pinned, and the lock not held. discard.c
+ */
+void vc_slot_fix(struct vc_slot *slot, bool on);
 /* Host code wrote into a pinned slot through its address: the dirty log and the backend are told. After the write. */
 void vc_mem_wrote(struct vc_slot *slot, uint64_t gpa, uint64_t length);
 
@@ -180,7 +200,8 @@ int vc_mem_fill(struct vc_mem *mem, uint64_t gpa, uint8_t byte, uint64_t length)
 
 /*
  * The guest has no use for what is there: whole pages go back to the host where they can, and read as zeroes then.
- * Slots that the guest may not write, or are to be kept, are left alone. -EFAULT: a byte is in no slot. Any thread.
+ * Slots that the guest may not write, that are to be kept or are fixed, are left alone. -EFAULT: a byte is in no slot.
+ * Any thread.
  */
 int vc_mem_discard(struct vc_mem *mem, uint64_t gpa, uint64_t length);
 

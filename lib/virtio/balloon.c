@@ -384,6 +384,7 @@ static const struct vc_virtio_ops balloon_ops = {
     .pci_class = 0x00ff00,
     .legacy_device = 0x1002,
     .config_size = sizeof(struct balloon_config),
+    .untranslated = true, /* it speaks of pages of the guest's memory; Linux's driver would refuse */
     .in_order = true,
     .features = balloon_features,
     .negotiated = balloon_negotiated,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "memory/missing.h"
 #include "virtio/queue.h"
 
 /* ---- chains and their room ---- */
@@ -43,6 +44,8 @@ void vc_chain_free(struct vc_virtq *q, struct vc_chain *chain)
 {
 	for (uint32_t i = 0; i < chain->count; i++)
 		vc_pin_put(q, chain->segs[i].pin);
+	if (vc_unlikely(q->endpoint != NULL))
+		vc_chain_let_go(chain);
 	chain->busy = false;
 	q->busy--;
 	chain->next = q->free_chains;
@@ -84,6 +87,8 @@ static int grow(struct vc_virtq *q, struct vc_chain *chain)
 	}
 	memcpy(big->iov, chain->iov, chain->count * sizeof big->iov[0]);
 	memcpy(big->segs, chain->segs, chain->count * sizeof big->segs[0]);
+	if (q->endpoint)
+		memcpy(big->translated, chain->inline_translated, chain->count * sizeof big->translated[0]);
 	chain->big = big;
 	chain->iov = big->iov;
 	chain->segs = big->segs;
@@ -93,10 +98,10 @@ static int grow(struct vc_virtq *q, struct vc_chain *chain)
 
 /* ---- descriptors ---- */
 
-static int fail_desc(struct vc_virtq *q, const struct vc_desc *desc, const char *what)
+int vc_chain_fail(struct vc_virtq *q, const struct vc_desc *desc, const char *what)
 {
 	vc_virtio_broken(q->v, "queue %u: descriptor of [%#llx, +%#x), flags %#x: %s", q->index,
-	                 (unsigned long long)desc->gpa, desc->length, desc->flags, what);
+	                 (unsigned long long)desc->address, desc->length, desc->flags, what);
 	return -EPROTO;
 }
 
@@ -116,23 +121,19 @@ static const char *count_bytes(struct vc_virtq_chain *c, const struct vc_desc *d
 	return NULL;
 }
 
-int vc_chain_add(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc)
+int vc_chain_add_memory(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc, uint64_t gpa,
+                        uint32_t length)
 {
 	bool write = desc->flags & VC_DESC_WRITE;
-	const char *wrong = count_bytes(&chain->c, desc);
-	uint64_t gpa = desc->gpa;
-	uint32_t left = desc->length;
 
-	if (vc_unlikely(wrong != NULL))
-		return fail_desc(q, desc, wrong);
-	while (left) {
+	while (length) {
 		struct vc_pin *pin = vc_virtq_pin(q, gpa);
-		uint32_t piece = left;
+		uint32_t piece = length;
 
 		if (vc_unlikely(!pin))
-			return fail_desc(q, desc, "there is no memory at some of it");
+			return vc_chain_fail(q, desc, "there is no memory at some of it");
 		if (vc_unlikely(write && !pin->writable))
-			return fail_desc(q, desc, "the memory there cannot be written");
+			return vc_chain_fail(q, desc, "the memory there cannot be written");
 		if (vc_unlikely(piece > pin->length - (gpa - pin->gpa)))
 			piece = (uint32_t)(pin->length - (gpa - pin->gpa));
 		if (vc_unlikely(chain->count == chain->room)) {
@@ -141,40 +142,72 @@ int vc_chain_add(struct vc_virtq *q, struct vc_chain *chain, const struct vc_des
 			if (r < 0)
 				return r;
 		}
+		/* what is handed on to others, such as a disk's write, does not wait for memory by itself */
+		if (vc_unlikely(!write && !vc_slot_touch(pin->slot, gpa - pin->gpa, piece)))
+			return vc_chain_fail(q, desc, "the memory there is lost");
 		pin->users++;
 		chain->segs[chain->count] = (struct vc_seg){pin, gpa, piece};
 		chain->iov[chain->count++] = (struct iovec){pin->hva + (gpa - pin->gpa), piece};
 		chain->c.in_count += write;
 		chain->c.out_count += !write;
 		gpa += piece;
-		left -= piece;
+		length -= piece;
 	}
 	return 0;
 }
 
+int vc_chain_add(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc)
+{
+	const char *wrong = count_bytes(&chain->c, desc);
+
+	if (vc_unlikely(wrong != NULL))
+		return vc_chain_fail(q, desc, wrong);
+	return vc_likely(!q->endpoint) ? vc_chain_add_memory(q, chain, desc, desc->address, desc->length)
+	                               : vc_chain_add_translated(q, chain, desc);
+}
+
 /* An indirect table: where all of it lies in one slot, its address. */
 struct table {
-	uint64_t gpa;
+	uint64_t address;
 	const uint8_t *hva;
 	uint32_t count;
+	struct vc_iommu_mapping *mapping; /* held; NULL: none is needed */
 };
+
+/* Where it lies as a whole, if it does so. */
+static void find_table(struct vc_virtq *q, struct table *table, uint64_t gpa, uint32_t length)
+{
+	const struct vc_pin *pin = vc_virtq_pin(q, gpa);
+
+	table->hva = pin && length <= pin->length - (gpa - pin->gpa) ? pin->hva + (gpa - pin->gpa) : NULL;
+}
+
+/* Behind an IOMMU what lies in several mappings is read piece by piece. */
+static bool find_translated_table(struct vc_virtq *q, struct table *table, uint32_t length)
+{
+	struct vc_iommu_piece piece;
+
+	if (!vc_iommu_hold(q->endpoint, &q->cache, table->address, VC_IOMMU_READ, &piece))
+		return false;
+	table->mapping = piece.mapping;
+	if (length <= piece.length)
+		find_table(q, table, piece.gpa, length);
+	return true;
+}
 
 static int open_table(struct vc_virtq *q, const struct vc_desc *desc, struct table *table)
 {
-	const struct vc_pin *pin;
-
 	if (!q->indirect)
-		return fail_desc(q, desc, "indirect descriptors were not negotiated");
+		return vc_chain_fail(q, desc, "indirect descriptors were not negotiated");
 	if (desc->flags & VC_DESC_NEXT)
-		return fail_desc(q, desc, "an indirect one that has a next one");
+		return vc_chain_fail(q, desc, "an indirect one that has a next one");
 	if (!desc->length || desc->length % VC_DESC_BYTES || desc->length / VC_DESC_BYTES > VC_VIRTQ_MAX_SIZE)
-		return fail_desc(q, desc, "an indirect table is 1 to 1024 times 16 bytes");
-	pin = vc_virtq_pin(q, desc->gpa);
-	if (!pin)
-		return fail_desc(q, desc, "there is no memory at the indirect table");
-	table->gpa = desc->gpa;
-	table->count = desc->length / VC_DESC_BYTES;
-	table->hva = desc->length <= pin->length - (desc->gpa - pin->gpa) ? pin->hva + (desc->gpa - pin->gpa) : NULL;
+		return vc_chain_fail(q, desc, "an indirect table is 1 to 1024 times 16 bytes");
+	*table = (struct table){.address = desc->address, .count = desc->length / VC_DESC_BYTES};
+	if (vc_likely(!q->endpoint))
+		find_table(q, table, desc->address, desc->length);
+	else if (!find_translated_table(q, table, desc->length))
+		return vc_chain_fail(q, desc, "the IOMMU blocks the indirect table");
 	return 0;
 }
 
@@ -183,7 +216,7 @@ static bool read_entry(struct vc_virtq *q, const struct table *table, uint32_t a
 	const uint8_t *p;
 
 	if (vc_unlikely(!table->hva))
-		return vc_virtq_read(q, table->gpa + at * VC_DESC_BYTES, words, VC_DESC_BYTES);
+		return vc_virtq_read(q, table->address + at * VC_DESC_BYTES, words, VC_DESC_BYTES);
 	p = table->hva + at * VC_DESC_BYTES;
 	words[0] = vc_guest_ld64(p);
 	words[1] = vc_guest_ld64(p + 8);
@@ -198,34 +231,47 @@ static int add_entry(struct vc_virtq *q, struct vc_chain *chain, const struct ta
 
 	if (!read_entry(q, table, *next, words)) {
 		vc_virtio_broken(q->v, "queue %u: part of the indirect table at %#llx is nowhere", q->index,
-		                 (unsigned long long)table->gpa);
+		                 (unsigned long long)table->address);
 		return -EPROTO;
 	}
 	desc = (struct vc_desc){words[0], (uint32_t)words[1], (uint16_t)(words[1] >> (q->packed ? 48 : 32))};
 	if (desc.flags & VC_DESC_INDIRECT)
-		return fail_desc(q, &desc, "indirect, inside an indirect table");
+		return vc_chain_fail(q, &desc, "indirect, inside an indirect table");
 	if (q->packed) { /* all of them, in order; NEXT means nothing here (2.8.7) */
 		++*next;
 	} else if (desc.flags & VC_DESC_NEXT) {
 		*next = (uint16_t)(words[1] >> 48);
 		if (*next >= table->count)
-			return fail_desc(q, &desc, "the next one is not in the indirect table");
+			return vc_chain_fail(q, &desc, "the next one is not in the indirect table");
 	} else {
 		*next = table->count;
 	}
 	return vc_chain_add(q, chain, &desc);
 }
 
+static int add_entries(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc,
+                       const struct table *table)
+{
+	uint32_t at = 0, n = 0;
+	int r = 0;
+
+	while (r >= 0 && at < table->count) {
+		if (vc_unlikely(n++ == table->count))
+			return vc_chain_fail(q, desc, "the indirect table has a cycle");
+		r = add_entry(q, chain, table, &at);
+	}
+	return r;
+}
+
 int vc_chain_add_indirect(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc)
 {
 	struct table table;
-	uint32_t at = 0, n = 0;
 	int r = open_table(q, desc, &table);
 
-	while (r >= 0 && at < table.count) {
-		if (vc_unlikely(n++ == table.count))
-			return fail_desc(q, desc, "the indirect table has a cycle");
-		r = add_entry(q, chain, &table, &at);
-	}
+	if (r < 0)
+		return r;
+	r = add_entries(q, chain, desc, &table);
+	if (vc_unlikely(table.mapping != NULL))
+		vc_iommu_let_go(table.mapping);
 	return r;
 }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "virtio/device_priv.h"
 
+#define SIZE_DEFAULT 256u
 #define STATUS_BITS                                                                                   \
 	(VC_VIRTIO_S_ACKNOWLEDGE | VC_VIRTIO_S_DRIVER | VC_VIRTIO_S_DRIVER_OK | VC_VIRTIO_S_FEATURES_OK | \
 	 VC_VIRTIO_S_FAILED)
@@ -46,6 +47,15 @@ static int make_workers(struct vc_virtio *v, bool threads)
 	return 0;
 }
 
+/* Behind an IOMMU no area of a queue takes more than a page: drivers map areas page by page, and get such pages as they
+ * come. */
+static uint32_t largest_size(const struct vc_virtio *v, uint32_t size)
+{
+	bool translated = v->ring_features & VC_VIRTIO_F_ACCESS_PLATFORM;
+
+	return translated && size > VC_IOMMU_PAGE / VC_DESC_BYTES ? VC_IOMMU_PAGE / VC_DESC_BYTES : size;
+}
+
 static int make_parts(struct vc_virtio *v, const struct vc_virtio_config *config)
 {
 	int r;
@@ -56,7 +66,8 @@ static int make_parts(struct vc_virtio *v, const struct vc_virtio_config *config
 	for (; v->queue_count < config->queues; v->queue_count++) {
 		uint32_t n = v->queue_count;
 
-		vc_virtq_init(&v->queues[n], v, v->env->mem, n, config->sizes ? config->sizes[n] : 256);
+		vc_virtq_init(&v->queues[n], v, v->env->mem, n,
+		              largest_size(v, config->sizes ? config->sizes[n] : SIZE_DEFAULT));
 	}
 	r = vc_served_init(v, config->served);
 	return r < 0 ? r : make_workers(v, config->worker_threads);
@@ -254,6 +265,12 @@ static bool negotiate(struct vc_virtio *v)
 {
 	uint64_t features = atomic_load(&v->driver_features), extra = features & ~vc_virtio_device_features(v);
 
+	if (v->ring_features & ~features & VC_VIRTIO_F_ACCESS_PLATFORM) {
+		vc_log(v->env->log, VCORE_LOG_WARN,
+		       "%s: the driver's features %#llx are refused: behind an IOMMU, expected ACCESS_PLATFORM", v->ops->type,
+		       (unsigned long long)features);
+		return false;
+	}
 	if (extra || !(features & VC_VIRTIO_F_VERSION_1 || v->transport.legacy)) {
 		vc_log(v->env->log, VCORE_LOG_WARN,
 		       "%s: the driver's features %#llx are refused: expected VERSION_1 and not %#llx", v->ops->type,

@@ -47,6 +47,7 @@ struct vc_virtio {
 	uint32_t queue_count, worker_count, served_count;
 	struct vc_virtq *queues;
 	struct vc_worker *workers;
+	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; with the turn */
 	struct vc_served *served; /* of the first so many queues */
 	_Atomic uint64_t calls;   /* of those, that came through the loop */
 

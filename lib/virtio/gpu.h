@@ -32,7 +32,7 @@ enum vgpu_answer {
 
 /* A piece of the driver's memory, as the driver gives it. */
 struct vgpu_entry {
-	uint64_t gpa;
+	uint64_t address; /* as the driver addresses memory */
 	uint32_t length, pad;
 };
 

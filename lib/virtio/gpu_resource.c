@@ -141,7 +141,7 @@ struct place {
 };
 
 /* Bytes of the backing, which has them. False: they are not memory. */
-static bool read_backing(struct vc_mem *mem, struct place *p, uint64_t at, uint8_t *to, uint64_t length)
+static bool read_backing(struct vc_virtio *v, struct place *p, uint64_t at, uint8_t *to, uint64_t length)
 {
 	while (length) {
 		const struct vgpu_entry *e = &p->r->backing[p->entry];
@@ -153,7 +153,7 @@ static bool read_backing(struct vc_mem *mem, struct place *p, uint64_t at, uint8
 			continue;
 		}
 		n = e->length - skip < length ? e->length - skip : length;
-		if (e->gpa > UINT64_MAX - skip || vc_mem_read(mem, e->gpa + skip, to, n) < 0)
+		if (e->address > UINT64_MAX - skip || vc_virtio_dma_read(v, e->address + skip, to, n) < 0)
 			return false;
 		at += n;
 		to += n;
@@ -177,7 +177,7 @@ enum vgpu_answer vgpu_transfer(struct vgpu *gpu, struct vgpu_resource *r, const 
 	if (offset > r->backing_length || needed > r->backing_length - offset)
 		return VGPU_ERR_PARAMETER;
 	for (uint32_t y = 0; y < rect->height; y++)
-		if (!read_backing(gpu->env->mem, &place, offset + y * stride,
+		if (!read_backing(gpu->v, &place, offset + y * stride,
 		                  r->pixels + (rect->y + y) * stride + (uint64_t)rect->x * VC_PIXEL_BYTES, row))
 			return VGPU_ERR_UNSPEC;
 	return VGPU_OK;

@@ -113,7 +113,7 @@ static void vnet_config_read(void *ctx, uint32_t offset, void *data, uint32_t le
 	};
 
 	pthread_rwlock_rdlock(&n->lock);
-	memcpy(config.mac, n->control.mac, sizeof config.mac);
+	memcpy(config.mac, n->renewed ? n->mac : n->control.mac, sizeof config.mac);
 	config.status =
 	    (uint16_t)((vc_net_link(n->net) ? VNET_S_LINK_UP : 0) | (n->control.announce ? VNET_S_ANNOUNCE : 0));
 	pthread_rwlock_unlock(&n->lock);
@@ -236,6 +236,7 @@ static int vnet_load(void *ctx, const void *buffer, size_t length)
 		return vc_fail(EINVAL, "the saved state of a virtio-net holds what cannot be");
 	pthread_rwlock_wrlock(&n->lock);
 	n->control = state.control;
+	n->renewed = false;
 	n->control.offloads &= vc_virtio_features(n->v);
 	n->control.announce = vc_virtio_has(n->v, VNET_F_GUEST_ANNOUNCE);
 	vnet_toeplitz_set(&n->toeplitz, n->control.key, n->control.key_length);
@@ -334,6 +335,30 @@ struct settings {
 	uint8_t mac[6];
 };
 
+int vnet_set_mac(void *frontend, const uint8_t *mac)
+{
+	struct vnet *n = frontend;
+	struct vc_virtio *v = atomic_load(&n->v);
+	uint8_t made[6];
+	int r = 0;
+
+	if (mac && mac[0] & 1)
+		return vc_fail(EINVAL, "a network card's address begins with %#x: expected one station's", mac[0]);
+	if (mac)
+		memcpy(made, mac, sizeof made);
+	else
+		r = make_mac(made);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&n->lock);
+	memcpy(n->mac, made, sizeof made);
+	n->renewed = true;
+	pthread_rwlock_unlock(&n->lock);
+	if (v)
+		vc_virtio_config_changed(v);
+	return 0;
+}
+
 int vnet_read_mac(struct vc_props *props, uint8_t mac[6])
 {
 	const char *text = vc_props_string(props, "mac", NULL);
@@ -360,7 +385,7 @@ static int read_settings(const struct vc_env *env, struct vc_props *props, struc
 /* Have the kernel serve all queues but that of control. */
 static int use_kernel(struct vnet *n, struct vc_props *props)
 {
-	int taps[VNET_PAIRS_MAX], r = vc_kernel_check_rings(props);
+	int taps[VNET_PAIRS_MAX], r = vc_kernel_check_rings(n->env, props);
 	bool has_header;
 
 	if (r >= 0 && !n->env->kernel)

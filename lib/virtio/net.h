@@ -122,7 +122,6 @@ struct vnet {
 	_Atomic(struct vc_virtio *) v; /* NULL while it is being made */
 	uint32_t pairs;
 	uint16_t mtu; /* 0: not told */
-	uint8_t mac[6];
 
 	/* constant while the driver runs */
 	uint32_t header, control_queue;
@@ -130,10 +129,12 @@ struct vnet {
 	uint32_t tx_offloads; /* VC_NET_* that the driver may ask for */
 
 	/*
-	 * Protects control and toeplitz. Written by the control queue's worker, and while the device is stopped. Frames are
-	 * received with it held for reading: never held where the backing is called.
+	 * Protects mac, control and toeplitz. Written by the control queue's worker, and while the device is stopped.
+	 * Frames are received with it held for reading: never held where the backing is called.
 	 */
 	pthread_rwlock_t lock;
+	uint8_t mac[6]; /* of the card: the driver's when it is reset */
+	bool renewed;   /* the card's is another one than the driver has; it is told that one */
 	struct vnet_control control;
 	struct vnet_toeplitz toeplitz;
 	struct vnet_pair pair[];
@@ -144,6 +145,12 @@ struct vc_net *vnet_backing(void *frontend);
 
 /* net.c: property mac, or a random address. */
 int vnet_read_mac(struct vc_props *props, uint8_t mac[6]);
+/*
+ * Another address for a device of that type; NULL: a random one, locally administered. The driver that runs finds it in
+ * the configuration space and goes on with its own until it is reset or sets one: frames for that are still let in. Any
+ * thread. 0 or -errno
+ */
+int vnet_set_mac(void *frontend, const uint8_t *mac);
 /* Make the backing do as `control` says. */
 void vnet_apply(struct vnet *n);
 

@@ -217,6 +217,7 @@ bool vnet_command(struct vnet *n, uint64_t features, const uint8_t *text, uint32
 	new_key = n->control.key_length != changed.key_length || memcmp(n->control.key, changed.key, sizeof changed.key);
 	pthread_rwlock_wrlock(&n->lock);
 	n->control = changed;
+	n->renewed &= c->run != mac_address;
 	if (new_key)
 		vnet_toeplitz_set(&n->toeplitz, changed.key, changed.key_length);
 	pthread_rwlock_unlock(&n->lock);
@@ -262,12 +263,13 @@ void vnet_control_reset(struct vnet *n, uint64_t features)
 	    .key_length = VNET_KEY_MAX,
 	};
 
-	memcpy(c.mac, n->mac, sizeof c.mac);
 	memcpy(c.key, key, sizeof key);
 	/* with the filter negotiated, VLANs are let in one by one */
 	memset(c.vlans, features & VNET_F_CTRL_VLAN ? 0 : 0xff, sizeof c.vlans);
 	c.vlans[0] |= 1; /* that tag has a priority and no VLAN */
 	pthread_rwlock_wrlock(&n->lock);
+	memcpy(c.mac, n->mac, sizeof c.mac);
+	n->renewed = false;
 	n->control = c;
 	vnet_toeplitz_set(&n->toeplitz, c.key, c.key_length);
 	pthread_rwlock_unlock(&n->lock);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* 9P device: a directory of the host for the guest, by 9P2000.L. What its files are belongs to who runs the library. */
+/* 9P device: a directory of the host for the guest, by 9P2000.L. What is made there belongs to who runs the library, or
+ * to the guest's users. */
 #include "virtio/p9.h"
 
 #include <errno.h>
@@ -145,7 +146,9 @@ static int set_up(struct vc_p9 *p9, struct vc_props *props)
 
 	if (r >= 0)
 		r = open_directory(p9, vc_props_string(props, "path", NULL));
-	return r < 0 ? r : vc_props_bool(props, "readonly", false, &p9->readonly);
+	if (r >= 0)
+		r = vc_props_bool(props, "readonly", false, &p9->readonly);
+	return r < 0 ? r : vc_props_bool(props, "guest_owners", false, &p9->guest_owners);
 }
 
 static int p9_create(struct vc_env *env, struct vc_props *props, struct vc_dev **dev)
@@ -171,6 +174,8 @@ const struct vc_device_type vc_virtio_9p_type = {
     .properties =
         "tag        name by which the guest mounts it: mount -t 9p -o trans=virtio,version=9p2000.L TAG DIRECTORY\n"
         "path       the directory\n"
-        "readonly   on: the guest changes nothing (off)\n" VC_VIRTIO_PROPERTIES,
+        "readonly   on: the guest changes nothing (off)\n"
+        "guest_owners  on: what the guest makes belongs to its users, where the library may give it away; off: to who\n"
+        "           runs the library (off)\n" VC_VIRTIO_PROPERTIES,
     .create = p9_create,
 };

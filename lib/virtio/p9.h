@@ -29,6 +29,8 @@ enum {
 	VC_P9_WRITTEN_AT = 23 /* of what is to be written */
 };
 
+#define VC_P9_NO_USER UINT32_MAX
+
 /* A file of the host, for as many fids as stand for it or for what was found in it. */
 struct vc_p9_node {
 	uint32_t users;
@@ -36,7 +38,7 @@ struct vc_p9_node {
 };
 
 struct vc_p9_fid {
-	uint32_t number;
+	uint32_t number, user; /* of the guest, as it has attached; VC_P9_NO_USER */
 	struct vc_p9_node *node;
 	struct vc_p9_node *parent; /* in which `name` was found; NULL: the root */
 	char name[NAME_MAX + 1];
@@ -49,7 +51,8 @@ struct vc_p9 {
 	struct vc_virtio *v;
 	uint8_t *config; /* of the device: length and letters of the tag */
 	bool readonly;
-	int proc; /* /proc/self/fd: what is opened for good is found there */
+	bool guest_owners; /* what the guest makes belongs to its users */
+	int proc;          /* /proc/self/fd: what is opened for good is found there */
 	struct vc_p9_node *root;
 	struct stat root_stat;
 	uint32_t msize; /* 0: there is no session */
@@ -94,7 +97,7 @@ struct vc_p9_node *vc_p9_node_get(struct vc_p9_node *node);
 void vc_p9_node_put(struct vc_p9_node *node); /* NULL is allowed */
 struct vc_p9_fid *vc_p9_fid_find(struct vc_p9 *p9, uint32_t number);
 /* One that stands for node, found as name in parent; takes both over. 0 or -errno. */
-int vc_p9_fid_new(struct vc_p9 *p9, uint32_t number, struct vc_p9_node *node, struct vc_p9_node *parent,
+int vc_p9_fid_new(struct vc_p9 *p9, uint32_t number, uint32_t user, struct vc_p9_node *node, struct vc_p9_node *parent,
                   const char *name);
 void vc_p9_fid_free(struct vc_p9 *p9, struct vc_p9_fid *fid);
 void vc_p9_fid_free_all(struct vc_p9 *p9);
@@ -104,6 +107,9 @@ int vc_p9_step(struct vc_p9 *p9, const struct vc_p9_node *from, const char *name
 int vc_p9_reopen(const struct vc_p9 *p9, int fd, int flags);
 /* Is fid still called so? 0 or -errno. */
 int vc_p9_check_name(const struct vc_p9_fid *fid);
+/* What the guest has made, name in the directory fd, or fd itself for "": to user and group, if it may be given away.
+ */
+void vc_p9_give_away(const struct vc_p9 *p9, uint32_t user, uint32_t group, int fd, const char *name);
 
 /* ---- p9_state.c: for vc_virtio_ops ---- */
 

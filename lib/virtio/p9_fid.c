@@ -59,7 +59,7 @@ static int make_fid(struct vc_p9 *p9, uint32_t number, struct vc_p9_fid **out)
 	return *out ? 0 : -ENOMEM;
 }
 
-int vc_p9_fid_new(struct vc_p9 *p9, uint32_t number, struct vc_p9_node *node, struct vc_p9_node *parent,
+int vc_p9_fid_new(struct vc_p9 *p9, uint32_t number, uint32_t user, struct vc_p9_node *node, struct vc_p9_node *parent,
                   const char *name)
 {
 	struct vc_p9_fid *fid;
@@ -71,6 +71,7 @@ int vc_p9_fid_new(struct vc_p9 *p9, uint32_t number, struct vc_p9_node *node, st
 		return r;
 	}
 	fid->number = number;
+	fid->user = user;
 	fid->node = node;
 	fid->parent = parent;
 	fid->file = -1;
@@ -179,4 +180,12 @@ int vc_p9_check_name(const struct vc_p9_fid *fid)
 	if (fstat(fid->node->fd, &mine) < 0 || fstatat(fid->parent->fd, fid->name, &found, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	return mine.st_dev == found.st_dev && mine.st_ino == found.st_ino ? 0 : -ESTALE;
+}
+
+/* Who may not give files away keeps them. */
+void vc_p9_give_away(const struct vc_p9 *p9, uint32_t user, uint32_t group, int fd, const char *name)
+{
+	if (p9->guest_owners && user != VC_P9_NO_USER &&
+	    fchownat(fd, name, user, group, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		return;
 }

@@ -87,13 +87,14 @@ static int node_of(const struct vc_p9 *p9, int fd, struct vc_p9_node **node)
 /* A file that is not there yet; what somebody else has made in the meantime is opened if that may be. The descriptor,
  * and its node. */
 static int create(struct vc_p9_request *r, const struct vc_p9_node *dir, const char *name, uint32_t flags,
-                  uint32_t mode, struct vc_p9_node **node)
+                  uint32_t mode, struct vc_p9_node **node, bool *made)
 {
 	int how = (int)(flags & FLAGS) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY;
 	int fd = openat(dir->fd, name, how, mode & MODE), e;
 
 	if (fd < 0 && (errno != EEXIST || (flags & O_EXCL)))
 		return -errno;
+	*made = fd >= 0;
 	e = fd < 0 ? vc_p9_step(r->p9, dir, name, node) : node_of(r->p9, fd, node);
 	if (e < 0) {
 		if (fd >= 0)
@@ -113,16 +114,19 @@ int vc_p9_lcreate(struct vc_p9_request *r)
 	struct vc_p9_node *node;
 	char name[NAME_MAX + 1];
 	int e = vc_p9_get_name(r, name);
-	uint32_t flags = (uint32_t)vc_p9_get(r, 4), mode = (uint32_t)vc_p9_get(r, 4);
+	uint32_t flags = (uint32_t)vc_p9_get(r, 4), mode = (uint32_t)vc_p9_get(r, 4), group = (uint32_t)vc_p9_get(r, 4);
+	bool made = false;
 
 	if (!fid || fid->file >= 0)
 		return fid ? -EINVAL : -EBADF;
 	if (e >= 0)
 		e = check_flags(r, flags);
 	if (e >= 0)
-		e = create(r, fid->node, name, flags, mode, &node);
+		e = create(r, fid->node, name, flags, mode, &node, &made);
 	if (e < 0)
 		return e;
+	if (made)
+		vc_p9_give_away(r->p9, fid->user, group, e, "");
 	e = set_open(r, fid, e, flags);
 	if (e < 0) {
 		vc_p9_node_put(node);

@@ -109,17 +109,31 @@ static int version(struct vc_p9_request *r)
 	return 0;
 }
 
+/* Behind afid and two names. */
+static uint32_t get_user(struct vc_p9_request *r)
+{
+	char text[NAME_MAX + 1];
+
+	vc_p9_get(r, 4);
+	for (int i = 0; i < 2; i++)
+		if (vc_p9_get_string(r, text, sizeof text) < 0)
+			r->bad = true;
+	return (uint32_t)vc_p9_get(r, 4);
+}
+
 static int attach(struct vc_p9_request *r)
 {
-	uint32_t number = (uint32_t)vc_p9_get(r, 4);
+	uint32_t number = (uint32_t)vc_p9_get(r, 4), user = VC_P9_NO_USER;
 	struct stat st;
 
+	if (r->p9->guest_owners)
+		user = get_user(r);
 	if (r->bad)
 		return -EINVAL;
 	if (fstat(r->p9->root->fd, &st) < 0)
 		return -errno;
 	vc_p9_put_qid(r, &st);
-	return vc_p9_fid_new(r->p9, number, vc_p9_node_get(r->p9->root), NULL, "");
+	return vc_p9_fid_new(r->p9, number, user, vc_p9_node_get(r->p9->root), NULL, "");
 }
 
 static int flush(struct vc_p9_request *r)
@@ -199,7 +213,7 @@ static int walk(struct vc_p9_request *r)
 	}
 	if (old)
 		vc_p9_fid_free(r->p9, old);
-	return vc_p9_fid_new(r->p9, number, w.node, w.parent, w.name);
+	return vc_p9_fid_new(r->p9, number, fid->user, w.node, w.parent, w.name);
 }
 
 static int clunk(struct vc_p9_request *r)

@@ -159,6 +159,8 @@ int64_t vc_p9_save(struct vc_p9 *p9, void *buffer, size_t length)
 	size_t at = 0;
 	int r = 0;
 
+	if (p9->guest_owners && p9->fid_count)
+		return vc_fail(ENOTSUP, "virtio-9p: with guest_owners=on it cannot be saved while the guest has it mounted");
 	put(buffer, length, &at, &state, sizeof state);
 	for (uint32_t i = 0; i < VC_P9_BUCKETS; i++)
 		LIST_FOREACH(fid, &p9->fids[i], by_number)
@@ -199,7 +201,7 @@ static int make_fid(struct vc_p9 *p9, const struct fid_state *state, const char 
 	memcpy(walked, path, state->length + 1);
 	r = walk(p9, walked, &node, &parent, &name);
 	if (r >= 0)
-		r = vc_p9_fid_new(p9, state->number, node, parent, name);
+		r = vc_p9_fid_new(p9, state->number, VC_P9_NO_USER, node, parent, name);
 	if (r < 0)
 		return r;
 	if (fstat(node->fd, &st) < 0)

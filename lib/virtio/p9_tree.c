@@ -196,11 +196,14 @@ int vc_p9_mkdir(struct vc_p9_request *r)
 	struct vc_p9_fid *dir = vc_p9_get_fid(r);
 	char name[NAME_MAX + 1];
 	int e = vc_p9_get_name(r, name);
-	uint32_t mode = (uint32_t)vc_p9_get(r, 4);
+	uint32_t mode = (uint32_t)vc_p9_get(r, 4), group = (uint32_t)vc_p9_get(r, 4);
 
 	if (!dir || e < 0 || r->bad)
 		return dir ? e : -EBADF;
-	return mkdirat(dir->node->fd, name, mode & MODE) < 0 ? -errno : put_made(r, dir, name);
+	if (mkdirat(dir->node->fd, name, mode & MODE) < 0)
+		return -errno;
+	vc_p9_give_away(r->p9, dir->user, group, dir->node->fd, name);
+	return put_made(r, dir, name);
 }
 
 /* Plain files only: devices, pipes and sockets would be the host's. */
@@ -209,8 +212,10 @@ int vc_p9_mknod(struct vc_p9_request *r)
 	struct vc_p9_fid *dir = vc_p9_get_fid(r);
 	char name[NAME_MAX + 1];
 	int e = vc_p9_get_name(r, name), fd;
-	uint32_t mode = (uint32_t)vc_p9_get(r, 4);
+	uint32_t mode = (uint32_t)vc_p9_get(r, 4), group;
 
+	vc_p9_get(r, 8); /* a device's number */
+	group = (uint32_t)vc_p9_get(r, 4);
 	if (!dir || e < 0 || r->bad)
 		return dir ? e : -EBADF;
 	if ((mode & S_IFMT) && !S_ISREG(mode))
@@ -218,6 +223,7 @@ int vc_p9_mknod(struct vc_p9_request *r)
 	fd = openat(dir->node->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & MODE);
 	if (fd < 0)
 		return -errno;
+	vc_p9_give_away(r->p9, dir->user, group, fd, "");
 	close(fd);
 	return put_made(r, dir, name);
 }
@@ -227,12 +233,17 @@ int vc_p9_symlink(struct vc_p9_request *r)
 	struct vc_p9_fid *dir = vc_p9_get_fid(r);
 	char name[NAME_MAX + 1], target[PATH_MAX];
 	int e = vc_p9_get_name(r, name);
+	uint32_t group;
 
 	if (e >= 0)
 		e = vc_p9_get_string(r, target, sizeof target);
-	if (!dir || e < 0)
+	group = (uint32_t)vc_p9_get(r, 4);
+	if (!dir || e < 0 || r->bad)
 		return dir ? e : -EBADF;
-	return symlinkat(target, dir->node->fd, name) < 0 ? -errno : put_made(r, dir, name);
+	if (symlinkat(target, dir->node->fd, name) < 0)
+		return -errno;
+	vc_p9_give_away(r->p9, dir->user, group, dir->node->fd, name);
+	return put_made(r, dir, name);
 }
 
 int vc_p9_readlink(struct vc_p9_request *r)

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "bus/iommu.h"
 #include "chipset/dev_state.h"
 #include "virtio/pci_priv.h"
 
@@ -109,7 +110,7 @@ static bool message(void *ctx, unsigned n, uint64_t *address, uint32_t *data)
 	pthread_mutex_lock(&p->lock);
 	vector = p->queue_vector[n];
 	pthread_mutex_unlock(&p->lock);
-	return vc_pci_msi_message(vc_pci_function_of(p->dev), vector, address, data);
+	return vc_pci_message(vc_pci_function_of(p->dev), vector, address, data);
 }
 
 static void message_changed(void *ctx)
@@ -384,9 +385,16 @@ static int plug_in(struct vc_env *env, struct vc_virtio_pci *p, const char *addr
 	if (r < 0)
 		return r;
 	vc_pci_on_move(vc_pci_function_of(p->dev), bar_moved);
+	if (vc_pci_endpoint(vc_pci_function_of(p->dev)))
+		vc_virtio_set_endpoint(p->v, vc_pci_endpoint(vc_pci_function_of(p->dev)));
 	vc_pci_on_message(vc_pci_function_of(p->dev), message_changed);
 	*dev = p->dev;
 	return 0;
+}
+
+static bool is_translated(const struct vc_env *env, const struct vc_virtio_config *config)
+{
+	return !config->ops->untranslated && vc_pci_iommu(env->pci);
 }
 
 /* Before the common half exists. */
@@ -398,6 +406,8 @@ static int prepare(struct vc_env *env, const struct vc_virtio_config *config, bo
 		return vc_fail(ENOTSUP, "property legacy=on: there is no legacy interface of a %s", config->ops->type);
 	if (!env->pci)
 		return vc_fail(ENOTSUP, "property transport=pci: this machine has no PCI");
+	if (legacy && is_translated(env, config))
+		return vc_fail(ENOTSUP, "property legacy=on: drivers from before virtio 1.0 know of no IOMMU, and here is one");
 	if (config->ops->config_size > PART_LENGTH)
 		return vc_fail(E2BIG, "%s: %u bytes of configuration: expected at most %d", config->ops->type,
 		               config->ops->config_size, PART_LENGTH);
@@ -435,6 +445,8 @@ int vc_virtio_pci_add(struct vc_env *env, struct vc_props *props, const struct v
 		return r;
 	}
 	transport.ctx = p;
+	if (is_translated(env, config))
+		ring_features |= VC_VIRTIO_F_ACCESS_PLATFORM;
 	transport.legacy = legacy;
 	r = vc_virtio_new(env, config, ring_features, &transport, &p->v);
 	if (r < 0) {

@@ -79,7 +79,7 @@ static void forget_pins(struct vc_virtq *q, bool all)
 	}
 }
 
-bool vc_virtq_read(struct vc_virtq *q, uint64_t gpa, void *buffer, uint32_t length)
+bool vc_virtq_read_memory(struct vc_virtq *q, uint64_t gpa, void *buffer, uint32_t length)
 {
 	uint8_t *to = buffer;
 
@@ -99,6 +99,12 @@ bool vc_virtq_read(struct vc_virtq *q, uint64_t gpa, void *buffer, uint32_t leng
 	return true;
 }
 
+bool vc_virtq_read(struct vc_virtq *q, uint64_t address, void *buffer, uint32_t length)
+{
+	return q->endpoint ? vc_virtq_read_translated(q, address, buffer, length)
+	                   : vc_virtq_read_memory(q, address, buffer, length);
+}
+
 /* ---- areas ---- */
 
 static void close_areas(struct vc_virtq *q)
@@ -110,14 +116,19 @@ static void close_areas(struct vc_virtq *q)
 			vc_pin_put(q, area->pin);
 		area->pin = NULL;
 		area->hva = NULL;
+		if (vc_unlikely(q->endpoint != NULL))
+			vc_area_let_go(area);
 	}
 	q->open = false;
 }
 
 static bool map_area(struct vc_virtq *q, struct vc_area *area, bool written)
 {
-	struct vc_pin *pin = vc_virtq_pin(q, area->gpa);
+	struct vc_pin *pin;
 
+	if (q->endpoint && !vc_area_translate(q, area, written))
+		return false;
+	pin = vc_virtq_pin(q, area->gpa);
 	if (!pin || area->length > pin->length - (area->gpa - pin->gpa) || (written && !pin->writable))
 		return false;
 	pin->users++;
@@ -137,8 +148,8 @@ static int reopen(struct vc_virtq *q, uint64_t version)
 	for (unsigned i = 0; i < VC_AREA_COUNT; i++) {
 		if (map_area(q, &q->areas[i], vc_ring_ops(q)->written[i]))
 			continue;
-		vc_virtio_broken(q->v, "queue %u: the %s at [%#llx, +%#x) do not lie in one slot of memory", q->index, names[i],
-		                 (unsigned long long)q->areas[i].gpa, q->areas[i].length);
+		vc_virtio_broken(q->v, "queue %u: the %s at [%#llx, +%#x) do not lie in one slot of memory, or one piece of it",
+		                 q->index, names[i], (unsigned long long)q->areas[i].address, q->areas[i].length);
 		close_areas(q);
 		return -EPROTO;
 	}
@@ -236,7 +247,10 @@ int vc_virtq_activate(struct vc_virtq *q)
 		q->free_chains = &q->chains[i];
 	}
 	for (unsigned i = 0; i < VC_AREA_COUNT; i++)
-		q->areas[i] = (struct vc_area){.gpa = gpas[i], .length = vc_ring_ops(q)->area_length(q->size, i)};
+		q->areas[i] =
+		    (struct vc_area){.gpa = gpas[i], .address = gpas[i], .length = vc_ring_ops(q)->area_length(q->size, i)};
+	q->endpoint = vc_virtio_endpoint(q->v);
+	q->cache = (struct vc_iommu_cache){0};
 	q->seen = q->avail;
 	atomic_store(&q->active, true);
 	return 0;

@@ -9,6 +9,7 @@
 #ifndef VC_VIRTIO_QUEUE_H
 #define VC_VIRTIO_QUEUE_H
 
+#include "bus/iommu.h"
 #include "core/util.h"
 #include "virtio/virtio.h"
 
@@ -22,6 +23,12 @@
 #define VC_DESC_INDIRECT 4u
 #define VC_DESC_AVAIL    (1u << 7)
 #define VC_DESC_USED     (1u << 15)
+
+struct vc_desc {
+	uint64_t address; /* as the driver gave it */
+	uint32_t length;
+	uint16_t flags;
+};
 
 /* A slot of guest memory, pinned. */
 struct vc_pin {
@@ -41,11 +48,18 @@ struct vc_seg {
 	uint32_t length;
 };
 
+/* What a segment is to a driver behind an IOMMU, and what keeps it so. */
+struct vc_translated {
+	uint64_t iova;
+	struct vc_iommu_mapping *mapping; /* held */
+};
+
 /* Room for a chain of many segments. */
 struct vc_big {
 	struct vc_big *next;
 	struct iovec iov[VC_VIRTQ_MAX_SIZE];
 	struct vc_seg segs[VC_VIRTQ_MAX_SIZE];
+	struct vc_translated translated[VC_VIRTQ_MAX_SIZE];
 };
 
 struct vc_chain {
@@ -64,6 +78,7 @@ struct vc_chain {
 	struct vc_big *big;
 	struct iovec inline_iov[VC_CHAIN_INLINE];
 	struct vc_seg inline_segs[VC_CHAIN_INLINE];
+	struct vc_translated inline_translated[VC_CHAIN_INLINE]; /* not used without an IOMMU, as vc_big's */
 };
 
 /* A chain that was in flight when the device was stopped to be saved, and will be popped again. In a packed ring its
@@ -74,18 +89,21 @@ struct vc_replay {
 	uint16_t id, descs;
 	uint32_t count, out_count;
 	struct {
-		uint64_t gpa;
+		uint64_t address; /* as the driver gave it */
 		uint32_t length;
 	} segs[];
 };
 
 /* Descriptor table, available ring or driver area, used ring or device area. */
 enum vc_area_kind { VC_AREA_DESC, VC_AREA_DRIVER, VC_AREA_DEVICE, VC_AREA_COUNT };
+#define VC_AREA_MAPPINGS 2u /* that an area may lie in: it has no more than a page behind an IOMMU */
 struct vc_area {
-	uint8_t *hva; /* while the queue is open */
+	uint8_t *hva; /* while the queue is open, as is: */
 	struct vc_pin *pin;
 	uint64_t gpa;
 	uint32_t length;
+	uint64_t address;                                    /* as the driver gave it */
+	struct vc_iommu_mapping *mappings[VC_AREA_MAPPINGS]; /* held */
 };
 
 struct vc_virtq {
@@ -123,6 +141,11 @@ struct vc_virtq {
 	uint32_t bigs;
 	uint64_t sequence;
 	struct vc_replay *replay; /* oldest first */
+
+	/* NULL: the driver gives GPAs; constant while active. What it gives else is looked up, and what is found is held
+	 * as long as it is used: by chains, and by the areas of an open queue. */
+	struct vc_iommu_endpoint *endpoint;
+	struct vc_iommu_cache cache; /* belongs to who uses the queue */
 };
 
 /* ---- queue.c ---- */
@@ -139,8 +162,9 @@ int vc_virtq_activate(struct vc_virtq *q);
 /* Takes everything back, chains that the frontend has kept included. */
 void vc_virtq_deactivate(struct vc_virtq *q);
 
-/* The bytes of guest memory at gpa, for chain.c; false: some are nowhere. */
-bool vc_virtq_read(struct vc_virtq *q, uint64_t gpa, void *buffer, uint32_t length);
+/* The bytes of memory at an address of the driver's, for chain.c, and at gpa; false: some are nowhere. */
+bool vc_virtq_read(struct vc_virtq *q, uint64_t address, void *buffer, uint32_t length);
+bool vc_virtq_read_memory(struct vc_virtq *q, uint64_t gpa, void *buffer, uint32_t length);
 struct vc_pin *vc_virtq_pin_slow(struct vc_virtq *q, uint64_t gpa);
 void vc_virtq_pin_free(struct vc_virtq *q, struct vc_pin *pin);
 
@@ -170,20 +194,34 @@ static inline void vc_area_wrote(const struct vc_area *area, uint32_t at, uint32
 struct vc_chain *vc_chain_take(struct vc_virtq *q);
 /* Back to the free list. */
 void vc_chain_free(struct vc_virtq *q, struct vc_chain *chain);
-struct vc_desc {
-	uint64_t gpa;
-	uint32_t length;
-	uint16_t flags;
-};
 /* One descriptor that is not indirect. 0; -EPROTO, and the device is broken; -EAGAIN: no room now. */
 int vc_chain_add(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc);
+/* The segments of so many bytes of it, which lie at gpa. Errors as of the former. */
+int vc_chain_add_memory(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc, uint64_t gpa,
+                        uint32_t length);
+/* The descriptor is wrong: -EPROTO, and the device is broken. */
+int vc_chain_fail(struct vc_virtq *q, const struct vc_desc *desc, const char *what);
 /* The descriptors of an indirect table. */
 int vc_chain_add_indirect(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc);
+
+/* ---- translate.c: for queues with an endpoint; what is blocked has been reported ---- */
+
+/* The area's gpa comes of it. False: it lies nowhere, or in pieces. */
+bool vc_area_translate(struct vc_virtq *q, struct vc_area *area, bool written);
+void vc_area_let_go(struct vc_area *area);
+int vc_chain_add_translated(struct vc_virtq *q, struct vc_chain *chain, const struct vc_desc *desc);
+void vc_chain_let_go(struct vc_chain *chain);
+bool vc_virtq_read_translated(struct vc_virtq *q, uint64_t iova, void *buffer, uint32_t length);
+
+static inline struct vc_translated *vc_chain_translated(struct vc_chain *chain)
+{
+	return chain->big ? chain->big->translated : chain->inline_translated;
+}
 
 /* ---- replay.c ---- */
 
 /* Remember a chain, to be popped again. -ENOMEM. */
-int vc_replay_keep(struct vc_virtq *q, const struct vc_chain *chain);
+int vc_replay_keep(struct vc_virtq *q, struct vc_chain *chain);
 void vc_replay_insert(struct vc_virtq *q, struct vc_replay *replay);
 struct vc_replay *vc_replay_new(uint32_t count);
 /* The oldest as a chain; errors as vc_chain_add(). */

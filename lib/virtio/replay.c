@@ -24,8 +24,9 @@ void vc_replay_insert(struct vc_virtq *q, struct vc_replay *replay)
 	*at = replay;
 }
 
-int vc_replay_keep(struct vc_virtq *q, const struct vc_chain *chain)
+int vc_replay_keep(struct vc_virtq *q, struct vc_chain *chain)
 {
+	const struct vc_translated *translated = vc_chain_translated(chain);
 	struct vc_replay *replay = vc_replay_new(chain->count);
 
 	if (!replay)
@@ -35,7 +36,7 @@ int vc_replay_keep(struct vc_virtq *q, const struct vc_chain *chain)
 	replay->descs = chain->descs;
 	replay->out_count = chain->c.out_count;
 	for (uint32_t i = 0; i < chain->count; i++) {
-		replay->segs[i].gpa = chain->segs[i].gpa;
+		replay->segs[i].address = q->endpoint ? translated[i].iova : chain->segs[i].gpa;
 		replay->segs[i].length = chain->segs[i].length;
 	}
 	vc_replay_insert(q, replay);
@@ -51,7 +52,8 @@ int vc_replay_pop(struct vc_virtq *q, struct vc_chain *chain)
 	chain->id = replay->id;
 	chain->descs = replay->descs;
 	for (uint32_t i = 0; i < replay->count; i++) {
-		struct vc_desc desc = {replay->segs[i].gpa, replay->segs[i].length, i < replay->out_count ? 0 : VC_DESC_WRITE};
+		struct vc_desc desc = {replay->segs[i].address, replay->segs[i].length,
+		                       i < replay->out_count ? 0 : VC_DESC_WRITE};
 		int r = vc_chain_add(q, chain, &desc);
 
 		if (r < 0)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <virtcore/error.h>
 
+#include "bus/iommu.h"
 #include "core/error.h"
 #include "virtio/device_priv.h"
 
@@ -48,17 +49,23 @@ void vc_served_settle(struct vc_virtio *v)
 			interrupt(&v->served[i]);
 }
 
+static int change_route(struct vc_served *s, bool add)
+{
+	const struct vc_env *env = s->v->env;
+	struct vc_irq_route route = {.fd = s->call, .resample = -1, .gsi = -1, .address = s->address, .data = s->data};
+
+	return env->irqfd(env->machine_ctx, &route, add);
+}
+
 /* With the lock: from the loop to the kernel, or back. */
 static void set_route(struct vc_served *s, bool on, uint64_t address, uint32_t data)
 {
-	const struct vc_env *env = s->v->env;
-
 	if (s->routed)
-		env->irqfd(env->machine_ctx, s->call, s->address, s->data, false);
-	/* a driver that has no message for now is called by the loop, and so is who is refused */
-	s->routed = on && env->irqfd(env->machine_ctx, s->call, address, data, true) >= 0;
+		change_route(s, false);
 	s->address = address;
 	s->data = data;
+	/* a driver that has no message for now is called by the loop, and so is who is refused */
+	s->routed = on && change_route(s, true) >= 0;
 	vc_watch_set_events(s->watch, s->routed ? 0 : EPOLLIN);
 }
 
@@ -119,7 +126,7 @@ void vc_served_fini(struct vc_virtio *v)
 		struct vc_served *s = &v->served[i];
 
 		if (s->routed)
-			v->env->irqfd(v->env->machine_ctx, s->call, s->address, s->data, false);
+			change_route(s, false);
 		vc_watch_free(s->watch);
 		if (s->bell >= 0)
 			close(s->bell);
@@ -218,16 +225,18 @@ int vc_kernel_fall_back(const struct vc_env *env, const char *type, enum vc_kern
 	return 0;
 }
 
-int vc_kernel_check_rings(struct vc_props *props)
+int vc_kernel_check_rings(const struct vc_env *env, struct vc_props *props)
 {
 	bool packed, legacy = false;
 	int r = vc_props_bool(props, "packed", false, &packed);
+
+	if (env->pci && vc_pci_iommu(env->pci) && strcmp(vc_props_string(props, "transport", "pci"), "mmio"))
+		r = vc_fail(ENOTSUP, "property vhost: the kernel's vhost knows nothing of the guest's IOMMU, and here is one");
 
 	if (r >= 0)
 		r = vc_props_bool(props, "legacy", false, &legacy);
 	if (r >= 0 && legacy)
 		r = vc_fail(ENOTSUP, "property legacy=on: the kernel's vhost serves drivers of virtio 1.0 and later alone");
-
 	if (r >= 0 && packed)
 		r = vc_fail(ENOTSUP, "property packed=on: the kernel's vhost serves split virtqueues alone");
 	return r;

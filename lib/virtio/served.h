@@ -43,7 +43,7 @@ int vc_kernel_read_wish(struct vc_props *props, enum vc_kernel_wish *wish);
  */
 int vc_kernel_fall_back(const struct vc_env *env, const char *type, enum vc_kernel_wish wish, int r);
 /* Whether the kernel can have the rings as the properties want them. -ENOTSUP with a sentence. */
-int vc_kernel_check_rings(struct vc_props *props);
+int vc_kernel_check_rings(const struct vc_env *env, struct vc_props *props);
 
 /* The help of every device type that reads it. */
 #define VC_KERNEL_PROPERTIES \

@@ -33,7 +33,7 @@ struct replay_state {
 };
 
 struct seg_state {
-	uint64_t gpa;
+	uint64_t address;
 	uint32_t length, pad;
 };
 
@@ -59,7 +59,7 @@ static void save_replay(struct out *out, const struct vc_replay *r)
 
 	put(out, &state, sizeof state);
 	for (uint32_t i = 0; i < r->count; i++) {
-		struct seg_state seg = {r->segs[i].gpa, r->segs[i].length, 0};
+		struct seg_state seg = {r->segs[i].address, r->segs[i].length, 0};
 
 		put(out, &seg, sizeof seg);
 	}
@@ -160,7 +160,7 @@ static bool load_segs(struct in *in, struct vc_replay *r)
 	for (uint32_t i = 0; i < r->count; i++) {
 		if (!take(in, &seg, sizeof seg) || !seg.length)
 			return false;
-		r->segs[i].gpa = seg.gpa;
+		r->segs[i].address = seg.address;
 		r->segs[i].length = seg.length;
 	}
 	return true;

@@ -10,6 +10,7 @@ extern const struct vc_device_type vc_virtio_balloon_type;
 extern const struct vc_device_type vc_virtio_blk_type;
 extern const struct vc_device_type vc_virtio_console_type;
 extern const struct vc_device_type vc_virtio_gpu_type;
+extern const struct vc_device_type vc_virtio_iommu_type;
 extern const struct vc_device_type vc_virtio_keyboard_type;
 extern const struct vc_device_type vc_virtio_mouse_type;
 extern const struct vc_device_type vc_virtio_mem_type;

@@ -20,6 +20,7 @@
 
 struct vc_virtio;
 struct vc_virtq;
+struct vc_iommu_endpoint;
 
 /* Device IDs (5) */
 enum vc_virtio_id {
@@ -66,6 +67,7 @@ struct vc_virtio_ops {
 	uint32_t pci_class;     /* class code for the PCI transport, 0xCCSSPP */
 	uint16_t legacy_device; /* PCI device ID with a legacy interface (4.1.2.1); 0: has none */
 	uint32_t config_size;   /* bytes of device-specific configuration */
+	bool untranslated;      /* its driver gives GPAs, whether the device is behind an IOMMU or not */
 	bool in_order;          /* it pushes chains in the order in which it popped them: IN_ORDER may be offered */
 	/* Feature bits of the device type that this device offers; constant while the driver runs. */
 	uint64_t (*features)(void *ctx);
@@ -166,6 +168,12 @@ void vc_virtq_flush(struct vc_virtq *q);
 void vc_virtq_notify_off(struct vc_virtq *q);
 bool vc_virtq_notify_on(struct vc_virtq *q);
 
+/* Through what the driver's addresses go, as negotiated. NULL: they are GPAs, and the rings can be left to somebody who
+ * knows of those only, such as the host's kernel. */
+struct vc_iommu_endpoint *vc_virtio_endpoint(const struct vc_virtio *v);
+/* Memory that the driver has named otherwise than in a descriptor: 0; -EFAULT with a sentence. Any thread. */
+int vc_virtio_dma_read(struct vc_virtio *v, uint64_t address, void *buffer, uint64_t length);
+
 /* Copy between a chain's vectors and a buffer, from byte `at` on; returns how much there was. */
 size_t vc_iov_to_buffer(const struct iovec *iov, unsigned count, size_t at, void *buffer, size_t length);
 size_t vc_iov_from_buffer(const struct iovec *iov, unsigned count, size_t at, const void *buffer, size_t length);
@@ -186,11 +194,14 @@ struct vc_virtio_transport {
 	bool legacy; /* drivers from before virtio 1.0 are served as well: one may do without VERSION_1 */
 };
 
+/* The function that the device is, behind an IOMMU; before the guest can start it. */
+void vc_virtio_set_endpoint(struct vc_virtio *v, struct vc_iommu_endpoint *endpoint);
+
 /* Where a driver put a queue. */
 struct vc_virtq_setup {
 	uint32_t size;
-	uint64_t descriptors, driver,
-	    device; /* GPAs: descriptor table, available ring / driver area, used ring / device area */
+	uint64_t descriptors, driver, device; /* as the driver addresses memory: descriptor table, available ring / driver
+	                                         area, used ring / device area */
 	bool ready;
 };
 

@@ -343,7 +343,7 @@ static int set_path(struct vc_vsock *vs, const char *path)
 
 static int use_kernel(struct vc_vsock *vs, struct vc_props *props)
 {
-	int r = vc_kernel_check_rings(props);
+	int r = vc_kernel_check_rings(vs->env, props);
 
 	if (r >= 0 && !vs->env->kernel)
 		r = vc_fail(ENOTSUP, "property vhost: nobody makes use of the kernel's vhost here");

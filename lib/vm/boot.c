@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "bus/iommu.h"
 #include "vm/vm.h"
 
 #define IMAGE_MAX        VC_GIB(1)
@@ -194,6 +195,16 @@ static uint32_t list_memory(struct vcore_vm *vm, struct vc_acpi_memory list[MEMO
 	return count;
 }
 
+/* The guest finds it at a place on bus 0, as a table says. */
+static void tell_iommu(struct vcore_vm *vm, struct vc_acpi_config *config)
+{
+	struct vc_iommu *iommu = vm->bvm.env.pci ? vc_pci_iommu(vm->bvm.env.pci) : NULL;
+	struct vc_pci_function *f = iommu ? vc_iommu_function(iommu) : NULL;
+
+	config->has_iommu = f != NULL;
+	config->iommu_devfn = f ? (uint16_t)vc_pci_requester(f) : 0;
+}
+
 static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 {
 	struct vc_acpi_device devices[VC_GSI_COUNT];
@@ -227,6 +238,7 @@ static int write_acpi(struct vcore_vm *vm, uint64_t *rsdp_gpa)
 		return vc_fail(ENOMEM, "no memory for the ACPI tables");
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++)
 		absent[i] = !atomic_load(&vm->vcpus[i].present);
+	tell_iommu(vm, &config);
 	length = vc_acpi_build(&config, tables, TABLES_MAX, rsdp);
 	r = length < 0 ? (int)length : vc_mem_write(&vm->mem, TABLES_GPA, tables, (uint64_t)length);
 	if (r >= 0)

@@ -222,6 +222,26 @@ int vcore_device_add(vcore_vm *vm, const char *name, const char *properties, vco
 	return vc_vm_add_device(vm, name, properties, device, &id);
 }
 
+int vcore_vm_find_device(vcore_vm *vm, const char *type, uint32_t index, vcore_device **device)
+{
+	struct vc_dev *dev;
+	uint32_t count = 0;
+
+	if (!vm || !type || !device)
+		return vc_fail(EINVAL, "vcore_vm_find_device: a vm, a type and room for the device are needed");
+	pthread_mutex_lock(&vm->buses.lock);
+	for (dev = vm->buses.devices; dev; dev = dev->next)
+		if (!dev->removing && !strcmp(dev->type, type) && count++ == index)
+			break;
+	if (dev)
+		dev->removable = false;
+	pthread_mutex_unlock(&vm->buses.lock);
+	if (!dev)
+		return vc_fail(ENOENT, "there is no device %.40s %u: the vm has %u", type, index, count);
+	*device = (vcore_device *)dev;
+	return 0;
+}
+
 int vcore_device_remove(vcore_device *device)
 {
 	struct vcore_vm *vm;

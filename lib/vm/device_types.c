@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "device/device.h"
+#include "passthrough/types.h"
 #include "vhost/types.h"
 #include "virtio/types.h"
 
@@ -19,6 +20,7 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_virtio_blk_type,
     &vc_virtio_console_type,
     &vc_virtio_gpu_type,
+    &vc_virtio_iommu_type,
     &vc_virtio_keyboard_type,
     &vc_virtio_mouse_type,
     &vc_virtio_mem_type,
@@ -30,6 +32,8 @@ const struct vc_device_type *const vc_device_types[] = {
     &vc_vhost_user_blk_type,
     &vc_vhost_user_fs_type,
     &vc_vhost_user_net_type,
+    &vc_vfio_pci_type,
+    &vc_vfio_user_type,
     NULL,
 };
 

@@ -2,6 +2,7 @@
 /* Input devices as the program finds them. */
 #include "virtio/input.h"
 
+#include "device/device.h"
 #include "vm/vm.h"
 
 static const struct {
@@ -42,4 +43,18 @@ int vcore_vm_find_input(vcore_vm *vm, enum vcore_input_kind kind, uint32_t index
 		return vc_fail(ENOENT, "there is no %s %u: the vm has %u", vc_input_dev_models[kind].name, index, count);
 	*out = found;
 	return 0;
+}
+
+int vcore_vm_send_ctrl_alt_del(vcore_vm *vm)
+{
+	struct vc_dev *dev;
+
+	if (!vm)
+		return vc_fail(EINVAL, "vcore_vm_send_ctrl_alt_del: no vm given");
+	pthread_mutex_lock(&vm->buses.lock);
+	for (dev = vm->buses.devices; dev && !(dev->fixed && !strcmp(dev->type, "i8042"));)
+		dev = dev->next;
+	pthread_mutex_unlock(&vm->buses.lock);
+	/* a part of the machine type stays as long as the vm does */
+	return dev ? vc_i8042_ctrl_alt_del(dev->ctx) : vc_fail(ENOENT, "the vm has no keyboard controller (i8042)");
 }

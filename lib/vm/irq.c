@@ -144,13 +144,6 @@ int vc_vm_doorbell(void *ctx, const struct vc_ioeventfd *e, bool add)
 
 /* ---- irqfd ---- */
 
-int vc_vm_irqfd(void *ctx, int fd, uint64_t address, uint32_t data, bool add)
-{
-	struct vcore_vm *vm = ctx;
-
-	return vm->bvm.ops->irqfd(&vm->bvm, fd, -1, address, data, add);
-}
-
 static void irqfd_ready(void *ctx, uint32_t events)
 {
 	struct vc_irqfd *f = ctx;
@@ -164,23 +157,49 @@ static void irqfd_ready(void *ctx, uint32_t events)
 		vc_msi_send(&f->vm->irqs, f->address, f->data);
 }
 
+static struct vc_irq_route route_of(const struct vc_irqfd *f)
+{
+	return (struct vc_irq_route){f->fd, -1, f->gsi, f->address, f->data};
+}
+
+/* A line of SPLIT goes through the library's own IOAPIC and PIC. */
+static bool kernel_routes(const struct vcore_vm *vm, int gsi)
+{
+	return vm->bvm.irqchip == VCORE_IRQCHIP_FULL || (vm->bvm.irqchip == VCORE_IRQCHIP_SPLIT && gsi < 0);
+}
+
+int vc_vm_irqfd(void *ctx, const struct vc_irq_route *route, bool add)
+{
+	struct vcore_vm *vm = ctx;
+
+	return kernel_routes(vm, route->gsi) ? vm->bvm.ops->irqfd(&vm->bvm, route, add) : -ENOTSUP;
+}
+
+int vc_vm_registers(void *ctx, const struct vc_registers *registers, bool add)
+{
+	struct vcore_vm *vm = ctx;
+
+	return vm->bvm.ops->registers(&vm->bvm, registers, add);
+}
+
 static void irqfd_free(struct vc_irqfd *f)
 {
+	const struct vc_irq_route route = route_of(f);
+
 	vc_watch_free(f->watch);
 	if (!f->watch && f->vm->bvm.ops->irqfd)
-		f->vm->bvm.ops->irqfd(&f->vm->bvm, f->fd, f->gsi, f->address, f->data, false);
+		f->vm->bvm.ops->irqfd(&f->vm->bvm, &route, false);
 	close(f->fd);
 	free(f);
 }
 
 static int irqfd_connect(struct vc_irqfd *f)
 {
+	const struct vc_irq_route route = route_of(f);
 	struct vcore_vm *vm = f->vm;
 
-	/* a line of SPLIT goes through the library's own IOAPIC and PIC */
-	if (vm->bvm.ops->irqfd &&
-	    (vm->bvm.irqchip == VCORE_IRQCHIP_FULL || (vm->bvm.irqchip == VCORE_IRQCHIP_SPLIT && f->gsi < 0)))
-		return vm->bvm.ops->irqfd(&vm->bvm, f->fd, f->gsi, f->address, f->data, true);
+	if (vm->bvm.ops->irqfd && kernel_routes(vm, f->gsi))
+		return vm->bvm.ops->irqfd(&vm->bvm, &route, true);
 	return vc_watch_new(vm->loop, f->fd, EPOLLIN, irqfd_ready, f, &f->watch);
 }
 

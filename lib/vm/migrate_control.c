@@ -7,10 +7,14 @@
 #include "core/thread.h"
 #include "vm/migrate.h"
 
+#define EVENT_NS 250000000u /* between events that only tell how far it is */
+
 static const char *const state_names[] = {
-    [VCORE_MIGRATE_NONE] = "none",         [VCORE_MIGRATE_SETUP] = "setup",         [VCORE_MIGRATE_ACTIVE] = "active",
-    [VCORE_MIGRATE_STOPPED] = "stopped",   [VCORE_MIGRATE_COMPLETED] = "completed", [VCORE_MIGRATE_FAILED] = "failed",
-    [VCORE_MIGRATE_CANCELED] = "canceled", [VCORE_MIGRATE_UNDECIDED] = "undecided",
+    [VCORE_MIGRATE_NONE] = "none",           [VCORE_MIGRATE_SETUP] = "setup",
+    [VCORE_MIGRATE_ACTIVE] = "active",       [VCORE_MIGRATE_STOPPED] = "stopped",
+    [VCORE_MIGRATE_COMPLETED] = "completed", [VCORE_MIGRATE_FAILED] = "failed",
+    [VCORE_MIGRATE_CANCELED] = "canceled",   [VCORE_MIGRATE_UNDECIDED] = "undecided",
+    [VCORE_MIGRATE_POSTCOPY] = "postcopy",   [VCORE_MIGRATE_LOST] = "lost",
 };
 
 const char *vcore_migrate_state_name(uint32_t state)
@@ -20,7 +24,7 @@ const char *vcore_migrate_state_name(uint32_t state)
 
 /* ---- the one that is ---- */
 
-int vc_migrate_enter(struct vcore_vm *vm, int *cancel_fd)
+int vc_migrate_enter(struct vcore_vm *vm, bool postcopy, int *cancel_fd)
 {
 	struct vc_migration *m = &vm->migration;
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), r = 0;
@@ -35,6 +39,10 @@ int vc_migrate_enter(struct vcore_vm *vm, int *cancel_fd)
 	else
 		m->cancel_fd = fd;
 	m->sending |= r >= 0;
+	if (r >= 0) {
+		m->may_postcopy = postcopy;
+		m->postcopy = false;
+	}
 	pthread_mutex_unlock(&vm->lock);
 	if (r < 0)
 		close(fd);
@@ -52,15 +60,46 @@ void vc_migrate_leave(struct vcore_vm *vm)
 
 void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info)
 {
+	struct vc_vm_event event = {.kind = VC_EVENT_MIGRATION, .action = vcore_migrate_state_name(info->state)};
+	uint64_t now = vc_host_ns();
 	bool changed;
 
 	pthread_mutex_lock(&vm->lock);
 	changed = vm->migration.info.state != info->state;
 	vm->migration.info = *info;
-	if (changed)
-		vc_vm_tell(vm,
-		           &(struct vc_vm_event){.kind = VC_EVENT_MIGRATION, .action = vcore_migrate_state_name(info->state)});
+	if (!changed)
+		event = (struct vc_vm_event){.kind = VC_EVENT_MIGRATING, .migration = info};
+	if (changed || (info->state == VCORE_MIGRATE_ACTIVE && now - vm->migration.told >= EVENT_NS)) {
+		vc_vm_tell(vm, &event);
+		vm->migration.told = now;
+	}
 	pthread_mutex_unlock(&vm->lock);
+}
+
+bool vc_migrate_wants_postcopy(struct vcore_vm *vm)
+{
+	bool wants;
+
+	pthread_mutex_lock(&vm->lock);
+	wants = vm->migration.postcopy;
+	pthread_mutex_unlock(&vm->lock);
+	return wants;
+}
+
+int vcore_migrate_postcopy(vcore_vm *vm)
+{
+	bool sending, may;
+
+	if (!vm)
+		return vc_fail(EINVAL, "vcore_migrate_postcopy: no vm given");
+	pthread_mutex_lock(&vm->lock);
+	sending = vm->migration.sending;
+	may = vm->migration.may_postcopy;
+	vm->migration.postcopy |= sending && may;
+	pthread_mutex_unlock(&vm->lock);
+	if (!sending)
+		return vc_fail(ENOENT, "vcore_migrate_postcopy: the vm is not being migrated");
+	return may ? 0 : vc_fail(EINVAL, "vcore_migrate_postcopy: the migration was begun without VCORE_MIGRATE_POSTCOPY");
 }
 
 static bool cancel(struct vcore_vm *vm, bool for_good)

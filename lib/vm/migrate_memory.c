@@ -5,17 +5,9 @@
 
 #include "vm/migrate.h"
 
-#define FRAME_TABLE (VC_MIG_RUNS * VC_MIG_RUN_BYTES)
-#define FRAME_BYTES (FRAME_TABLE + VC_MIG_PAGES * VC_PAGE_SIZE)
-
 static uint64_t words_of(const struct vc_mig_slot *s)
 {
 	return (s->pages + 63) / 64;
-}
-
-static bool test_bit(const uint64_t *bits, uint64_t n)
-{
-	return bits[n / 64] >> (n % 64) & 1;
 }
 
 /* ---- beginning ---- */
@@ -85,16 +77,12 @@ static int list_slots(struct vc_mig_memory *m)
 	return m->slot ? 0 : vc_fail(ENOMEM, "migration: no memory for a list of slots");
 }
 
-int vc_mig_memory_begin(struct vc_mig_memory *m, struct vcore_vm *vm, struct vc_mig_stream *stream)
+int vc_mig_memory_begin(struct vc_mig_memory *m, struct vcore_vm *vm)
 {
 	uint64_t longest = 0;
 	int r;
 
 	m->vm = vm;
-	m->stream = stream;
-	m->frame = malloc(FRAME_BYTES);
-	if (!m->frame)
-		return vc_fail(ENOMEM, "migration: no memory for a frame");
 	r = list_slots(m);
 	for (uint32_t i = 0; r >= 0 && i < m->count; i++) {
 		r = begin_slot(m, &m->slot[i]);
@@ -119,7 +107,6 @@ void vc_mig_memory_end(struct vc_mig_memory *m)
 	}
 	free(m->slot);
 	free(m->bitmap);
-	free(m->frame);
 	m->count = 0;
 }
 
@@ -133,6 +120,29 @@ uint64_t vc_mig_memory_left(const struct vc_mig_memory *m)
 		for (uint64_t w = 0; w < words_of(&m->slot[i]); w++)
 			pages += (uint64_t)__builtin_popcountll(m->slot[i].todo[w]);
 	return pages;
+}
+
+void vc_mig_memory_sent(struct vc_mig_memory *m)
+{
+	for (uint32_t i = 0; i < m->count; i++)
+		memset(m->slot[i].todo, 0, words_of(&m->slot[i]) * 8);
+}
+
+static void sent_some(struct vc_mig_memory *m, const struct vc_mig_channel *c)
+{
+	for (uint32_t i = 0; i < m->count && i <= c->end_slot; i++) {
+		struct vc_mig_slot *s = &m->slot[i];
+		uint64_t words = i < c->end_slot ? words_of(s) : c->end_page / 64;
+
+		for (uint64_t w = 0; w < words; w++)
+			s->todo[w] &= ~vc_mig_channel_own(c, w, s->todo[w]);
+	}
+}
+
+void vc_mig_memory_sent_some(struct vc_mig_memory *m, const struct vc_mig_channel *channel, uint32_t channels)
+{
+	for (uint32_t i = 0; i < channels; i++)
+		sent_some(m, &channel[i]);
 }
 
 int64_t vc_mig_memory_look(struct vc_mig_memory *m)
@@ -149,72 +159,4 @@ int64_t vc_mig_memory_look(struct vc_mig_memory *m)
 			return r;
 	}
 	return (int64_t)vc_mig_memory_left(m);
-}
-
-/* ---- frames ---- */
-
-static int flush(struct vc_mig_memory *m)
-{
-	uint32_t table = m->runs * VC_MIG_RUN_BYTES, data = m->data_pages * VC_PAGE_SIZE;
-	int r;
-
-	if (!m->runs)
-		return 0;
-	/* the contents were put behind a full table */
-	memmove(m->frame + table, m->frame + FRAME_TABLE, data);
-	r = vc_mig_send(m->stream, VC_MIG_PAGES_FRAME, m->runs, m->frame, table + data);
-	m->runs = m->data_pages = 0;
-	return r < 0 || !m->after_frame ? r : m->after_frame(m->ctx);
-}
-
-/* The page goes to the last run, or begins one. */
-static void add_page(struct vc_mig_memory *m, uint32_t slot, uint64_t page, bool zero)
-{
-	uint8_t *last = m->runs ? m->frame + (m->runs - 1) * VC_MIG_RUN_BYTES : NULL;
-	uint32_t kind = zero ? VC_MIG_ZEROES : 0, count = last ? vc_ld32(last + 4) : 0;
-
-	if (last && vc_ld32(last) == slot && (count & VC_MIG_ZEROES) == kind &&
-	    vc_ld64(last + 8) + (count & ~VC_MIG_ZEROES) == page) {
-		vc_st32(last + 4, count + 1);
-		return;
-	}
-	last = m->frame + m->runs++ * VC_MIG_RUN_BYTES;
-	vc_st32(last, slot);
-	vc_st32(last + 4, kind | 1);
-	vc_st64(last + 8, page);
-}
-
-static int send_page(struct vc_mig_memory *m, uint32_t index, uint64_t page)
-{
-	struct vc_mig_slot *s = &m->slot[index];
-	uint8_t *copy = m->frame + FRAME_TABLE + m->data_pages * VC_PAGE_SIZE;
-	bool zero;
-
-	/* the guest may write it at this moment: then its copy is of no worth, and it comes again */
-	memcpy(copy, s->slot->hva + page * VC_PAGE_SIZE, VC_PAGE_SIZE);
-	zero = vc_is_zero(copy, VC_PAGE_SIZE);
-	m->zero_pages += zero;
-	m->pages += !zero;
-	if (zero && !test_bit(s->sent, page))
-		return 0;
-	add_page(m, index, page, zero);
-	if (!zero) {
-		s->sent[page / 64] |= 1ull << (page % 64);
-		m->data_pages++;
-	}
-	return m->runs == VC_MIG_RUNS || m->data_pages == VC_MIG_PAGES ? flush(m) : 0;
-}
-
-int vc_mig_memory_send(struct vc_mig_memory *m)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; r >= 0 && i < m->count; i++) {
-		struct vc_mig_slot *s = &m->slot[i];
-
-		for (uint64_t w = 0; r >= 0 && w < words_of(s); w++)
-			for (; r >= 0 && s->todo[w]; s->todo[w] &= s->todo[w] - 1)
-				r = send_page(m, i, w * 64 + (uint64_t)__builtin_ctzll(s->todo[w]));
-	}
-	return r < 0 ? r : flush(m);
 }

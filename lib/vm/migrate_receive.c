@@ -1,81 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The destination of a migration. */
-#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/address.h"
+#include "core/clock.h"
 #include "memory/backing.h"
-#include "vm/migrate_stream.h"
+#include "vm/migrate_receive.h"
 #include "vm/snapshot_codec.h"
 
-struct receiving {
-	struct vcore_migrate_receive_options o;
-	struct vc_mig_stream stream;
-	struct vcore_vm *vm; /* NULL: not made yet */
-	struct vc_still still;
-	bool held;
-};
-
-/* ---- a connection ---- */
-
-static int accept_one(int listener, uint32_t wait_ms)
-{
-	struct pollfd fd = {listener, POLLIN, 0};
-	int n = poll(&fd, 1, wait_ms ? (int)(wait_ms > INT32_MAX ? INT32_MAX : wait_ms) : -1), r;
-
-	if (n < 0)
-		return vc_fail_errno(errno, "migration: waiting for a connection");
-	if (n == 0)
-		return vc_fail(ETIMEDOUT, "migration: nobody has connected for %u ms", wait_ms);
-	r = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	return r < 0 ? vc_fail_errno(errno, "migration: taking a connection") : r;
-}
-
-static int listen_at(const char *text, uint32_t wait_ms)
-{
-	union vc_address address;
-	int listener, r = vc_address_parse("migration", text, &address);
-
-	if (r < 0)
-		return r;
-	vc_address_unlisten_stale(&address);
-	listener = vc_address_listen("a migration", &address, 1);
-	if (listener < 0)
-		return listener;
-	r = accept_one(listener, wait_ms);
-	close(listener);
-	vc_address_unlisten(&address);
-	return r;
-}
-
-static int open_stream(struct receiving *m)
-{
-	int fd = m->o.address ? listen_at(m->o.address, m->o.wait_ms) : m->o.fd, r;
-
-	if (fd < 0)
-		return m->o.address ? fd : vc_fail(EINVAL, "vcore_migrate_receive: neither an address nor a descriptor");
-	r = vc_mig_stream_open(&m->stream, fd, m->o.timeout_ms);
-	if (m->o.address)
-		close(fd);
-	return r;
-}
-
 /* ---- the machine ---- */
-
-static int take_hello(struct receiving *m)
-{
-	struct vc_mig_frame f;
-	int r = vc_mig_receive(&m->stream, &f);
-
-	if (r < 0)
-		return r;
-	free(f.payload);
-	if (f.kind != VC_MIG_HELLO || f.argument != VC_MIG_VERSION || f.length != 16)
-		return vc_fail(EPROTO, "migration: a greeting of version %u (%u bytes): expected version %u", f.argument,
-		               f.length, VC_MIG_VERSION);
-	return 0;
-}
 
 /* Takes the frame apart and frees it. */
 static int decode(struct vc_mig_frame *f, struct vcore_snapshot **s)
@@ -92,7 +25,7 @@ static uint64_t host_memory(void)
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static int check_size(const struct receiving *m, const struct vcore_snapshot *s)
+static int check_size(const struct vc_mig_receiving *m, const struct vcore_snapshot *s)
 {
 	uint64_t limit = m->o.memory_limit ? m->o.memory_limit : host_memory(), left = limit;
 
@@ -119,7 +52,7 @@ static void clear_slot(struct vc_slot *slot)
 		memset(slot->hva, 0, slot->length);
 }
 
-static int build(struct receiving *m, const struct vcore_snapshot *s)
+static int build(struct vc_mig_receiving *m, const struct vcore_snapshot *s)
 {
 	int r = check_size(m, s);
 
@@ -136,100 +69,55 @@ static int build(struct receiving *m, const struct vcore_snapshot *s)
 	return r;
 }
 
-static int take_machine(struct receiving *m)
+static int receive_kind(struct vc_mig_receiving *m, enum vc_mig_kind kind, const char *what, struct vc_mig_frame *f)
+{
+	int r = vc_mig_receive(&m->inlet->stream, f);
+
+	if (r >= 0 && f->kind != kind) {
+		free(f->payload);
+		r = vc_fail(EPROTO, "migration: a frame of kind %u came where %s expected", f->kind, what);
+	}
+	return r;
+}
+
+static int take_machine(struct vc_mig_receiving *m)
 {
 	struct vcore_snapshot *s;
 	struct vc_mig_frame f;
-	int r = vc_mig_receive(&m->stream, &f);
+	int r = receive_kind(m, VC_MIG_MACHINE, "the machine was", &f);
 
-	if (r >= 0 && f.kind != VC_MIG_MACHINE) {
-		free(f.payload);
-		r = vc_fail(EPROTO, "migration: a frame of kind %u came where the machine was expected", f.kind);
-	}
 	if (r >= 0)
 		r = decode(&f, &s);
 	if (r < 0)
 		return r;
 	r = build(m, s);
 	vcore_snapshot_unref(s);
-	return r < 0 ? r : vc_mig_send(&m->stream, VC_MIG_READY, 0, NULL, 0);
+	if (r >= 0 && m->features & VC_MIG_POSTCOPY)
+		r = vc_arrival_new(m->vm, &m->arrival);
+	return r;
 }
 
-/* ---- memory ---- */
+/* ---- the handover ---- */
 
-/* Pages that are zeroes already take no memory by being looked at, but where they were written before. */
-static void clear_pages(uint8_t *at, uint64_t pages)
-{
-	for (; pages; pages--, at += VC_PAGE_SIZE)
-		if (!vc_is_zero(at, VC_PAGE_SIZE))
-			memset(at, 0, VC_PAGE_SIZE);
-}
-
-/* One run; *data: the contents that are left, of *left pages. */
-static int take_run(struct receiving *m, const uint8_t *run, const uint8_t **data, uint32_t *left)
-{
-	uint32_t index = vc_ld32(run), kind = vc_ld32(run + 4), count = kind & ~VC_MIG_ZEROES;
-	uint64_t page = vc_ld64(run + 8), pages;
-	struct vc_slot *slot;
-
-	if (index >= m->vm->mem.count)
-		return vc_fail(EPROTO, "migration: pages for slot %u of %u", index, m->vm->mem.count);
-	slot = m->vm->mem.slots[index];
-	pages = slot->length / VC_PAGE_SIZE;
-	if (!count || page >= pages || count > pages - page)
-		return vc_fail(EPROTO, "migration: %u pages from %llu on: slot %u has %llu", count, (unsigned long long)page,
-		               index, (unsigned long long)pages);
-	if (!(kind & VC_MIG_ZEROES) && count > *left)
-		return vc_fail(EPROTO, "migration: a run of %u pages where %u follow", count, *left);
-	if (slot->host_readonly) /* the same file, as for a snapshot */
-		;
-	else if (kind & VC_MIG_ZEROES)
-		clear_pages(slot->hva + page * VC_PAGE_SIZE, count);
-	else
-		memcpy(slot->hva + page * VC_PAGE_SIZE, *data, (size_t)count * VC_PAGE_SIZE);
-	if (!(kind & VC_MIG_ZEROES)) {
-		*data += (size_t)count * VC_PAGE_SIZE;
-		*left -= count;
-	}
-	return 0;
-}
-
-static int take_pages(struct receiving *m, const struct vc_mig_frame *f)
-{
-	uint32_t runs = f->argument, table = runs * VC_MIG_RUN_BYTES, left;
-	const uint8_t *data;
-	int r = 0;
-
-	if (!runs || runs > VC_MIG_RUNS || f->length < table || (f->length - table) % VC_PAGE_SIZE)
-		return vc_fail(EPROTO, "migration: %u runs of pages in %u bytes", runs, f->length);
-	data = f->payload + table;
-	left = (f->length - table) / VC_PAGE_SIZE;
-	for (uint32_t i = 0; r >= 0 && i < runs; i++)
-		r = take_run(m, f->payload + i * VC_MIG_RUN_BYTES, &data, &left);
-	return r >= 0 && left ? vc_fail(EPROTO, "migration: %u pages that no run has", left) : r;
-}
-
-/* Up to the state. */
-static int take_memory(struct receiving *m, struct vc_mig_frame *f)
+/* What is still to come, if anything is, up to the state. */
+static int take_absent(struct vc_mig_receiving *m, struct vc_mig_frame *f)
 {
 	int r;
 
-	while ((r = vc_mig_receive(&m->stream, f)) >= 0 && f->kind == VC_MIG_PAGES_FRAME) {
-		r = take_pages(m, f);
+	while ((r = vc_mig_receive(&m->inlet->stream, f)) >= 0 && f->kind == VC_MIG_ABSENT && m->arrival) {
+		r = vc_arrival_absent(m->arrival, f);
 		free(f->payload);
 		if (r < 0)
 			return r;
 	}
 	if (r >= 0 && f->kind != VC_MIG_STATE) {
 		free(f->payload);
-		r = vc_fail(EPROTO, "migration: a frame of kind %u came where pages or the state were expected", f->kind);
+		r = vc_fail(EPROTO, "migration: a frame of kind %u came where the state was expected", f->kind);
 	}
 	return r;
 }
 
-/* ---- the handover ---- */
-
-static int take_state(struct receiving *m, struct vc_mig_frame *f)
+static int take_state(struct vc_mig_receiving *m, struct vc_mig_frame *f)
 {
 	struct vcore_snapshot *s;
 	int r = decode(f, &s);
@@ -241,48 +129,114 @@ static int take_state(struct receiving *m, struct vc_mig_frame *f)
 	return r;
 }
 
-static int take_vm(struct receiving *m)
+/* The rest of the memory comes later: states may be loaded from it already. */
+static int take_over_early(struct vc_mig_receiving *m, struct vc_mig_frame *f)
+{
+	int r = vc_arrival_start(m->arrival, &m->inlet->stream);
+
+	if (r < 0) {
+		free(f->payload);
+		return r;
+	}
+	r = take_state(m, f);
+	return r < 0 ? r : vc_arrival_take_over(m->arrival);
+}
+
+static int take_over(struct vc_mig_receiving *m)
 {
 	struct vc_mig_frame f;
-	int r = take_hello(m);
+	int r = take_absent(m, &f);
+
+	if (r < 0)
+		return r;
+	if (vc_arrival_is_needed(m->arrival))
+		return take_over_early(m, &f);
+	r = take_state(m, &f);
+	if (r >= 0)
+		r = vc_mig_send(&m->inlet->stream, VC_MIG_LOADED, 0, NULL, 0);
+	return r < 0 ? r : vc_mig_expect(&m->inlet->stream, VC_MIG_GO);
+}
+
+static int take_vm(struct vc_mig_receiving *m)
+{
+	int r = vc_mig_accept(m);
 
 	if (r >= 0)
 		r = take_machine(m);
 	if (r >= 0)
-		r = take_memory(m, &f);
-	if (r >= 0)
-		r = take_state(m, &f);
-	if (r >= 0)
-		r = vc_mig_send(&m->stream, VC_MIG_LOADED, 0, NULL, 0);
-	if (r >= 0)
-		r = vc_mig_expect(&m->stream, VC_MIG_GO);
-	return r;
+		r = vc_mig_take_memory(m);
+	return r < 0 ? r : take_over(m);
+}
+
+static int check_options(const struct vcore_migrate_receive_options *options, struct vcore_migrate_receive_options *o)
+{
+	if (vc_struct_in(o, sizeof *o, options) < 0)
+		return vc_fail(EINVAL, "vcore_migrate_receive: options with their size set are needed");
+	if (!o->address && o->fd < 0)
+		return vc_fail(EINVAL, "vcore_migrate_receive: neither an address nor a descriptor");
+	if (o->more_fd_count >= VC_MIG_STREAMS || (o->more_fd_count && !o->more_fds))
+		return vc_fail(EINVAL, "vcore_migrate_receive: %u more descriptors: expected at most %u", o->more_fd_count,
+		               VC_MIG_STREAMS - 1);
+	return 0;
+}
+
+static void close_all(struct vc_mig_receiving *m)
+{
+	for (uint32_t i = 0; i < VC_MIG_STREAMS; i++) {
+		vc_mig_stream_close(&m->inlet[i].stream);
+		free(m->inlet[i].unpacked);
+	}
+	vc_mig_accept_end(m);
+}
+
+static int receive_vm(struct vc_mig_receiving *m, struct vcore_vm **vm)
+{
+	int r = take_vm(m);
+
+	if (m->held)
+		vc_still_end(&m->still);
+	if (r >= 0) {
+		/* the vm is ours: whether the source hears of it changes nothing any more. An arrival has told it */
+		if (!m->vm->arrival)
+			vc_mig_send(&m->inlet->stream, VC_MIG_RUNS_FRAME, 0, NULL, 0);
+		if (!m->vm->arrival)
+			vc_arrival_give_up(m->arrival);
+		*vm = m->vm;
+	} else {
+		/* before anything is closed: it is why */
+		vc_mig_tell_failure(&m->inlet->stream);
+		for (uint32_t i = 0; i < VC_MIG_STREAMS; i++)
+			vc_mig_stream_shutdown(&m->inlet[i].stream);
+		vc_arrival_give_up(m->arrival);
+		vcore_vm_unref(m->vm);
+	}
+	close_all(m);
+	return r < 0 ? r : 0;
 }
 
 int vcore_migrate_receive(const struct vcore_migrate_receive_options *options, vcore_vm **vm)
 {
-	struct receiving m = {.stream.fd = -1};
+	struct vc_mig_receiving *m;
 	int r;
 
 	if (!vm)
 		return vc_fail(EINVAL, "vcore_migrate_receive: a place for the vm is needed");
 	*vm = NULL;
-	if (vc_struct_in(&m.o, sizeof m.o, options) < 0)
-		return vc_fail(EINVAL, "vcore_migrate_receive: options with their size set are needed");
-	r = open_stream(&m);
+	m = calloc(1, sizeof *m);
+	if (!m)
+		return vc_fail(ENOMEM, "vcore_migrate_receive: no memory");
+	m->listener = -1;
+	for (uint32_t i = 0; i < VC_MIG_STREAMS; i++)
+		m->inlet[i].stream.fd = -1;
+	m->info = (struct vcore_migrate_info){.size = sizeof m->info, .state = VCORE_MIGRATE_SETUP};
+	m->begun = m->told = vc_host_ns();
+	r = check_options(options, &m->o);
 	if (r >= 0)
-		r = take_vm(&m);
-	if (m.held)
-		vc_still_end(&m.still);
+		r = vc_mig_crew_init(&m->crew);
 	if (r >= 0) {
-		/* the vm is ours: whether the source hears of it changes nothing any more */
-		vc_mig_send(&m.stream, VC_MIG_RUNS_FRAME, 0, NULL, 0);
-		*vm = m.vm;
-		r = 0;
-	} else {
-		vc_mig_tell_failure(&m.stream);
-		vcore_vm_unref(m.vm);
+		r = receive_vm(m, vm);
+		vc_mig_crew_fini(&m->crew);
 	}
-	vc_mig_stream_close(&m.stream);
+	free(m);
 	return r;
 }

@@ -2,16 +2,17 @@
 /* The source of a migration. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-#include "core/address.h"
-#include "vm/migrate.h"
+#include "memory/missing.h"
+#include "vm/migrate_postcopy.h"
 #include "vm/snapshot_codec.h"
+#include "vm/snapshot_file.h"
 
 #define DOWNTIME_US     50000u
 #define THROTTLE_PERIOD 20000000u /* ns */
 #define PROGRESS_NS     250000000u
+#define DELTA_CACHE     VC_MIB(64)
 /* What is taken for the rate as long as there was too little to measure. */
 #define RATE_GUESS   1000000000u
 #define RATE_MEASURE VC_MIB(1)
@@ -19,18 +20,23 @@
 struct sending {
 	struct vcore_vm *vm;
 	struct vcore_migrate_options o;
-	struct vc_mig_stream stream;
+	struct vc_mig_crew crew;
+	struct vc_mig_channel channel[VC_MIG_STREAMS]; /* the first one has the states too */
+	uint32_t channels;
 	struct vc_mig_memory memory;
 	struct vc_still still; /* while `stopped` */
 	bool stopped;
 	struct vcore_migrate_info info; /* ours; the vm's copy is under its lock */
 	uint64_t begun, told;           /* host time; of the last progress */
 	uint64_t state_ns;              /* what taking and encoding the states took */
-	/* the limit */
-	uint64_t slice_begin, slice_bytes;
-	/* of the round */
-	uint64_t round_begin, round_pages;
+	uint64_t states_measured;       /* host time of the last time but the first */
+	/* of the round: when it began, pages to be looked at, and counters at its begin */
+	uint64_t round_begin, round_left, round_pages, round_looked_at;
+	uint64_t measured_bytes, measured_ns; /* for the rate */
 	bool throttled;
+	bool postcopy; /* the rest follows when the other side runs */
+	bool lost;     /* it did not */
+	struct vc_mig_follow follow;
 };
 
 /* ---- throttle: on the thread that sends, between frames and while it waits ---- */
@@ -49,21 +55,45 @@ static uint64_t throttle_tick(void *ctx, uint64_t now)
 	return now - phase + (hold ? off : THROTTLE_PERIOD);
 }
 
-static void throttle_end(struct sending *m)
+/* Up to the next tick. */
+static void throttle_pause(struct sending *m)
 {
-	m->info.throttle = 0;
 	if (m->throttled)
 		vc_vm_throttle(m->vm, false);
 	m->throttled = false;
 }
 
+static void throttle_end(struct sending *m)
+{
+	m->info.throttle = 0;
+	throttle_pause(m);
+}
+
 /* ---- telling ---- */
+
+static struct vc_mig_counts counts_of(struct sending *m)
+{
+	struct vc_mig_counts counts = {0};
+
+	for (uint32_t i = 0; i < m->channels; i++)
+		vc_mig_channel_add_counts(&m->channel[i], &counts);
+	return counts;
+}
 
 static void update(struct sending *m)
 {
-	m->info.sent = m->stream.bytes_out;
-	m->info.pages = m->memory.pages;
-	m->info.zero_pages = m->memory.zero_pages;
+	struct vc_mig_counts counts = counts_of(m);
+	uint64_t looked_at = counts.looked_at - m->round_looked_at;
+
+	m->info.sent = counts.bytes;
+	m->info.pages = counts.pages + m->follow.pages;
+	m->info.zero_pages = counts.zero_pages + m->follow.zero_pages;
+	m->info.wanted = m->follow.wanted;
+	m->info.delta_pages = counts.delta_pages;
+	m->info.saved = counts.saved;
+	m->info.streams = m->channels;
+	if (looked_at < m->round_left)
+		m->info.remaining = (m->round_left - looked_at) * VC_PAGE_SIZE;
 	m->info.total_ns = vc_host_ns() - m->begun;
 	vc_migrate_publish(m->vm, &m->info);
 }
@@ -72,6 +102,9 @@ static int tell(struct sending *m)
 {
 	update(m);
 	m->told = vc_host_ns();
+	/* the callback may take its time: the guest is not held for as long */
+	if (m->o.progress)
+		throttle_pause(m);
 	return m->o.progress && m->o.progress(m->o.ctx, &m->info)
 	           ? vc_fail(ECANCELED, "the migration was cancelled by the progress callback")
 	           : 0;
@@ -79,54 +112,59 @@ static int tell(struct sending *m)
 
 /* ---- pre-copy ---- */
 
-static int keep_bandwidth(struct sending *m)
-{
-	uint64_t bytes = m->stream.bytes_out - m->slice_bytes;
-
-	if (!m->o.bandwidth)
-		return 0;
-	return vc_mig_wait_until(&m->stream, m->slice_begin + vc_muldiv64(bytes, 1000000000, m->o.bandwidth));
-}
-
 /* After each frame while the guest runs. */
 static int after_frame(void *ctx)
 {
 	struct sending *m = ctx;
-	int r = 0;
 
-	if (vc_mig_has_word(&m->stream)) {
-		r = vc_mig_expect(&m->stream, VC_MIG_FAILED);
+	if (vc_mig_has_word(&m->channel->stream)) {
+		int r = vc_mig_expect(&m->channel->stream, VC_MIG_FAILED);
+
 		return r < 0 ? r : vc_fail(EPROTO, "migration: the other side speaks out of turn");
 	}
-	/* sending does not look at it unless it has to wait */
-	r = vc_mig_look_up(&m->stream);
-	if (r >= 0)
-		r = keep_bandwidth(m);
-	if (r >= 0 && vc_host_ns() - m->told > PROGRESS_NS)
-		r = tell(m);
-	return r;
+	if (!m->postcopy && vc_migrate_wants_postcopy(m->vm)) {
+		m->postcopy = true;
+		atomic_store(&m->memory.enough, true);
+	}
+	return vc_host_ns() - m->told > PROGRESS_NS ? tell(m) : 0;
 }
 
 static void measure(struct sending *m)
 {
-	uint64_t bytes = (m->memory.pages - m->round_pages) * VC_PAGE_SIZE, took = vc_host_ns() - m->round_begin;
-
-	if (bytes >= RATE_MEASURE || !m->info.rate)
-		m->info.rate = bytes ? vc_muldiv64(bytes, 1000000000, took + 1) : 0;
+	/* short rounds are measured together: one that met a busy host does not count for ever */
+	m->measured_bytes += (counts_of(m).pages - m->round_pages) * VC_PAGE_SIZE;
+	m->measured_ns += vc_host_ns() - m->round_begin;
+	if (m->measured_bytes < RATE_MEASURE && m->info.rate)
+		return;
+	m->info.rate = vc_muldiv64(m->measured_bytes, 1000000000, m->measured_ns + 1);
+	m->measured_bytes = m->measured_ns = 0;
 }
 
-static int round_of_memory(struct sending *m)
+static int round_of_memory(struct sending *m, bool last)
 {
+	struct vc_mig_counts counts = counts_of(m);
+	struct vc_mig_round round = {.crew = &m->crew,
+	                             .channel = m->channel,
+	                             .channels = m->channels,
+	                             .number = ++m->info.rounds,
+	                             .last = last,
+	                             .pages = vc_mig_memory_left(&m->memory)};
 	int r;
 
-	m->info.rounds++;
-	m->round_begin = m->slice_begin = vc_host_ns();
-	m->slice_bytes = m->stream.bytes_out;
-	m->round_pages = m->memory.pages;
-	r = vc_mig_memory_send(&m->memory);
-	if (r >= 0)
-		measure(m);
-	return r;
+	m->round_begin = vc_host_ns();
+	m->round_pages = counts.pages;
+	m->round_looked_at = counts.looked_at;
+	m->round_left = round.pages;
+	r = vc_mig_round_run(&round);
+	m->round_left = 0;
+	if (r < 0)
+		return r;
+	if (m->postcopy)
+		vc_mig_memory_sent_some(&m->memory, m->channel, m->channels);
+	else
+		vc_mig_memory_sent(&m->memory);
+	measure(m);
+	return 0;
 }
 
 static uint64_t estimate(const struct sending *m, uint64_t pages)
@@ -137,54 +175,44 @@ static uint64_t estimate(const struct sending *m, uint64_t pages)
 /* The guest wrote more than half of what was sent meanwhile: that will not end soon. */
 static void converge(struct sending *m, uint64_t left)
 {
-	uint64_t sent = m->memory.pages - m->round_pages;
+	uint64_t sent = counts_of(m).pages - m->round_pages;
 
 	if (!(m->o.flags & VCORE_MIGRATE_AUTO_CONVERGE) || left * 2 < sent)
 		return;
 	m->info.throttle = m->info.throttle ? (m->info.throttle > 89 ? 99 : m->info.throttle + 10) : 20;
 }
 
-/* Until the rest is little enough. */
-static int precopy(struct sending *m)
+/* As many rounds as there were to be before post-copy. */
+static bool rounds_are_over(const struct sending *m)
 {
-	int64_t left;
-	int r;
-
-	m->info.state = VCORE_MIGRATE_ACTIVE;
-	m->memory.after_frame = after_frame;
-	m->memory.ctx = m;
-	m->stream.tick = throttle_tick;
-	m->stream.ctx = m;
-	do {
-		r = round_of_memory(m);
-		left = r < 0 ? r : vc_mig_memory_look(&m->memory);
-		if (left < 0)
-			return (int)left;
-		m->info.remaining = (uint64_t)left * VC_PAGE_SIZE;
-		m->info.expected_ns = estimate(m, (uint64_t)left);
-		converge(m, (uint64_t)left);
-		r = tell(m);
-	} while (r >= 0 && m->info.expected_ns > m->o.downtime_us * 1000);
-	return r;
+	return m->o.flags & VCORE_MIGRATE_BY_POSTCOPY && m->info.rounds >= m->o.postcopy_rounds;
 }
 
 /* ---- the states ---- */
 
-static int send_states(struct sending *m, enum vc_mig_kind kind)
+/* free() */
+static int encode_states(struct sending *m, uint8_t **data, size_t *length)
 {
 	struct vcore_snapshot *s;
-	uint8_t *data;
-	size_t length;
 	int r = vc_snapshot_of_states(m->vm, &s);
 
 	if (r < 0)
 		return r;
-	r = vc_snapshot_encode(s, &data, &length);
+	r = vc_snapshot_encode(s, data, length);
 	vcore_snapshot_unref(s);
+	return r;
+}
+
+static int send_states(struct sending *m, enum vc_mig_kind kind)
+{
+	uint8_t *data;
+	size_t length;
+	int r = encode_states(m, &data, &length);
+
 	if (r < 0)
 		return r;
 	r = length > UINT32_MAX ? vc_fail(E2BIG, "migration: states of %zu bytes", length)
-	                        : vc_mig_send(&m->stream, kind, 0, data, (uint32_t)length);
+	                        : vc_mig_send(&m->channel->stream, kind, 0, data, (uint32_t)length);
 	free(data);
 	return r;
 }
@@ -193,23 +221,75 @@ static int send_states(struct sending *m, enum vc_mig_kind kind)
 static int introduce(struct sending *m)
 {
 	struct vc_still still;
-	uint8_t number[16];
-	uint64_t from;
-	int r;
-
-	if (getrandom(number, sizeof number, 0) != sizeof number)
-		return vc_fail_errno(errno, "migration: random bytes");
-	r = vc_mig_send(&m->stream, VC_MIG_HELLO, VC_MIG_VERSION, number, sizeof number);
-	if (r < 0)
-		return r;
-	from = vc_host_ns();
-	r = vc_still_begin(m->vm, "vcore_migrate_send", false, &still);
+	uint64_t from = vc_host_ns();
+	int r = vc_still_begin(m->vm, "vcore_migrate_send", false, &still);
 	if (r < 0)
 		return r;
 	r = send_states(m, VC_MIG_MACHINE);
 	vc_still_end(&still);
 	m->state_ns = vc_host_ns() - from;
-	return r < 0 ? r : vc_mig_expect(&m->stream, VC_MIG_READY);
+	return r < 0 ? r : vc_mig_expect(&m->channel->stream, VC_MIG_READY);
+}
+
+/*
+ * What taking the states costs was measured once, perhaps while the host had other things to do: if that alone keeps
+ * the guest from being stopped, it is measured again now and then.
+ */
+static void measure_states(struct sending *m)
+{
+	uint64_t from = vc_host_ns(), took;
+	struct vc_still still;
+	uint8_t *data = NULL;
+	size_t length;
+	int r;
+
+	if (m->info.expected_ns - m->state_ns > m->o.downtime_us * 500 || from - m->states_measured < PROGRESS_NS)
+		return;
+	m->states_measured = from;
+	/* of no worth when that cannot be done now: what is known stays */
+	if (vc_still_begin(m->vm, "vcore_migrate_send", false, &still) < 0)
+		return;
+	r = encode_states(m, &data, &length);
+	vc_still_end(&still);
+	took = vc_host_ns() - from;
+	if (r < 0)
+		return;
+	free(data);
+	m->info.expected_ns -= m->state_ns;
+	m->state_ns = took < m->state_ns ? took : m->state_ns;
+	m->info.expected_ns += m->state_ns;
+}
+
+/* ---- rounds ---- */
+
+/* Until the rest is little enough, or is to follow. */
+static int precopy(struct sending *m)
+{
+	int64_t left;
+	int r;
+
+	m->info.state = VCORE_MIGRATE_ACTIVE;
+	m->channel->after_frame = after_frame;
+	m->channel->ctx = m;
+	m->channel->stream.tick = throttle_tick;
+	m->channel->stream.ctx = m;
+	m->postcopy = rounds_are_over(m);
+	while (!m->postcopy) {
+		r = round_of_memory(m, false);
+		left = r < 0 ? r : vc_mig_memory_look(&m->memory);
+		if (left < 0)
+			return (int)left;
+		m->info.remaining = (uint64_t)left * VC_PAGE_SIZE;
+		m->info.expected_ns = estimate(m, (uint64_t)left);
+		if (m->info.expected_ns > m->o.downtime_us * 1000)
+			measure_states(m);
+		converge(m, (uint64_t)left);
+		r = tell(m);
+		if (r < 0 || m->info.expected_ns <= m->o.downtime_us * 1000)
+			return r;
+		m->postcopy |= rounds_are_over(m) || vc_migrate_wants_postcopy(m->vm);
+	}
+	return tell(m);
 }
 
 /* ---- the handover ---- */
@@ -222,13 +302,21 @@ static int complete(struct sending *m)
 
 	if (left < 0)
 		return (int)left;
-	m->memory.after_frame = NULL;
-	r = round_of_memory(m);
+	for (uint32_t i = 0; i < m->channels; i++)
+		m->channel[i].bandwidth = 0;
+	m->channel->after_frame = NULL;
+	m->follow = (struct vc_mig_follow){.memory = &m->memory, .stream = &m->channel->stream};
+	m->postcopy = m->postcopy && left;
+	/* then the round is that there are no more */
+	atomic_store(&m->memory.enough, m->postcopy);
+	r = round_of_memory(m, true);
+	if (r >= 0 && m->postcopy)
+		r = vc_mig_follow_announce(&m->follow);
 	if (r >= 0)
 		r = send_states(m, VC_MIG_STATE);
 	if (r >= 0)
-		r = vc_mig_look_up(&m->stream);
-	return r < 0 ? r : vc_mig_expect(&m->stream, VC_MIG_LOADED);
+		r = vc_mig_look_up(&m->channel->stream);
+	return r < 0 ? r : vc_mig_follow_until(&m->follow, VC_MIG_LOADED);
 }
 
 /* From here on nobody can take it back. */
@@ -237,10 +325,10 @@ static int give_up_vm(struct sending *m)
 	char why[160];
 	int r;
 
-	m->stream.cancel_fd = -1;
-	r = vc_mig_send(&m->stream, VC_MIG_GO, 0, NULL, 0);
+	m->channel->stream.cancel_fd = -1;
+	r = vc_mig_send(&m->channel->stream, VC_MIG_GO, 0, NULL, 0);
 	if (r >= 0)
-		r = vc_mig_expect(&m->stream, VC_MIG_RUNS_FRAME);
+		r = vc_mig_follow_until(&m->follow, VC_MIG_RUNS_FRAME);
 	/* the other side says itself that it does not: it cannot have got GO, or has not taken the vm */
 	if (r >= 0 || r == -EREMOTEIO)
 		return r;
@@ -258,14 +346,43 @@ static void end_vm(struct sending *m)
 	m->still.resume = false;
 }
 
+static void told_of_push(void *ctx)
+{
+	struct sending *m = ctx;
+
+	if (vc_host_ns() - m->told <= PROGRESS_NS)
+		return;
+	m->info.remaining = vc_mig_memory_left(&m->memory) * VC_PAGE_SIZE;
+	/* it cannot be cancelled any more */
+	tell(m);
+}
+
+/* The other side runs, and has not all that is here. */
+static int follow(struct sending *m)
+{
+	char why[160];
+	int r;
+
+	m->info.state = VCORE_MIGRATE_POSTCOPY;
+	m->channel->stream.deadline = UINT64_MAX;
+	update(m);
+	r = vc_mig_follow_push(&m->follow, told_of_push, m);
+	if (r >= 0)
+		return 0;
+	m->lost = true;
+	snprintf(why, sizeof why, "%s", vcore_error_message());
+	return vc_fail(ENOTRECOVERABLE, "migration: the other side ran when its memory could not follow: %s", why);
+}
+
 static int switch_over(struct sending *m)
 {
 	uint64_t from = vc_host_ns();
 	int r;
 
 	throttle_end(m);
-	m->stream.tick = NULL;
-	m->stream.deadline = from + m->stream.idle_ns;
+	m->channel->stream.tick = NULL;
+	for (uint32_t i = 0; i < m->channels; i++)
+		m->channel[i].stream.deadline = from + m->channel->stream.idle_ns;
 	r = vc_still_begin(m->vm, "vcore_migrate_send", false, &m->still);
 	if (r < 0)
 		return r;
@@ -275,6 +392,10 @@ static int switch_over(struct sending *m)
 	if (r >= 0)
 		r = give_up_vm(m);
 	m->info.downtime_ns = r < 0 ? 0 : vc_host_ns() - from;
+	if (r >= 0 && m->postcopy)
+		r = follow(m);
+	/* who hears that the vm has ended asks for this */
+	update(m);
 	if (r >= 0)
 		end_vm(m);
 	else if (r == -ENOTRECOVERABLE)
@@ -285,47 +406,29 @@ static int switch_over(struct sending *m)
 
 /* ---- all of it ---- */
 
-static int start_connecting(const char *text)
+static int open_channels(struct sending *m, int cancel_fd)
 {
-	union vc_address address;
-	int fd, r = vc_address_parse("migration", text, &address);
+	struct vc_mig_stream model = {
+	    .cancel_fd = cancel_fd, .stop_fd = m->crew.stop_fd, .moved = &m->crew.moved, .deadline = UINT64_MAX};
+	int r;
 
-	if (r < 0)
-		return r;
-	fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return vc_fail_errno(errno, "migration: a socket");
-	if (connect(fd, &address.any, vc_address_length(&address)) < 0 && errno != EINPROGRESS) {
-		r = vc_fail_errno(errno, "migration: connecting to %s", text);
-		close(fd);
-		return r;
-	}
-	return fd;
-}
-
-static int open_stream(struct sending *m, int cancel_fd)
-{
-	int fd = m->o.address ? start_connecting(m->o.address) : m->o.fd, r;
-
-	if (fd < 0)
-		return m->o.address ? fd : vc_fail(EINVAL, "vcore_migrate_send: neither an address nor a descriptor");
-	r = vc_mig_stream_open(&m->stream, fd, m->o.timeout_ms);
-	if (m->o.address)
-		close(fd);
-	m->stream.cancel_fd = cancel_fd;
+	model.idle_ns = (uint64_t)(m->o.timeout_ms ? m->o.timeout_ms : VC_MIG_TIMEOUT_MS) * 1000000;
 	if (m->o.max_time_ms)
-		m->stream.deadline = m->begun + m->o.max_time_ms * 1000000;
-	return r >= 0 && m->o.address ? vc_mig_wait_connected(&m->stream) : r;
+		model.deadline = m->begun + m->o.max_time_ms * 1000000;
+	r = vc_mig_connect(&m->o, &model, m->channel, &m->channels);
+	for (uint32_t i = 0; r >= 0 && i < m->channels; i++)
+		r = vc_mig_channel_init(&m->channel[i], &m->memory, m->o.delta_cache);
+	return r < 0 ? vc_mig_peer_reason(&m->channel->stream, r) : 0;
 }
 
 static int migrate(struct sending *m, int cancel_fd)
 {
-	int r = open_stream(m, cancel_fd);
+	int r = open_channels(m, cancel_fd);
 
 	if (r >= 0)
 		r = introduce(m);
 	if (r >= 0)
-		r = vc_mig_memory_begin(&m->memory, m->vm, &m->stream);
+		r = vc_mig_memory_begin(&m->memory, m->vm);
 	m->info.memory = m->memory.total;
 	if (r >= 0)
 		r = precopy(m);
@@ -333,13 +436,16 @@ static int migrate(struct sending *m, int cancel_fd)
 	if (r >= 0)
 		r = switch_over(m);
 	if (r < 0 && r != -EREMOTEIO)
-		vc_mig_tell_failure(&m->stream);
+		vc_mig_tell_failure(&m->channel->stream);
+	for (uint32_t i = 0; r < 0 && i < m->channels; i++)
+		vc_mig_stream_shutdown(&m->channel[i].stream);
 	return r;
 }
 
 static void finish(struct sending *m, int r)
 {
 	m->info.state = r >= 0                  ? VCORE_MIGRATE_COMPLETED
+	                : m->lost               ? VCORE_MIGRATE_LOST
 	                : r == -ECANCELED       ? VCORE_MIGRATE_CANCELED
 	                : r == -ENOTRECOVERABLE ? VCORE_MIGRATE_UNDECIDED
 	                                        : VCORE_MIGRATE_FAILED;
@@ -349,46 +455,84 @@ static void finish(struct sending *m, int r)
 	update(m);
 }
 
+static int check_connections(const struct vcore_migrate_options *o)
+{
+	if (!o->address && o->fd < 0)
+		return vc_fail(EINVAL, "vcore_migrate_send: neither an address nor a descriptor");
+	if (o->streams > VC_MIG_STREAMS || o->more_fd_count >= VC_MIG_STREAMS || (o->more_fd_count && !o->more_fds))
+		return vc_fail(EINVAL, "vcore_migrate_send: %u connections, %u more descriptors: expected %u in all at most",
+		               o->streams, o->more_fd_count, VC_MIG_STREAMS);
+	if (o->bandwidth && o->bandwidth / VC_MIG_BANDWIDTH_MIN < vc_mig_ways(o))
+		return vc_fail(EINVAL, "vcore_migrate_send: %llu bytes a second: expected %u or more for each connection, or 0",
+		               (unsigned long long)o->bandwidth, VC_MIG_BANDWIDTH_MIN);
+	return 0;
+}
+
 static int check_options(struct vcore_vm *vm, const struct vcore_migrate_options *options,
                          struct vcore_migrate_options *o)
 {
+	const uint32_t flags =
+	    VCORE_MIGRATE_AUTO_CONVERGE | VCORE_MIGRATE_ZSTD | VCORE_MIGRATE_DELTA | VCORE_MIGRATE_BY_POSTCOPY;
+
 	if (!vm || vc_struct_in(o, sizeof *o, options) < 0)
 		return vc_fail(EINVAL, "vcore_migrate_send: a vm, and options with their size set, are needed");
-	if (o->flags & ~(uint32_t)VCORE_MIGRATE_AUTO_CONVERGE)
-		return vc_fail(EINVAL, "vcore_migrate_send: flags are %#x: expected 0 or %#x", o->flags,
-		               VCORE_MIGRATE_AUTO_CONVERGE);
+	if (o->flags & ~flags || o->reserved)
+		return vc_fail(EINVAL, "vcore_migrate_send: flags are %#x, reserved is %u: expected none but %#x, and 0",
+		               o->flags, o->reserved, flags);
 	if (o->downtime_us > 3600000000u || o->max_time_ms > 1000000000000u)
 		return vc_fail(EINVAL,
 		               "vcore_migrate_send: a downtime of %llu us, at most %llu ms: expected an hour or less, "
 		               "and no more than 10^12 ms",
 		               (unsigned long long)o->downtime_us, (unsigned long long)o->max_time_ms);
+	if ((o->flags & VCORE_MIGRATE_ZSTD) && !vc_snapshot_pack_room(VC_PAGE_SIZE))
+		return -ENOTSUP;
 	if (!o->downtime_us)
 		o->downtime_us = DOWNTIME_US;
-	return 0;
+	if (!o->delta_cache)
+		o->delta_cache = DELTA_CACHE;
+	return check_connections(o);
 }
 
-int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options)
+static int send_vm(struct sending *m)
 {
-	struct sending *m = calloc(1, sizeof *m);
-	int r, cancel_fd = -1;
+	int r, cancel_fd;
 
-	if (!m)
-		return vc_fail(ENOMEM, "vcore_migrate_send: no memory");
-	m->vm = vm;
-	m->info = (struct vcore_migrate_info){.size = sizeof m->info, .state = VCORE_MIGRATE_SETUP};
-	m->stream.fd = -1;
-	m->begun = m->told = vc_host_ns();
-	r = check_options(vm, options, &m->o);
-	if (r >= 0)
-		r = vc_migrate_enter(vm, &cancel_fd);
+	r = vc_mig_crew_init(&m->crew);
+	if (r < 0)
+		return r;
+	r = vc_migrate_enter(m->vm, m->o.flags & VCORE_MIGRATE_BY_POSTCOPY, &cancel_fd);
 	if (r >= 0) {
 		update(m);
 		r = migrate(m, cancel_fd);
 		vc_mig_memory_end(&m->memory);
 		finish(m, r);
-		vc_mig_stream_close(&m->stream);
-		vc_migrate_leave(vm);
+		for (uint32_t i = 0; i < m->channels; i++)
+			vc_mig_channel_fini(&m->channel[i]);
+		vc_migrate_leave(m->vm);
 	}
+	vc_mig_crew_fini(&m->crew);
+	return r;
+}
+
+int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options)
+{
+	struct sending *m = calloc(1, sizeof *m);
+	int r;
+
+	if (!m)
+		return vc_fail(ENOMEM, "vcore_migrate_send: no memory");
+	m->vm = vm;
+	m->info = (struct vcore_migrate_info){.size = sizeof m->info, .state = VCORE_MIGRATE_SETUP};
+	for (uint32_t i = 0; i < VC_MIG_STREAMS; i++)
+		m->channel[i].stream.fd = -1;
+	m->begun = m->told = vc_host_ns();
+	r = check_options(vm, options, &m->o);
+	if (r >= 0)
+		r = vc_missing_none(&vm->mem, "vcore_migrate_send");
+	if (r >= 0 && m->o.flags & VCORE_MIGRATE_BY_POSTCOPY)
+		r = vc_mig_follow_check(vm);
+	if (r >= 0)
+		r = send_vm(m);
 	free(m);
 	return r;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -30,21 +31,28 @@ enum {
 #define MAGIC 0x474d4356u /* "VCMG" */
 
 #define SENTENCE_MAX 200u
+#define LAST_FRAMES  64u /* on a connection, before what was said last: more than sockets hold */
 #define STATE_MAX    (uint32_t) VC_MIB(64)
 
 static const struct {
 	const char *name;
 	uint32_t max; /* bytes of payload */
 } kinds[VC_MIG_KINDS] = {
-    [VC_MIG_HELLO] = {"HELLO", 16},
+    [VC_MIG_HELLO] = {"HELLO", VC_MIG_HELLO_MAX},
     [VC_MIG_MACHINE] = {"MACHINE", STATE_MAX},
     [VC_MIG_READY] = {"READY", 0},
-    [VC_MIG_PAGES_FRAME] = {"PAGES", VC_MIG_RUNS *VC_MIG_RUN_BYTES + VC_MIG_PAGES *VC_PAGE_SIZE},
+    [VC_MIG_PAGES_FRAME] = {"PAGES", VC_MIG_TABLE_BYTES + VC_MIG_CONTENTS_BYTES},
     [VC_MIG_STATE] = {"STATE", STATE_MAX},
     [VC_MIG_LOADED] = {"LOADED", 0},
     [VC_MIG_GO] = {"GO", 0},
     [VC_MIG_RUNS_FRAME] = {"RUNS", 0},
     [VC_MIG_FAILED] = {"FAILED", SENTENCE_MAX},
+    [VC_MIG_ROUND] = {"ROUND", 8},
+    [VC_MIG_PACKED] = {"PACKED", VC_MIG_TABLE_BYTES + VC_MIG_CONTENTS_BYTES},
+    [VC_MIG_ABSENT] = {"ABSENT", VC_MIG_ABSENT_MAX},
+    [VC_MIG_WANT] = {"WANT", 8},
+    [VC_MIG_END] = {"END", 0},
+    [VC_MIG_WHOLE] = {"WHOLE", 0},
 };
 
 int vc_mig_stream_open(struct vc_mig_stream *s, int fd, uint32_t timeout_ms)
@@ -52,7 +60,8 @@ int vc_mig_stream_open(struct vc_mig_stream *s, int fd, uint32_t timeout_ms)
 	socklen_t length = sizeof(int);
 	int type = 0;
 
-	*s = (struct vc_mig_stream){.fd = -1, .cancel_fd = -1, .deadline = UINT64_MAX};
+	*s = (struct vc_mig_stream){
+	    .fd = -1, .cancel_fd = -1, .stop_fd = -1, .takes = VC_MIG_TAKES_ALL, .deadline = UINT64_MAX};
 	s->idle_ns = (uint64_t)(timeout_ms ? timeout_ms : VC_MIG_TIMEOUT_MS) * 1000000;
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0)
 		return vc_fail_errno(errno, "migration: descriptor %d", fd);
@@ -69,6 +78,12 @@ void vc_mig_stream_close(struct vc_mig_stream *s)
 	s->fd = -1;
 }
 
+void vc_mig_stream_shutdown(struct vc_mig_stream *s)
+{
+	if (s->fd >= 0)
+		shutdown(s->fd, SHUT_RDWR);
+}
+
 /* ---- waiting ---- */
 
 static uint64_t sooner(uint64_t a, uint64_t b)
@@ -76,22 +91,25 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-static int poll_until(struct vc_mig_stream *s, short events, uint64_t now, uint64_t until)
+static int poll_until(struct vc_mig_stream *s, int fd, short events, uint64_t now, uint64_t until)
 {
-	struct pollfd fds[] = {{s->fd, events, 0}, {s->cancel_fd, POLLIN, 0}};
+	struct pollfd fds[] = {{fd, events, 0}, {s->cancel_fd, POLLIN, 0}, {s->stop_fd, POLLIN, 0}};
 	uint64_t left = until > now ? until - now : 0;
 	struct timespec time = {(time_t)(left / 1000000000), (long)(left % 1000000000)};
-	int n = ppoll(fds, 2, until == UINT64_MAX ? NULL : &time, NULL);
+	int n = ppoll(fds, VC_ARRAY_SIZE(fds), until == UINT64_MAX ? NULL : &time, NULL);
 
 	if (n < 0 && errno != EINTR)
 		return vc_fail_errno(errno, "migration: waiting");
 	if (n > 0 && fds[1].revents)
 		return vc_fail(ECANCELED, "the migration was cancelled");
+	/* what has come already may tell why */
+	if (n > 0 && fds[2].revents && !fds[0].revents)
+		return vc_fail(ECANCELED, "migration: another connection has failed");
 	return n > 0 && fds[0].revents;
 }
 
 /* Something of `events` (or the end of the connection): 1; `until` has come: 0. */
-static int wait_for(struct vc_mig_stream *s, short events, uint64_t until)
+static int wait_for(struct vc_mig_stream *s, int fd, short events, uint64_t until)
 {
 	for (;;) {
 		uint64_t now = vc_host_ns(), next = s->tick ? s->tick(s->ctx, now) : UINT64_MAX;
@@ -99,7 +117,7 @@ static int wait_for(struct vc_mig_stream *s, short events, uint64_t until)
 
 		if (now >= s->deadline)
 			return vc_fail(ETIMEDOUT, "the migration took longer than it may");
-		r = poll_until(s, events, now, sooner(until, sooner(next, s->deadline)));
+		r = poll_until(s, fd, events, now, sooner(until, sooner(next, s->deadline)));
 		if (r != 0)
 			return r;
 		if (vc_host_ns() >= until)
@@ -107,11 +125,25 @@ static int wait_for(struct vc_mig_stream *s, short events, uint64_t until)
 	}
 }
 
+static void note_moved(struct vc_mig_stream *s)
+{
+	if (s->moved)
+		atomic_store_explicit(s->moved, vc_host_ns(), memory_order_relaxed);
+}
+
 /* The socket is ready for it: 0. */
 static int wait_ready(struct vc_mig_stream *s, short events)
 {
-	int r = wait_for(s, events, vc_host_ns() + s->idle_ns);
+	uint64_t from = vc_host_ns(), last;
+	int r;
 
+	do {
+		r = wait_for(s, s->fd, events, from + s->idle_ns);
+		last = s->moved ? atomic_load_explicit(s->moved, memory_order_relaxed) : 0;
+		if (r || last <= from)
+			break;
+		from = last;
+	} while (true);
 	return r == 0 ? vc_fail(ETIMEDOUT, "migration: nothing has moved for %llu ms",
 	                        (unsigned long long)(s->idle_ns / 1000000))
 	              : (r < 0 ? r : 0);
@@ -119,9 +151,14 @@ static int wait_ready(struct vc_mig_stream *s, short events)
 
 int vc_mig_wait_until(struct vc_mig_stream *s, uint64_t then)
 {
-	int r = wait_for(s, 0, then);
+	int r = wait_for(s, s->fd, 0, then);
 
 	return r > 0 ? vc_fail(ECONNRESET, "migration: the connection has ended") : r;
+}
+
+int vc_mig_wait_readable(struct vc_mig_stream *s, int fd, uint64_t then)
+{
+	return wait_for(s, fd, POLLIN, then);
 }
 
 int vc_mig_wait_connected(struct vc_mig_stream *s)
@@ -138,8 +175,8 @@ int vc_mig_wait_connected(struct vc_mig_stream *s)
 int vc_mig_look_up(struct vc_mig_stream *s)
 {
 	uint64_t now = vc_host_ns();
-	int r =
-	    now >= s->deadline ? vc_fail(ETIMEDOUT, "the migration took longer than it may") : poll_until(s, 0, now, now);
+	int r = now >= s->deadline ? vc_fail(ETIMEDOUT, "the migration took longer than it may")
+	                           : poll_until(s, s->fd, 0, now, now);
 
 	/* the connection's end is found by who uses it */
 	return r < 0 ? r : 0;
@@ -167,6 +204,8 @@ static int read_all(struct vc_mig_stream *s, uint8_t *to, size_t length)
 		if (n > 0) {
 			to += n;
 			length -= (size_t)n;
+			atomic_fetch_add_explicit(&s->bytes_in, (uint64_t)n, memory_order_relaxed);
+			note_moved(s);
 			continue;
 		}
 		r = wait_ready(s, POLLIN);
@@ -187,7 +226,8 @@ static int write_all(struct vc_mig_stream *s, const uint8_t *from, size_t length
 		if (n > 0) {
 			from += n;
 			length -= (size_t)n;
-			s->bytes_out += (uint64_t)n;
+			atomic_fetch_add_explicit(&s->bytes_out, (uint64_t)n, memory_order_relaxed);
+			note_moved(s);
 			continue;
 		}
 		r = wait_ready(s, POLLOUT);
@@ -212,18 +252,26 @@ static void make_head(struct vc_mig_stream *s, uint8_t *head, enum vc_mig_kind k
 	vc_st32(head + HEAD_CRC, vc_crc32c(0, head, HEAD_CRC));
 }
 
-/* Why the peer does not listen any more is what it said last. */
-static int peer_reason(struct vc_mig_stream *s, int error)
+int vc_mig_peer_reason(struct vc_mig_stream *s, int error)
 {
+	static const int gone[] = {EPIPE, ECONNRESET, ECONNREFUSED, ENOENT};
 	struct vc_mig_frame frame;
-	int r;
+	char message[160];
+	bool is_gone = false;
+	int r = 0;
 
-	if ((error != -EPIPE && error != -ECONNRESET) || !vc_mig_has_word(s))
+	for (size_t i = 0; i < VC_ARRAY_SIZE(gone); i++)
+		is_gone |= error == -gone[i];
+	if (!is_gone || s->fd < 0)
 		return error;
-	r = vc_mig_receive(s, &frame);
-	if (r >= 0)
-		free(frame.payload);
-	return r < 0 ? r : vc_fail(EPROTO, "migration: the other side sent %s and has gone", kinds[frame.kind].name);
+	snprintf(message, sizeof message, "%s", vcore_error_message());
+	/* behind what was on its way */
+	for (unsigned n = 0; r >= 0 && n < LAST_FRAMES && vc_mig_has_word(s); n++) {
+		r = vc_mig_receive(s, &frame);
+		if (r >= 0)
+			free(frame.payload);
+	}
+	return r == -EREMOTEIO ? r : vc_fail(-error, "%s", message);
 }
 
 int vc_mig_send(struct vc_mig_stream *s, enum vc_mig_kind kind, uint32_t argument, const void *payload, uint32_t length)
@@ -240,7 +288,7 @@ int vc_mig_send(struct vc_mig_stream *s, enum vc_mig_kind kind, uint32_t argumen
 	r = write_all(s, head, sizeof head, length ? MSG_MORE : 0);
 	if (r >= 0)
 		r = write_all(s, payload, length, 0);
-	return r < 0 ? peer_reason(s, r) : 0;
+	return r < 0 ? vc_mig_peer_reason(s, r) : 0;
 }
 
 static int check_head(const struct vc_mig_stream *s, const uint8_t *head)
@@ -256,6 +304,8 @@ static int check_head(const struct vc_mig_stream *s, const uint8_t *head)
 		return vc_fail(EPROTO, "migration: frame %u came where %u was expected", number, s->frames_in);
 	if (kind >= VC_MIG_KINDS)
 		return vc_fail(EPROTO, "migration: a frame of kind %u: expected less than %u", kind, VC_MIG_KINDS);
+	if (kind != VC_MIG_FAILED && !(s->takes >> kind & 1))
+		return vc_fail(EPROTO, "migration: %s came out of turn", kinds[kind].name);
 	if (length > kinds[kind].max)
 		return vc_fail(EPROTO, "migration: %s of %u bytes: at most %u are expected", kinds[kind].name, length,
 		               kinds[kind].max);

@@ -41,6 +41,7 @@ struct vc_mon_event {
 	uint64_t size;
 	struct vcore_exit exit;
 	struct vcore_block_error block; /* without the image's path */
+	struct vcore_migrate_info migration;
 };
 struct json_object *vc_mon_event(const struct vc_mon_event *event);
 struct json_object *vc_mon_events_lost(uint32_t count);
@@ -91,5 +92,7 @@ void vc_mon_append(struct json_object *array, struct json_object *value);
 void vc_mon_add_string(struct json_object *object, const char *name, const char *value);
 void vc_mon_add_number(struct json_object *object, const char *name, uint64_t value);
 void vc_mon_add_bool(struct json_object *object, const char *name, bool value);
+/* monitor_migrate.c: the members of that name in query-migrate. */
+void vc_mon_add_migration(struct json_object *object, const struct vcore_migrate_info *info);
 
 #endif

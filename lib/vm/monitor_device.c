@@ -174,6 +174,16 @@ static int net_link(struct vc_mon_call *call)
 	return with_device(call, set_link);
 }
 
+static int renew_mac(struct vc_mon_call *call, vcore_device *device)
+{
+	return vcore_net_set_mac(device, NULL);
+}
+
+static int net_new_mac(struct vc_mon_call *call)
+{
+	return with_device(call, renew_mac);
+}
+
 static const struct vc_mon_arg add_args[] = {
     {"type", VC_MON_STRING, true, 0, "a name of device-types"},
     {"properties", VC_MON_OBJECT, false, 0, "the device's own, by name"},
@@ -188,6 +198,7 @@ static const struct vc_mon_arg remove_args[] = {
 static const struct vc_mon_arg resize_args[] = {
     ID_ARG, {"size", VC_MON_NUMBER, true, INT64_MAX, "bytes, a multiple of 512"}, {0}};
 static const struct vc_mon_arg link_args[] = {ID_ARG, {"up", VC_MON_BOOL, true, 0, "whether the cable is in"}, {0}};
+static const struct vc_mon_arg id_args[] = {ID_ARG, {0}};
 const struct vc_mon_command vc_mon_device_commands[] = {
     {"query-devices", "the devices, where they answer, which can be removed, and what they have counted", NULL,
      query_devices},
@@ -198,5 +209,7 @@ const struct vc_mon_command vc_mon_device_commands[] = {
      device_remove},
     {"block-resize", "give a disk another size, of which the guest is told", resize_args, block_resize},
     {"net-link", "pull a network card's cable, or put it in again", link_args, net_link},
+    {"net-new-mac", "give a virtio-net another random address, which its driver takes when it is bound again", id_args,
+     net_new_mac},
     {0},
 };

@@ -158,6 +158,7 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 	    [VC_EVENT_DEVICE_REMOVED] = "DEVICE_REMOVED",
 	    [VC_EVENT_BLOCK_ERROR] = "BLOCK_IO_ERROR",
 	    [VC_EVENT_MIGRATION] = "MIGRATION",
+	    [VC_EVENT_MIGRATING] = "MIGRATION_PROGRESS",
 	    [VC_EVENT_WATCHDOG] = "WATCHDOG",
 	    [VC_EVENT_PANICKED] = "GUEST_PANICKED",
 	    [VC_EVENT_CRASH_LOADED] = "GUEST_CRASHLOADED",
@@ -180,6 +181,8 @@ struct json_object *vc_mon_event(const struct vc_mon_event *event)
 		describe_block_error(data, &event->block);
 	if (event->action)
 		vc_mon_add_string(data, event->kind == VC_EVENT_MIGRATION ? "status" : "action", event->action);
+	if (event->kind == VC_EVENT_MIGRATING)
+		vc_mon_add_migration(data, &event->migration);
 	if (event->kind == VC_EVENT_MEMORY_SIZE) {
 		vc_mon_add_number(data, "id", event->device);
 		vc_mon_add_number(data, "size", event->size);

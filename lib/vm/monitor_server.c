@@ -147,6 +147,8 @@ static void told(struct vc_observer *observer, const struct vc_vm_event *event)
 			e->block = *event->block;
 			e->block.image = NULL;
 		}
+		if (event->migration)
+			e->migration = *event->migration;
 	}
 	pthread_mutex_unlock(&m->lock);
 	while (write(m->wake_fd, &one, sizeof one) < 0 && errno == EINTR)

@@ -4,7 +4,7 @@
 #include <virtcore/switch.h>
 
 #include "virtio/net.h"
-#include "vm/vm.h"
+#include "vm/snapshot.h"
 
 int vcore_vm_add_switch(vcore_vm *vm, const char *name, vcore_switch *sw)
 {
@@ -69,4 +69,47 @@ int vcore_net_get_stats(vcore_device *device, struct vcore_net_stats *out)
 	stats.rx_bytes = c.rx_bytes;
 	stats.rx_dropped = c.rx_dropped;
 	return vc_struct_out(out, &stats, sizeof stats);
+}
+
+static bool has_mac(const struct vc_dev *dev)
+{
+	return dev->frontend && !strcmp(dev->type, "virtio-net");
+}
+
+int vcore_net_set_mac(vcore_device *device, const uint8_t *mac)
+{
+	const struct vc_dev *dev = (const struct vc_dev *)device;
+
+	if (!dev || !has_mac(dev))
+		return vc_fail(EINVAL, "vcore_net_set_mac: the device is a %s: expected a virtio-net",
+		               dev ? dev->type : "NULL");
+	return vnet_set_mac(dev->frontend, mac);
+}
+
+int vc_vm_new_macs(struct vcore_vm *vm)
+{
+	int count = 0, r = 0;
+
+	for (struct vc_dev *d = vm->buses.devices; r >= 0 && d; d = d->next) {
+		if (!has_mac(d))
+			continue;
+		r = vnet_set_mac(d->frontend, NULL);
+		count++;
+	}
+	return r < 0 ? r : count;
+}
+
+int vcore_net_new_macs(vcore_vm *vm)
+{
+	struct vc_still still;
+	int r;
+
+	if (!vm)
+		return vc_fail(EINVAL, "vcore_net_new_macs: no vm given");
+	r = vc_still_begin(vm, "vcore_net_new_macs", false, &still);
+	if (r < 0)
+		return r;
+	r = vc_vm_new_macs(vm);
+	vc_still_end(&still);
+	return r;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* PCI functions as the program sees them. */
+#include "bus/iommu.h"
 #include "vm/vm.h"
 
 static struct vc_pci_function *function_of(vcore_device *device)
@@ -83,4 +84,25 @@ int vcore_pci_unplug(vcore_device *device)
 	struct vc_pci_function *f = function_of(device);
 
 	return f ? vc_pci_unplug(f) : fail_device("vcore_pci_unplug");
+}
+
+static int dma(vcore_device *device, const char *who, uint64_t address, void *buffer, uint64_t length, bool write)
+{
+	struct vc_pci_function *f = function_of(device);
+	struct vcore_vm *vm;
+
+	if (!f)
+		return fail_device(who);
+	vm = ((struct vc_dev *)device)->owner;
+	return vc_iommu_copy(vc_pci_endpoint(f), &vm->mem, address, buffer, length, write);
+}
+
+int vcore_pci_dma_read(vcore_device *device, uint64_t address, void *buffer, uint64_t length)
+{
+	return dma(device, "vcore_pci_dma_read", address, buffer, length, false);
+}
+
+int vcore_pci_dma_write(vcore_device *device, uint64_t address, const void *buffer, uint64_t length)
+{
+	return dma(device, "vcore_pci_dma_write", address, (void *)(uintptr_t)buffer, length, true);
 }

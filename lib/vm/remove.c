@@ -92,6 +92,14 @@ void vc_vm_slot_off(void *ctx, uint32_t id)
 	remove_now(ctx, id, true);
 }
 
+void vc_vm_wanted(void *ctx, uint32_t id)
+{
+	struct vcore_vm *vm = ctx;
+
+	if (vc_vm_remove_device(vm, id, false) < 0)
+		vc_log(&vm->log, VCORE_LOG_WARN, "%s", vcore_error_message());
+}
+
 void vc_vm_forget_leaving(struct vcore_vm *vm)
 {
 	pthread_mutex_lock(&vm->buses.lock);

@@ -153,6 +153,7 @@ const struct vc_machine_ops vc_vm_machine_ops = {
     .debug_exit = machine_debug_exit,
     .panic = machine_panic,
     .slot_off = vc_vm_slot_off,
+    .wanted = vc_vm_wanted,
     .block_error = vc_vm_block_error,
     .pause = machine_pause,
     .tell = vc_vm_tell_of_device,
@@ -170,8 +171,13 @@ static void crash_from_error(struct vcore_exit *exit, int error)
 
 void vc_vcpu_execute(struct vcore_vcpu *v, struct vcore_exit *exit)
 {
+	const struct vcore_exit *lost = atomic_load(&v->vm->lost);
 	int r;
 
+	if (lost) {
+		*exit = *lost;
+		return;
+	}
 	atomic_store(&v->runner, pthread_self());
 	atomic_store(&v->executing, 1);
 	r = v->vm->bvm.ops->run(&v->b, exit);

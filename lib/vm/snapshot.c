@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "memory/missing.h"
+
 /* ---- the object ---- */
 
 vcore_snapshot *vcore_snapshot_ref(vcore_snapshot *s)
@@ -301,7 +303,9 @@ int vcore_snapshot_take(vcore_vm *vm, vcore_snapshot **out)
 	if (!vm || !out)
 		return vc_fail(EINVAL, "vcore_snapshot_take: a vm and a place for the snapshot are needed");
 	*out = NULL;
-	r = vc_still_begin(vm, "vcore_snapshot_take", false, &still);
+	r = vc_missing_none(&vm->mem, "vcore_snapshot_take");
+	if (r >= 0)
+		r = vc_still_begin(vm, "vcore_snapshot_take", false, &still);
 	if (r < 0)
 		return r;
 	r = vc_snapshot_of_states(vm, &s);

@@ -2,6 +2,7 @@
 /* A vm becomes what a snapshot says: a new one, or one that is there. */
 #include <stdlib.h>
 
+#include "memory/missing.h"
 #include "vm/snapshot.h"
 
 /* ---- states ---- */
@@ -267,7 +268,9 @@ int vcore_vm_reset_to(vcore_vm *vm, vcore_snapshot *s)
 
 	if (!vm || !s)
 		return vc_fail(EINVAL, "vcore_vm_reset_to: a vm and a snapshot are needed");
-	r = vc_still_begin(vm, "vcore_vm_reset_to", true, &still);
+	r = vc_missing_none(&vm->mem, "vcore_vm_reset_to");
+	if (r >= 0)
+		r = vc_still_begin(vm, "vcore_vm_reset_to", true, &still);
 	if (r < 0)
 		return r;
 	r = vc_snapshot_become(vm, s, true);
@@ -369,9 +372,9 @@ int vc_snapshot_build(const struct vcore_snapshot *s, const struct vcore_clone_o
 
 	if (options && vc_struct_in(&c, sizeof c, options) < 0)
 		return vc_fail(EINVAL, "struct vcore_clone_options: its size is not set");
-	if (c.flags & ~(uint32_t)VCORE_CLONE_SAME_IDENTITY)
-		return vc_fail(EINVAL, "struct vcore_clone_options: flags are %#x: expected 0 or %#x", c.flags,
-		               VCORE_CLONE_SAME_IDENTITY);
+	if (c.flags & ~(uint32_t)(VCORE_CLONE_SAME_IDENTITY | VCORE_CLONE_NEW_MACS))
+		return vc_fail(EINVAL, "struct vcore_clone_options: flags are %#x: expected none but %#x", c.flags,
+		               VCORE_CLONE_SAME_IDENTITY | VCORE_CLONE_NEW_MACS);
 	r = build(s, &c, &vm);
 	if (r < 0)
 		return r;
@@ -400,6 +403,8 @@ int vcore_snapshot_clone(vcore_snapshot *s, const struct vcore_clone_options *op
 	r = vc_still_begin(vm, "vcore_snapshot_clone", false, &still);
 	if (r >= 0) {
 		r = vc_snapshot_become(vm, s, true);
+		if (r >= 0 && options && options->flags & VCORE_CLONE_NEW_MACS)
+			r = vc_vm_new_macs(vm);
 		vc_still_end(&still);
 	}
 	if (r >= 0 && vm->vmgenid && !(options && options->flags & VCORE_CLONE_SAME_IDENTITY))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Compression of memory in snapshots' files. */
+/* Compression of memory, in snapshots' files and in migrations. */
 #include "config.h"
 #include "vm/snapshot_file.h"
 
@@ -31,7 +31,7 @@ size_t vc_snapshot_pack_room(size_t length)
 
 static int64_t no_zstd(void)
 {
-	return vc_fail(ENOTSUP, "this build of libvirtcore has no zstd: no compressed snapshots");
+	return vc_fail(ENOTSUP, "this build of libvirtcore has no zstd: nothing can be compressed");
 }
 
 int64_t vc_snapshot_pack(const void *data, size_t length, void *to, size_t room)

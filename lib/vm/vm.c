@@ -3,6 +3,7 @@
 #include "vm/vm.h"
 #include "vhost/kernel.h"
 #include "vm/migrate.h"
+#include "vm/migrate_arrival.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,10 +175,12 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .tsc_khz = o->tsc_khz,
 	    .vcpus = b->vcpus,
 	    .vcpus_present = vc_vm_present(vm),
+	    .vfio = &vm->vfio,
 	    .switches = &vm->switches,
 	    .doorbell = backend->ioeventfd ? vc_vm_doorbell : NULL,
 	    /* without controllers in the kernel nobody there takes messages */
-	    .irqfd = b->irqchip > VCORE_IRQCHIP_USER ? vc_vm_irqfd : NULL,
+	    .irqfd = backend->irqfd && b->irqchip > VCORE_IRQCHIP_USER ? vc_vm_irqfd : NULL,
+	    .registers = backend->registers ? vc_vm_registers : NULL,
 	    .kernel = &vc_vhost_kernel,
 	};
 	r = backend->vm_create(b);
@@ -284,6 +287,7 @@ static void destroy(struct vcore_vm *vm)
 		pthread_mutex_destroy(&vm->lock);
 		close(vm->exit_fd);
 	}
+	vc_vfio_groups_fini(&vm->vfio);
 	vc_switch_names_fini(&vm->switches);
 	vc_boot_forget(vm);
 	free(vm->bvm.vcpu);
@@ -314,6 +318,7 @@ int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth,
 	vm->no_legacy = o.no_legacy;
 	vm->birth = birth;
 	vm->loop_mode = o.loop;
+	vc_vfio_groups_init(&vm->vfio);
 	vc_switch_names_init(&vm->switches);
 	vc_clock_init(&vm->clock);
 	vc_clock_init(&vm->host_clock);
@@ -367,7 +372,9 @@ void vcore_vm_unref(vcore_vm *vm)
 	if (!vm || atomic_fetch_sub(&vm->refs, 1) != 1)
 		return;
 	vc_migrate_fini(vm);
+	vc_arrival_stop(vm->arrival);
 	vc_vm_join(vm);
+	vc_arrival_free(vm->arrival);
 	destroy(vm);
 }
 

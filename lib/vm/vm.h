@@ -11,6 +11,7 @@
 #include "core/util.h"
 #include "loader/loader.h"
 #include "net/switch_names.h"
+#include "passthrough/vfio.h"
 
 #define VC_MAX_VCPUS 255
 
@@ -62,6 +63,7 @@ enum vc_vm_event_kind {
 	VC_EVENT_DEVICE_REMOVED, /* device, type */
 	VC_EVENT_BLOCK_ERROR,    /* device, type, block */
 	VC_EVENT_MIGRATION,      /* action: its state's name */
+	VC_EVENT_MIGRATING,      /* migration */
 	/* of a device's own, as struct vc_machine_event */
 	VC_EVENT_WATCHDOG,       /* action */
 	VC_EVENT_PANICKED,       /* action */
@@ -80,6 +82,7 @@ struct vc_vm_event {
 	const char *action; /* a constant */
 	uint64_t size;
 	uint32_t vcpu;
+	const struct vcore_migrate_info *migration;
 };
 
 /* Who is told of it. */
@@ -133,7 +136,9 @@ int vc_vm_new(const struct vcore_options *options, const struct vc_birth *birth,
 /* What a vm knows of its migration; under its lock. */
 struct vc_migration {
 	struct vcore_migrate_info info; /* of the last one */
+	uint64_t told;                  /* host time of the last event */
 	bool sending;                   /* there is one */
+	bool may_postcopy, postcopy;    /* while sending: it was begun so; vcore_migrate_postcopy() */
 	bool closed;                    /* there will be none any more */
 	int cancel_fd;                  /* eventfd; while sending */
 	bool has_thread, thread_done;   /* vc_migrate_start() */
@@ -151,6 +156,7 @@ struct vcore_vm {
 	struct vc_buses buses;
 	struct vc_irqs irqs;
 	struct vc_switch_names switches;
+	struct vc_vfio_groups vfio;
 	const struct vc_machine *machine;
 	bool no_legacy, has_hpet;
 	const struct vc_birth *birth; /* while it is built; NULL: by options alone */
@@ -198,6 +204,8 @@ struct vcore_vm {
 	int exit_fd;      /* eventfd, readable once EXITED */
 	struct vc_irqfd *irqfds;
 	struct vc_migration migration;
+	_Atomic(const struct vcore_exit *) lost; /* why no vcpu may execute any more, whatever it is told; NULL */
+	struct vc_arrival *arrival; /* its memory came by post-copy; constant once it is the program's. NULL: it did not */
 	vcore_block_error_fn block_error; /* constant once it was started, as its ctx */
 	void *block_error_ctx;
 
@@ -263,6 +271,9 @@ void vc_vcpu_find_place(struct vcore_vcpu *vcpu);
 void vc_place_fini(struct vc_placement *place);
 /* options.vcpu_places */
 int vc_vm_place(struct vcore_vm *vm, const char *const *places);
+
+/* net.c: of a still vm, vcore_net_new_macs(). */
+int vc_vm_new_macs(struct vcore_vm *vm);
 
 /* balloon.c: bytes that all its balloons hold. */
 uint64_t vc_vm_ballooned(struct vcore_vm *vm);
@@ -334,6 +345,7 @@ int vc_vm_add_device(struct vcore_vm *vm, const char *name, const char *properti
 int vc_vm_remove_device(struct vcore_vm *vm, uint32_t id, bool force);
 /* As in struct vc_machine_ops. */
 void vc_vm_slot_off(void *ctx, uint32_t id);
+void vc_vm_wanted(void *ctx, uint32_t id);
 /* The guest that was asked to let go of devices is no more. */
 void vc_vm_forget_leaving(struct vcore_vm *vm);
 
@@ -343,7 +355,8 @@ void vc_vm_block_error(void *ctx, const void *frontend, const struct vcore_block
 /* irq.c */
 /* As in struct vc_env: in the kernel alone. */
 int vc_vm_doorbell(void *ctx, const struct vc_ioeventfd *e, bool add);
-int vc_vm_irqfd(void *ctx, int fd, uint64_t address, uint32_t data, bool add);
+int vc_vm_irqfd(void *ctx, const struct vc_irq_route *route, bool add);
+int vc_vm_registers(void *ctx, const struct vc_registers *registers, bool add);
 void vc_vm_free_irqfds(struct vcore_vm *vm);
 extern const struct vc_irq_sink vc_user_irq_sink; /* ctx: the vcore_vm */
 

@@ -517,6 +517,33 @@ START_TEST(balloon)
 }
 END_TEST
 
+START_TEST(found)
+{
+	vcore_vm *vm = api_microvm(_i, VCORE_IRQCHIP_AUTO, 1);
+	vcore_device *first, *second, *device;
+
+	ck_assert_ptr_nonnull(vm);
+	OK(vcore_device_add(vm, "virtio-rng", NULL, &first));
+	OK(vcore_device_add(vm, "virtio-rng", NULL, &second));
+	OK(vcore_vm_find_device(vm, "virtio-rng", 1, &device));
+	ck_assert_ptr_eq(device, second);
+	OK(vcore_device_remove(first));
+	OK(vcore_vm_find_device(vm, "virtio-rng", 0, &device));
+	ck_assert_ptr_eq(device, second);
+	REFUSED(vcore_vm_find_device(vm, "virtio-rng", 1, &device), ENOENT, "the vm has 1");
+	REFUSED(vcore_vm_find_device(vm, "warp", 0, &device), ENOENT, "warp");
+	REFUSED(vcore_vm_find_device(vm, NULL, 0, &device), EINVAL, "type");
+	OK(vcore_vm_find_device(vm, "i8042", 0, &device));
+	REFUSED(vcore_device_remove(device), ENOTSUP, "machine type");
+	OK(vcore_vm_send_ctrl_alt_del(vm));
+	while (vcore_vm_send_ctrl_alt_del(vm) >= 0)
+		; /* nobody reads: its queue is full some time */
+	REFUSED(vcore_vm_send_ctrl_alt_del(vm), EAGAIN, "i8042");
+	REFUSED(vcore_vm_send_ctrl_alt_del(NULL), EINVAL, "no vm");
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 START_TEST(machine_parts_stay)
 {
 	vcore_vm *vm = api_microvm(_i, VCORE_IRQCHIP_AUTO, 1);
@@ -570,6 +597,7 @@ int main(void)
 	EACH(tcase, hypercalls);
 	EACH(tcase, device_types);
 	EACH(tcase, balloon);
+	EACH(tcase, found);
 	EACH(tcase, machine_parts_stay);
 	EACH(tcase, disks);
 	suite_add_tcase(suite, tcase);

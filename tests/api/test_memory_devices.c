@@ -215,6 +215,78 @@ START_TEST(panic_pauses_nobody)
 }
 END_TEST
 
+#define REGISTERS 0xd0000000u /* of a virtio-net; its configuration begins with the address */
+
+/* again: mov eax, [REGISTERS + 0x100]; mov [0x5000], eax; mov eax, [REGISTERS + 0x104]; mov [0x5004], eax; jmp again */
+static const uint8_t looks[] = {0xa1, 0x00, 0x01, 0x00, 0xd0, 0xa3, 0x00, 0x50, 0x00, 0x00, 0xa1,
+                                0x04, 0x01, 0x00, 0xd0, 0xa3, 0x04, 0x50, 0x00, 0x00, 0xeb, 0xea};
+
+/* What the guest reads. */
+static uint64_t guest_mac(vcore_vm *vm)
+{
+	static const uint8_t nothing[8];
+	struct vcore_exit exit = {.size = sizeof exit};
+	uint64_t mac = 0;
+
+	OK(vcore_memory_write(vm, 0x5000, nothing, sizeof nothing));
+	for (unsigned n = 0; !api_word(vm, 0x5004); n++) {
+		ck_assert_uint_lt(n, 1000);
+		OK(vcore_vcpu_run(vcore_vm_vcpu(vm, 0), SECOND / 100, &exit));
+	}
+	/* a turn that has begun ends with the second half of the address of its begin */
+	OK(vcore_vcpu_run(vcore_vm_vcpu(vm, 0), SECOND / 100, &exit));
+	OK(vcore_memory_read(vm, 0x5000, &mac, 6));
+	return mac;
+}
+
+START_TEST(addresses)
+{
+	static const uint8_t mine[6] = {0x52, 0x54, 0, 1, 2, 3}, many[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	vcore_vm *vm = api_microvm(_i, VCORE_IRQCHIP_AUTO, 1), *twin[2], *same;
+	struct vcore_clone_options fresh = {.size = sizeof fresh, .flags = VCORE_CLONE_NEW_MACS};
+	vcore_device *card, *other;
+	vcore_snapshot *snapshot;
+	uint64_t mac[3];
+
+	ck_assert_ptr_nonnull(vm);
+	OK(vcore_device_add(vm, "virtio-net", "net=none,transport=mmio,addr=0xd0000000,mac=52:54:00:12:34:56", &card));
+	OK(vcore_device_add(vm, "virtio-rng", NULL, &other));
+	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE, looks, sizeof looks);
+	ck_assert_uint_eq(guest_mac(vm), 0x563412005452ull);
+	OK(vcore_net_set_mac(card, mine));
+	ck_assert_uint_eq(guest_mac(vm), 0x030201005452ull);
+	REFUSED(vcore_net_set_mac(card, many), EINVAL, "one station");
+	REFUSED(vcore_net_set_mac(other, mine), EINVAL, "virtio-rng");
+	REFUSED(vcore_net_set_mac(NULL, mine), EINVAL, "NULL");
+	REFUSED(vcore_net_new_macs(NULL), EINVAL, "no vm");
+	if (vcore_snapshot_take(vm, &snapshot) == -ENOTSUP) {
+		printf("%s: %s\n", api_backend_word(_i), vcore_error_message());
+		vcore_vm_unref(vm);
+		return;
+	}
+	OK(vcore_snapshot_clone(snapshot, NULL, &same));
+	ck_assert_uint_eq(guest_mac(same), 0x563412005452ull);
+	for (int i = 0; i < 2; i++) {
+		OK(vcore_snapshot_clone(snapshot, &fresh, &twin[i]));
+		mac[i] = guest_mac(twin[i]);
+		/* one station's, locally administered */
+		ck_assert_uint_eq(mac[i] & 3, 2);
+		ck_assert_uint_ne(mac[i], 0x563412005452ull);
+	}
+	ck_assert_uint_ne(mac[0], mac[1]);
+	OK(vcore_vm_reset_to(twin[0], snapshot));
+	ck_assert_uint_eq(guest_mac(twin[0]), 0x563412005452ull);
+	ck_assert_int_eq(vcore_net_new_macs(twin[0]), 1);
+	mac[2] = guest_mac(twin[0]);
+	ck_assert(mac[2] != 0x563412005452ull && mac[2] != mac[0] && (mac[2] & 3) == 2);
+	vcore_vm_unref(twin[0]);
+	vcore_vm_unref(twin[1]);
+	vcore_vm_unref(same);
+	vcore_snapshot_unref(snapshot);
+	vcore_vm_unref(vm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("memory-devices");
@@ -225,6 +297,7 @@ int main(void)
 	EACH(tcase, virtio_mem);
 	EACH(tcase, generation_id);
 	EACH(tcase, clones);
+	EACH(tcase, addresses);
 	EACH(tcase, panic_ends);
 	EACH(tcase, panic_pauses);
 	EACH(tcase, panic_pauses_nobody);

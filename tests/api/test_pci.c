@@ -163,6 +163,39 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* Without an IOMMU a function reaches memory at its addresses; behind one that no guest has programmed, what its
+ * property says. */
+START_TEST(dma)
+{
+	static const char *const iommus[] = {NULL, "", "bypass=off"};
+	char out[] = "0123456789", in[sizeof out] = {0};
+
+	for (unsigned i = 0; i < 3; i++) {
+		vcore_vm *vm = machine(_i, 1);
+		struct function f = {0};
+		vcore_device *device;
+
+		if (iommus[i])
+			OK(vcore_device_add(vm, "virtio-iommu", iommus[i], NULL));
+		device = add(vm, &f);
+		if (i == 2) {
+			REFUSED(vcore_pci_dma_write(device, 0x5000, out, sizeof out), EFAULT, "the IOMMU blocks it");
+			REFUSED(vcore_pci_dma_read(device, 0x5000, in, sizeof in), EFAULT, "the IOMMU blocks it");
+		} else {
+			OK(vcore_pci_dma_write(device, 0x5000, out, sizeof out));
+			OK(vcore_pci_dma_read(device, 0x5000, in, sizeof in));
+			ck_assert_mem_eq(in, out, sizeof out);
+			memset(in, 0, sizeof in);
+			OK(vcore_memory_read(vm, 0x5000, in, sizeof in));
+			ck_assert_mem_eq(in, out, sizeof out);
+			REFUSED(vcore_pci_dma_write(device, 1ull << 45, out, sizeof out), EFAULT, "no memory");
+		}
+		vcore_vm_unref(vm);
+	}
+	REFUSED(vcore_pci_dma_read(NULL, 0, in, 1), EINVAL, "no PCI function");
+}
+END_TEST
+
 START_TEST(accesses)
 {
 	static const uint8_t code[] = {STORE(ECAM(1, 4), 2),
@@ -295,6 +328,7 @@ int main(void)
 
 	tcase_set_timeout(tcase, 60);
 	EACH(tcase, refusals);
+	EACH(tcase, dma);
 	EACH(tcase, accesses);
 	EACH(tcase, interrupts);
 	EACH(tcase, moved_while_used);

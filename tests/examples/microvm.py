@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import termios
 import time
 
 MICROVM, BACKEND = os.path.abspath(sys.argv[1]), sys.argv[2]
-POWEROFF, USAGE, ERROR, CRASH, RESET, STOPPED, TIMEOUT = 0, 64, 70, 100, 102, 104, 124
+POWEROFF, USAGE, ERROR, CRASH, RESET, STOPPED, MIGRATED, TIMEOUT = 0, 64, 70, 100, 102, 104, 108, 124
 failures = []
 
 
@@ -57,6 +58,8 @@ GUESTS = {
     "debug-exit": out8(0xf4, 5) + HANG,
     "spin": text("spinning\r\n") + SPIN,
     "halt": HANG,
+    # mov ax, 0x2000; mov es, ax; xor di, di; again: inc word es:[di]; add di, 4096; jmp again
+    "writer": text("writing\r\n") + b"\xb8\x00\x20\x8e\xc0\x31\xff\x26\xff\x05\x81\xc7\x00\x10\xeb\xf7",
     # sends back what comes in, plus one: in al, (lsr); test 1; jz; in al, rbr; inc; out
     "echo": text("ready\r\n") + b"\xba\xfd\x03\xec\xa8\x01\x74\xf8\xba\xf8\x03\xec\xfe\xc0\xee\xeb\xef",
 }
@@ -77,8 +80,10 @@ def machine(name, *more):
 def without_a_guest():
     r = expect("--help", 0, "--help", out="usage: microvm")
     for word in ("--kernel", "--initrd", "--cmdline", "--memory", "--cpus", "--max-cpus", "--vcpu-place", "--memory-flags", "--memory-kind", "--memory-numa", "--memory-threads", "--cpu ", "--backend", "--engine", "--machine", "--config",
-                 "--device", "--serial", "--debug-exit", "--gdb", "--timeout", "--lockstep-limit", "--monitor", "--snapshot-save", "--restore", "--incoming", "--no-verify", "--print-config", "--stats", "--trace", "Exit status", "Ctrl-A x"):
+                 "--device", "--serial", "--debug-exit", "--gdb", "--timeout", "--lockstep-limit", "--monitor", "--api-sock", "--config-file", "--no-api", "--id", "--metadata", "--log-path", "--level ", "--metrics-path", "--no-seccomp", "--snapshot-save", "--restore", "--incoming", "--no-verify", "--print-config", "--stats", "--trace", "Exit status", "Ctrl-A x"):
         check(f"--help tells of {word}", word in r.stdout)
+    check("--help tells of run", "microvm run " in r.stdout)
+    expect("run --help", 0, "run", "--help", out="usage: microvm run")
     expect("--version", 0, "--version", out="libvirtcore")
     expect("--cpu help", 0, "--cpu", "help", out="x86-64-v3")
     expect("--cpu help, features", 0, "--cpu", "help", out="kvm-steal-time")
@@ -302,6 +307,104 @@ def snapshots():
     expect("--restore of one cut off", ERROR, "--restore", path, err="cut off")
 
 
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+def migrate(path, *arguments):
+    """The monitor's command, until somebody waits there. How it goes then: a status, and why."""
+    def ask(*words):
+        return subprocess.run([MICROVM, "monitor", path, *words], capture_output=True, text=True, timeout=20)
+
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        r = ask("migrate", *arguments)
+        if "cannot be begun" in r.stderr:  # the one before is not at its end yet
+            continue
+        if r.returncode:
+            return "refused", r.stderr
+        info = {"status": "setup"}
+        while info["status"] == "setup":
+            r = ask("query-migrate")
+            if r.returncode:  # gone already
+                return "gone", r.stderr
+            info = json.loads(r.stdout)
+        if info["status"] != "failed" or "refused" not in info["error"]:
+            return info["status"], info.get("error", "")
+        time.sleep(0.02)
+    return "nobody", ""
+
+
+def migration():
+    path, address = os.path.join(work.name, "migrate"), f"tcp:127.0.0.1:{free_port()}"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    here = subprocess.Popen([MICROVM, *machine("echo"), "--monitor", path], **pipes)
+    if here.stdout.readline() != b"ready\r\n":
+        print("SKIP: " + here.stderr.read().decode().strip())
+        here.wait()
+        return
+    there = subprocess.Popen([MICROVM, "--incoming", address, "--backend", BACKEND], **pipes)
+    status, why = migrate(path, "uri=" + address, "streams=3", "delta=on", "max-bandwidth=1G")
+    if "cannot save interrupt controllers" in why:
+        print("SKIP: " + why)
+        for p in (here, there):
+            p.kill()
+            p.communicate()
+        return
+    check("migrate over TCP", status in ("active", "stopped", "completed", "gone"), f"{status} {why}")
+    check("... ends it here", here.wait(20) == MIGRATED, here.returncode)
+    err = here.stderr.read().decode()
+    check("... with a line", "microvm: migration completed: " in err and "stopped for" in err and "\033" not in err, err)
+    there.stdin.write(b"HAL")
+    there.stdin.flush()
+    check("... and goes on there", b"IBM" in read_until(there.stdout.fileno(), b"IBM"))
+    there.send_signal(signal.SIGTERM)
+    check("... until it is ended", there.wait(20) == STOPPED, there.returncode)
+    err = there.stderr.read().decode()
+    check("... with a line there", "microvm: migration completed: " in err, err)
+    for p in (here, there):
+        for stream in (p.stdin, p.stdout, p.stderr):
+            stream.close()
+    expect("--incoming at no address", ERROR, "--incoming", "tcp:nowhere", err="expected tcp:HOST:PORT")
+
+
+def migration_on_terminals():
+    path, address = os.path.join(work.name, "migrate-slowly"), f"tcp:127.0.0.1:{free_port()}"
+    prompt, slave = pty.openpty()
+
+    def watch(p, master, _):
+        """The bars of both sides and of the prompt, of one that does not come to an end."""
+        got = read_until(master, b"writing")
+        if b"json-c" in got:
+            print("SKIP: " + got.decode())
+            p.kill()
+            return
+        asker = subprocess.Popen([MICROVM, "monitor", path], stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        on_terminal("an --incoming whose source gives up", ["--incoming", address, "--backend", BACKEND],
+                    lambda q, there, _: receive(asker, master, there), ERROR)
+        os.write(prompt, b"\x15quit\r")
+        asker.wait(20)
+
+    def receive(asker, here, there):
+        status, why = migrate(path, "uri=" + address, "max-bandwidth=40000", "streams=2")
+        check("migrate to a terminal", status == "active", f"{status} {why}")
+        for name, fd, wanted in (("when it is sent", here, b"\033[Kmicrovm: migration: ["), ("for --incoming", there, b"\033[Kmicrovm: migration: ["),
+                                 ("in the prompt", prompt, b"(vm [")):
+            got = read_until(fd, wanted)
+            check("a bar " + name, wanted in got, got)
+        os.write(prompt, b"\x15migrate-cancel\r")
+        check("migrate-cancel", b"canceled" in read_until(prompt, b"canceled"))
+        got = read_until(here, b"migration canceled")
+        check("... is told here", b"migration canceled: " in got, got)
+        got = read_until(there, b"gave up")
+        check("... and there", b"the other side gave up: the migration was cancelled" in got + read_until(there, b"cancelled", 5), got)
+
+    on_terminal("a migration that is cancelled", [*machine("writer"), "--monitor", path], watch, STOPPED)
+    os.close(prompt)
+    os.close(slave)
+
+
 def serial():
     path = os.path.join(work.name, "console")
     expect("--serial file:", POWEROFF, *machine("poweroff"), "--serial", "file:" + path)
@@ -395,6 +498,8 @@ config()
 print_config()
 monitor()
 snapshots()
+migration()
+migration_on_terminals()
 serial()
 terminal()
 print(f"{len(failures)} failed: {failures}" if failures else "all is well")

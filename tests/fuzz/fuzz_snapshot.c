@@ -12,9 +12,7 @@
 #include <unistd.h>
 #include <virtcore/virtcore.h>
 
-#include "core/crc32c.h"
-#include "core/util.h"
-#include "vm/snapshot_file.h"
+#include "mend.h"
 
 #define MEMORY_MAX VC_MIB(16)
 #define VCPUS_MAX  4u
@@ -22,29 +20,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* ---- checksums: as in sections.h and snapshot_file.h ---- */
-
-static void mend_sections(uint8_t *at, uint64_t length)
-{
-	uint64_t next = 32;
-
-	if (length < 32)
-		return;
-	vc_st64(at + 16, length);
-	vc_st32(at + 28, vc_crc32c(0, at, 28));
-	while (next <= length && length - next >= 32) {
-		uint8_t *section = at + next;
-		uint64_t bytes = vc_ld64(section + 8);
-
-		if (bytes > length - next - 32)
-			return;
-		if (vc_ld32(section) == VC_SNAP_SNAPSHOT)
-			mend_sections(section + 32, bytes);
-		vc_st32(section + 20, vc_crc32c(0, section + 32, bytes));
-		vc_st32(section + 28, vc_crc32c(0, section, 28));
-		next += 32 + VC_ALIGN_UP(bytes, 8);
-	}
-}
+/* ---- checksums: as in snapshot_file.h ---- */
 
 static void mend(uint8_t *file, uint64_t length)
 {
@@ -63,22 +39,10 @@ static void mend(uint8_t *file, uint64_t length)
 
 /* ---- what becomes of it ---- */
 
-/* Nothing of the host is touched by what a file says. */
-static const char *properties(void *ctx, uint32_t index, const char *type, const char *given)
-{
-	static const char *const safe[][2] = {
-	    {"virtio-blk", "image=null:1M"}, {"virtio-net", "net=none,transport=pci"}, {"virtio-balloon", "transport=pci"}};
-
-	for (size_t i = 0; i < VC_ARRAY_SIZE(safe); i++)
-		if (!strcmp(type, safe[i][0]))
-			return safe[i][1];
-	return "";
-}
-
 static void go_on(vcore_snapshot *s)
 {
 	struct vcore_clone_options o = {
-	    .size = sizeof o, .backend = VCORE_BACKEND_EMU, .engine = VCORE_ENGINE_INTERP, .properties = properties};
+	    .size = sizeof o, .backend = VCORE_BACKEND_EMU, .engine = VCORE_ENGINE_INTERP, .properties = safe_properties};
 	struct vcore_snapshot_info info = {.size = sizeof info};
 	struct vcore_exit exit = {.size = sizeof exit};
 	vcore_vm *vm;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/util.h"
+#include "feed.h"
 #include "vhost/message.h"
 #include "vhost/ring.h"
 #include "vhost/user.h"
@@ -22,38 +23,6 @@ static void check(bool truth)
 }
 
 /* ---- messages ---- */
-
-/* Pieces of up to 63 bytes: a byte for length and descriptors, then the bytes. */
-static void feed(int to, int fd, const uint8_t *data, size_t length)
-{
-	while (length > 1) {
-		size_t piece = *data & 0x3f;
-		struct vc_vhost_message control = {.fd_count = *data >> 6};
-		struct iovec iov;
-		union {
-			struct cmsghdr align;
-			char bytes[CMSG_SPACE(3 * sizeof(int))];
-		} c = {0};
-		struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
-
-		data++;
-		length--;
-		if (piece > length)
-			piece = length;
-		iov = (struct iovec){(uint8_t *)(uintptr_t)data, piece};
-		if (control.fd_count && piece) {
-			header.msg_control = c.bytes;
-			header.msg_controllen = CMSG_SPACE(control.fd_count * sizeof(int));
-			c.align = (struct cmsghdr){CMSG_LEN(control.fd_count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-			for (unsigned i = 0; i < control.fd_count; i++)
-				memcpy(CMSG_DATA(&c.align) + i * sizeof fd, &fd, sizeof fd);
-		}
-		if (piece && sendmsg(to, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-			return;
-		data += piece;
-		length -= piece;
-	}
-}
 
 static void ask_all(struct vc_vhost_user *u, int fd)
 {

@@ -4,7 +4,8 @@
 # Runs a shell command of this machine inside an emulated PC (QEMU TCG) whose /dev/kvm is a standard one (AMD SVM with nested paging). The command
 # sees this machine's files read-only, an empty /run, /tmp and /mnt, and starts in /run; its exit status becomes this script's. DIR keeps the kernel
 # and its modules. SMP (2) vcpus, MEM (1024) MiB, LIMIT (270) seconds. THREAD (multi): of QEMU's emulation; multi
-# is faster for a Linux inside, single loses no state of guests. 77, with the reason as the last line, where something is missing.
+# is faster for a Linux inside, single loses no state of guests. PASSTHROUGH=1: with an IOMMU and VFIO, and devices to pass through: an NVMe controller
+# with 4 virtual functions, e1000e, edu. 77, with the reason as the last line, where something is missing.
 set -u
 skip() {
 	echo "SKIP: $*"
@@ -12,6 +13,7 @@ skip() {
 }
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
 dir=$1 command=$2 smp=${SMP:-2} mem=${MEM:-1024} limit=${LIMIT:-270} thread=${THREAD:-multi}
+modules="virtio_pci virtiofs kvm_amd tun vhost_net vhost_vsock" machine=q35 append="console=ttyS0 quiet panic=-1" devices=()
 
 command -v qemu-system-x86_64 >/dev/null || skip "qemu-system-x86_64 is not installed (Debian: qemu-system-x86)"
 for share in /usr/lib/qemu/virtiofsd /usr/libexec/virtiofsd; do [ -x "$share" ] && break; done
@@ -23,6 +25,14 @@ kernel=$("$tools/get-kernel.sh" "$dir") || skip "no Debian cloud kernel: neither
 release=${kernel##*/vmlinuz-}
 
 work=$(mktemp -d)
+if [ "${PASSTHROUGH:-}" ]; then
+	modules="$modules vfio_iommu_type1 vfio-pci" machine=q35,kernel-irqchip=split append="$append intel_iommu=on"
+	truncate -s 64M "$work/nvme"
+	devices=(-device intel-iommu,intremap=on,caching-mode=on -device pcie-root-port,id=rp1,chassis=1,slot=1 -device pcie-root-port,id=rp2,chassis=2,slot=2
+		-device nvme-subsys,id=s0 -drive "if=none,id=d0,file=$work/nvme,format=raw"
+		-device nvme,id=n0,subsys=s0,serial=test,bus=rp1,max_ioqpairs=26,msix_qsize=32,sriov_max_vfs=4,sriov_vq_flexible=16,sriov_vi_flexible=8
+		-device nvme-ns,drive=d0,bus=n0,shared=on -device e1000e,bus=rp2,romfile= -device edu,addr=05.0)
+fi
 share_pid= qemu_pid=
 leave() {
 	[ -z "$qemu_pid" ] || kill "$qemu_pid" 2>/dev/null
@@ -40,7 +50,7 @@ while read -r kind file _; do
 	[ "$kind" = insmod ] || continue
 	pairs+=("$file:modules/${file##*/}")
 	order="$order ${file##*/}"
-done < <(for m in virtio_pci virtiofs kvm_amd tun vhost_net vhost_vsock; do
+done < <(for m in $modules; do
 	modprobe -d "$dir" -S "$release" --show-depends "$m" || exit
 done | awk '!seen[$0]++')
 [ -n "$order" ] || skip "the kernel package in $dir has no modules"
@@ -80,10 +90,11 @@ once() {
 	done
 
 	mkfifo "$work/console"
-	timeout "$limit" qemu-system-x86_64 -accel tcg,thread="$thread" -M q35 -cpu max -smp "$smp" -m "$mem" -nodefaults -display none -no-reboot \
+	timeout "$limit" qemu-system-x86_64 -accel tcg,thread="$thread" -M "$machine" -cpu max -smp "$smp" -m "$mem" -nodefaults -display none -no-reboot \
 		-object memory-backend-memfd,id=ram,size="${mem}M",share=on -numa node,memdev=ram -serial "file:$work/console" \
 		-chardev socket,id=share,path="$work/share" -device vhost-user-fs-pci,chardev=share,tag=host,queue-size=512 \
-		-kernel "$kernel" -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1" </dev/null &
+		-kernel "$kernel" -initrd "$work/initrd" -append "$append" \
+		"${devices[@]}" </dev/null &
 	qemu_pid=$!
 	# what the command says, as it says it; all of the console when it did not get that far
 	sed -u -e 's/\r$//' <"$work/console" | tee "$work/log" | sed -u -n -e '0,/nested: begin/d' -e '/nested: status/d' -e p

@@ -14,10 +14,11 @@ EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bindi
     ("raw_code", "the guest wrote 42\nHalt(vcpu=0)\n"),
     ("trace", "write 0x200c: 3\n"),
     ("rewind", "input 1337 crashes it\n"),
+    ("framebuffer", "framebuffer.png: frame 60\n"),
     ("many", "".join(chr(65 + n) for n in range(50)) + "\n"),
 ])
-def test_example(name, said):
-    done = subprocess.run([sys.executable, os.path.join(EXAMPLES, name + ".py")], capture_output=True, text=True, timeout=60)
+def test_example(name, said, tmp_path):
+    done = subprocess.run([sys.executable, os.path.join(EXAMPLES, name + ".py")], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr == "" and said in done.stdout
 
 

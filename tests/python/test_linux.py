@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Debian's kernel, booted and spoken to over its console. KERNEL_DIR is where it is kept."""
 import asyncio
+import concurrent.futures
 import functools
 import glob
 import os
@@ -13,6 +14,7 @@ import pytest
 import virtcore
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+TOOL = functools.partial(os.path.join, HERE, "../tools")
 INIT = """#!/bin/sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -88,41 +90,64 @@ def test_example(linux):
     assert done.returncode == 0 and done.stdout.endswith("Poweroff(vcpu=0)\n") and "init: 2 cpus" in done.stdout
 
 
-def test_run(linux, tmp_path):
-    """Commands in vms of their own."""
-    def run(*argv, **options):
-        return virtcore.run(argv, kernel=linux[0], backend="emu", timeout=240, **options)
-    done = run("sh", "-c", "cat; echo $WORD $PWD >&2; printf '\\0\\r\\n\\377'; exit 3", input=b"in\0put\n", env={"WORD": "a 'b'"}, cwd="/tmp")
-    assert (done.returncode, done.stdout, done.stderr) == (3, b"in\0put\n\0\r\n\xff", b"a 'b' /tmp\n")
-    (tmp_path / "bin").mkdir()
-    busybox = subprocess.run(["which", "busybox"], capture_output=True, text=True).stdout.strip()
-    shutil.copy(busybox, tmp_path / "bin/sh")
-    (tmp_path / "bin/name").symlink_to("sh")
-    (tmp_path / "file").write_bytes(b"of the host")
-    done = run("sh", "-c", "read -r x </file; echo $x; echo changed >/file; kill -9 $$", rootfs=tmp_path)
-    assert (done.returncode, done.stdout) == (-9, b"of the host\n") and (tmp_path / "file").read_bytes() == b"of the host"
-    with pytest.raises(subprocess.TimeoutExpired):
-        virtcore.run(["sleep", "1000"], kernel=linux[0], backend="emu", timeout=0.5)
-
-
-def test_screen(linux, tmp_path):
-    """What Debian's full kernel draws through virtio-gpu; the cloud kernel cannot."""
-    numpy = pytest.importorskip("numpy")
-    directory = os.environ["KERNEL_DIR"] + "-full"
-    tool = functools.partial(os.path.join, HERE, "../tools")
-    got = subprocess.run([tool("get-kernel.sh"), directory, "amd64"], capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def full_kernel():
+    """Debian's full kernel, for the cloud kernel has neither 9P nor graphics."""
+    got = subprocess.run([TOOL("get-kernel.sh"), os.environ["KERNEL_DIR"] + "-full", "amd64"], capture_output=True, text=True)
     if got.returncode:
         pytest.skip("no full Debian kernel: " + got.stderr.strip())
-    files = subprocess.run([tool("module-files.sh"), directory, got.stdout.strip(), "virtio_pci", "virtio-gpu", "virtio_input", "evdev"], check=True,
+    return got.stdout.strip()
+
+
+def test_run(full_kernel, tmp_path):
+    """Commands in vms of their own, two at a time."""
+    if not os.path.exists(os.path.join(os.path.dirname(virtcore.command._microvm()), "guest-init")):
+        pytest.skip("the guest's init is not built: there is no static libc")
+    (tmp_path / "bin").mkdir()
+    shutil.copy(shutil.which("busybox"), tmp_path / "bin/sh")
+    tmp_path.chmod(0o755)
+    for name in ("cat", "sleep"):
+        (tmp_path / "bin" / name).symlink_to("sh")
+    (tmp_path / "file").write_bytes(b"of the host")
+
+    def run(*argv, **options):
+        return virtcore.run(argv, tmp_path, kernel=full_kernel, backend="emu", **options)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        streams = pool.submit(run, "sh", "-c", "cat; echo $WORD $PWD >&2; printf '\\0\\r\\n\\377'; exit 3", input=b"in\0put\n", env={"WORD": "a 'b'"}, cwd="/bin", timeout=240)
+        killed = pool.submit(run, "sh", "-c", "read -r x </file; echo $x; echo changed >/file; kill -9 $$", user="5:6", writable=True, memory="256M")
+        missing = pool.submit(run, "nothing", network=True, cpus=2)
+        checked = pool.submit(run, "sh", "-c", "exit 7", check=True)
+        late = pool.submit(run, "sleep", "1000", timeout=0.5)
+    done = streams.result()
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"in\0put\n\0\r\n\xff", b"a 'b' /bin\n") and done.args[:2] == ["sh", "-c"]
+    done = killed.result()
+    assert (done.returncode, done.stdout) == (-9, b"of the host\n") and b"Permission denied" in done.stderr
+    done = missing.result()
+    assert (done.returncode, done.stderr) == (127, b"microvm: cannot run nothing: No such file or directory\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        checked.result()
+    with pytest.raises(subprocess.TimeoutExpired):
+        late.result()
+    for options, what in (({"user": "nobody"}, "no user nobody"), ({"kernel": tmp_path / "file"}, "--modules")):
+        with pytest.raises(virtcore.RunError, match=what):
+            virtcore.run(["sh"], tmp_path, **{"kernel": full_kernel, "backend": "emu", **options})
+    with pytest.raises(ValueError):
+        run("sh", env={"a=b": "c"})
+
+
+def test_screen(full_kernel, tmp_path):
+    """What Debian's kernel draws through virtio-gpu."""
+    numpy = pytest.importorskip("numpy")
+    files = subprocess.run([TOOL("module-files.sh"), os.environ["KERNEL_DIR"] + "-full", full_kernel, "virtio_pci", "virtio-gpu", "virtio_input", "evdev"], check=True,
                            capture_output=True, text=True).stdout.split()
-    subprocess.run(["sh", tool("mkinitramfs.sh"), tmp_path / "initrd", os.path.join(HERE, "../linux/display-init.sh"), *files], check=True)
+    subprocess.run(["sh", TOOL("mkinitramfs.sh"), tmp_path / "initrd", os.path.join(HERE, "../linux/display-init.sh"), *files], check=True)
     drawn = "".join(f"{number}\n" for number in range(400000)).encode()
     expected = numpy.frombuffer(drawn[2:2 + 640 * 480 * 4], "u1").reshape(480, 640, 4)[:, :, :3]
     with virtcore.VM(memory="384M", backend="emu") as vm:
         vm.add_device("virtio-gpu", width=640, height=480)
         for kind in ("keyboard", "mouse", "tablet"):
             vm.add_device("virtio-" + kind)
-        vm.boot_linux(got.stdout.strip(), tmp_path / "initrd", "console=ttyS0 quiet panic=-1 vt.global_cursor_default=0")
+        vm.boot_linux(full_kernel, tmp_path / "initrd", "console=ttyS0 quiet panic=-1 vt.global_cursor_default=0")
         vm.console.expect("display: drawn", timeout=240)
         for _ in range(300):  # the driver flushes a little later
             if (numpy.asarray(vm.display().copy())[:, :, :3] == expected).all():

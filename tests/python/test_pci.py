@@ -68,3 +68,22 @@ def test_wrong():
     with virtcore.VM(backend="emu") as vm:
         with pytest.raises(virtcore.Error):
             vm.add_pci(card)
+
+
+def test_dma():
+    with virtcore.VM(memory="16M", backend="emu") as vm:
+        handle = vm.add_pci(Card())
+        handle.dma_write(0x5000, b"by itself")
+        assert vm.memory[0x5000:0x5009] == b"by itself" and handle.dma_read(0x5003, 6) == b"itself"
+        with pytest.raises(virtcore.Error) as error:
+            handle.dma_read(1 << 40, 4)
+        assert error.value.errno == errno.EFAULT
+        with pytest.raises(virtcore.Error, match="is on the PCI bus already"):
+            vm.add_device("virtio-iommu")
+    # until a guest lets it reach something
+    with virtcore.VM(memory="16M", backend="emu") as vm:
+        vm.add_device("virtio-iommu", bypass="off")
+        handle = vm.add_pci(Card())
+        with pytest.raises(virtcore.Error, match="the IOMMU blocks it"):
+            handle.dma_write(0x5000, b"no")
+        assert vm.memory[0x5000:0x5002] == bytes(2)

@@ -43,3 +43,8 @@ async def linux() -> str:
         match = await vm.console.expect("login: (.*)")
         end: virtcore.Exit = await vm.wait()
         return match[1] + repr(end)
+
+
+def command(path: str) -> bytes:
+    done = virtcore.run(["ls", "-l"], rootfs=path, input=b"", env={"A": "b"}, timeout=30, network=True, user=1000)
+    return done.stdout + done.stderr if done.returncode == 0 else b""

@@ -6,7 +6,6 @@
 set -euo pipefail
 dir=$(cd "$1" && pwd) version=${2##*/vmlinuz-}
 shift 2
-[ -f "$dir/lib/modules/$version/modules.dep" ] || depmod -b "$dir" "$version"
 order=$dir/mods-$(echo "$@" | tr ' /' '--').order
 for module in "$@"; do
 	modprobe -d "$dir" -S "$version" --show-depends "$module"

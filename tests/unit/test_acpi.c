@@ -242,6 +242,28 @@ START_TEST(srat)
 }
 END_TEST
 
+START_TEST(viot)
+{
+	struct vc_acpi_config c = config(false);
+	const uint8_t *table;
+
+	build(&c);
+	ck_assert_ptr_null(find("VIOT"));
+	c.has_iommu = true;
+	c.iommu_devfn = 3 << 3;
+	build(&c);
+	table = find("VIOT");
+	ck_assert_ptr_nonnull(table);
+	ck_assert_uint_eq(vc_ld32(table + 4), 48 + 24 + 16);
+	ck_assert_uint_eq(vc_ld32(table + 36), 2 | 48 << 16);
+	ck_assert_uint_eq(vc_ld32(table + 48), 1 | 24 << 16);
+	ck_assert_uint_eq(vc_ld16(table + 48 + 14), 0xffff);
+	ck_assert_uint_eq(vc_ld16(table + 48 + 16), 72);
+	ck_assert_uint_eq(vc_ld32(table + 72), 3 | 16 << 16);
+	ck_assert_uint_eq(vc_ld16(table + 72 + 6), 3 << 3);
+}
+END_TEST
+
 /* Those that can be plugged in: not enabled but online capable (5.2.12.2). */
 START_TEST(madt_absent)
 {
@@ -401,6 +423,7 @@ int main(void)
 	tcase_add_test(cases, fadt_reduced);
 	tcase_add_test(cases, madt);
 	tcase_add_test(cases, srat);
+	tcase_add_test(cases, viot);
 	tcase_add_test(cases, madt_absent);
 	tcase_add_test(cases, too_small);
 	tcase_add_test(cases, iasl);

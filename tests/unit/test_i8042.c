@@ -237,6 +237,27 @@ START_TEST(state)
 }
 END_TEST
 
+START_TEST(ctrl_alt_del)
+{
+	static const uint8_t set1[] = {0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d};
+	static const uint8_t set2[] = {0x14, 0x11, 0xe0, 0x71, 0xe0, 0xf0, 0x71, 0xf0, 0x11, 0xf0, 0x14};
+	struct vc_dev *dev = p.buses.devices;
+
+	while (strcmp(dev->type, "i8042") != 0)
+		dev = dev->next;
+	ck_assert_int_eq(vc_i8042_ctrl_alt_del(dev->ctx), 0);
+	for (size_t i = 0; i < sizeof set1; i++)
+		ck_assert_uint_eq(take(), set1[i]);
+	ck_assert_uint_eq(status() & 1, 0);
+	write_ctr(0x04);
+	ck_assert_int_eq(vc_i8042_ctrl_alt_del(dev->ctx), 0);
+	ck_assert_int_eq(vc_i8042_ctrl_alt_del(dev->ctx), -EAGAIN);
+	for (size_t i = 0; i < sizeof set2; i++)
+		ck_assert_uint_eq(take(), set2[i]);
+	ck_assert_uint_eq(status() & 1, 0);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *cases = tcase_create("i8042");
@@ -249,6 +270,7 @@ int main(void)
 	tcase_add_test(cases, interrupts);
 	tcase_add_test(cases, held_off);
 	tcase_add_test(cases, flood);
+	tcase_add_test(cases, ctrl_alt_del);
 	tcase_add_test(cases, state);
 	return platform_run("i8042", cases);
 }

@@ -277,6 +277,8 @@ START_TEST(card)
 	ck_assert_uint_eq(vdrv_take_isr(&d), 2);
 	ck_assert_uint_eq(vdrv_config(&d, STATUS_AT, 2), 1);
 	ask_of("net-link", id, ",\"up\":1", "expected a boolean");
+	ask_of("net-new-mac", id, "", "{\"return\":{}}");
+	ask_of("net-new-mac", 1, "", "expected a virtio-net");
 	ask_of("net-link", 1, ",\"up\":true", "expected a network card");
 	end();
 }

@@ -479,6 +479,45 @@ START_TEST(readonly)
 }
 END_TEST
 
+/* As root the files are given away, else they stay the library's. */
+static void owned(const char *name, uid_t user, gid_t group)
+{
+	bool may = geteuid() == 0;
+	struct stat st;
+
+	ck_assert_int_eq(lstat(host(name), &st), 0);
+	ck_assert_uint_eq(st.st_uid, may ? user : geteuid());
+	ck_assert_uint_eq(st.st_gid, may ? group : getegid());
+}
+
+START_TEST(owners)
+{
+	begin(",guest_owners=on");
+	ck_assert_int_eq(call(ATTACH, "ddssd", 2, ~0u, "", "", 1234), 0);
+	ck_assert_int_eq(walk(2, 3, "file"), 0);
+	ck_assert_int_eq(call(MKDIR, "dsdd", 2, "a", 0755, 77), 0);
+	ck_assert_int_eq(call(MKNOD, "dsdddd", 2, "b", S_IFREG | 0644, 0, 0, 78), 0);
+	ck_assert_int_eq(call(SYMLINK, "dssd", 2, "c", "file", 79), 0);
+	ck_assert_int_eq(call(WALK, "ddw", 2, 4, 0), 0);
+	ck_assert_int_eq(call(LCREATE, "dsddd", 4, "d", O_RDWR, 0644, 80), 0);
+	owned("in/a", 1234, 77);
+	owned("in/b", 1234, 78);
+	owned("in/c", 1234, 79);
+	owned("in/d", 1234, 80);
+	/* what is there already stays whose it is, also through a link */
+	ck_assert_int_eq(call(WALK, "ddw", 2, 5, 0), 0);
+	ck_assert_int_eq(call(LCREATE, "dsddd", 5, "file", O_RDWR, 0644, 80), 0);
+	owned("in/file", geteuid(), getegid());
+	/* nobody has attached as somebody */
+	ck_assert_int_eq(call(ATTACH, "ddssd", 6, ~0u, "", "", ~0u), 0);
+	ck_assert_int_eq(call(MKDIR, "dsdd", 6, "e", 0755, 77), 0);
+	owned("in/e", geteuid(), getegid());
+	ck_assert_int_eq(call(ATTACH, "dd", 7, ~0u), -EINVAL);
+	ck_assert_int_eq((int)p.buses.devices->ops.save(p.buses.devices->ctx, NULL, 0), -ENOTSUP);
+	end();
+}
+END_TEST
+
 static uint8_t state[1 << 16];
 static size_t state_size;
 
@@ -649,6 +688,7 @@ int main(void)
 	tcase_add_test(tc, hostile);
 	tcase_add_test(tc, many_fids);
 	tcase_add_test(tc, readonly);
+	tcase_add_test(tc, owners);
 	tcase_add_test(tc, saved);
 	tcase_add_test(tc, not_saved);
 	tcase_add_test(tc, hostile_state);

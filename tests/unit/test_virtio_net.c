@@ -680,6 +680,39 @@ START_TEST(test_state)
 }
 END_TEST
 
+START_TEST(test_new_mac)
+{
+	static const uint8_t fresh[6] = {0x52, 0, 0, 0, 0, 0x55}, mine[6] = {0x52, 0, 0, 0, 0, 0x66},
+	                     many[6] = {0x53, 0, 0, 0, 0, 1}, off = 0;
+	uint64_t before;
+
+	begin(&a, A, 0, VDRV_HEAP);
+	begin(&b, B, CONTROL, HEAP2);
+	give(&b, 0, 100, 256);
+	ck_assert_uint_eq(command(&b, 0, 0, &off, 1), 0);
+	vdrv_take_isr(&b.d);
+	ck_assert_int_eq(vnet_set_mac(newest()->frontend, many), -EINVAL);
+	ck_assert_int_eq(vnet_set_mac(newest()->frontend, fresh), 0);
+	/* the driver is told, and goes on with what it has */
+	ck_assert(vdrv_take_isr(&b.d) & 2);
+	ck_assert_uint_eq(vdrv_config(&b.d, 4, 2), 0x5500);
+	ck_assert(arrives(0x52, 0xb, 0) && !arrives(0x52, 0x55, 0));
+	/* until it sets one */
+	ck_assert_uint_eq(command(&b, 1, 1, mine, 6), 0);
+	ck_assert_uint_eq(vdrv_config(&b.d, 4, 2), 0x6600);
+	ck_assert(arrives(0x52, 0x66, 0) && !arrives(0x52, 0xb, 0));
+	/* or is bound again */
+	vdrv_reset(&b.d);
+	ck_assert(vdrv_negotiate(&b.d, VC_VIRTIO_F_VERSION_1));
+	ck_assert_uint_eq(vdrv_config(&b.d, 4, 2), 0x5500);
+	ck_assert_int_eq(vnet_set_mac(newest()->frontend, NULL), 0);
+	before = vdrv_config(&b.d, 0, 4);
+	ck_assert_uint_eq(before & 3, 2);
+	ck_assert_int_eq(vnet_set_mac(newest()->frontend, NULL), 0);
+	ck_assert_uint_ne(vdrv_config(&b.d, 0, 4), before);
+}
+END_TEST
+
 START_TEST(test_properties)
 {
 	static const struct {
@@ -733,6 +766,7 @@ int main(void)
 	tcase_add_loop_test(cases, test_back_pressure, 0, 2);
 	tcase_add_loop_test(cases, test_slow_receiver, 0, 4);
 	tcase_add_test(cases, test_state);
+	tcase_add_test(cases, test_new_mac);
 	tcase_add_test(cases, test_properties);
 	return platform_run("virtio_net", cases);
 }

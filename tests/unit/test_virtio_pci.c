@@ -89,17 +89,18 @@ static struct {
 	bool refuse;
 } route;
 
-static int set_route(void *ctx, int fd, uint64_t address, uint32_t data, bool add)
+static int set_route(void *ctx, const struct vc_irq_route *wanted, bool add)
 {
-	ck_assert_uint_eq(address, 0xfee00000);
+	ck_assert_uint_eq(wanted->address, 0xfee00000);
+	ck_assert_int_eq(wanted->gsi, -1);
 	if (add && route.refuse)
 		return -ENOSPC;
 	if (!add) {
-		ck_assert_int_eq(fd, route.fd);
-		ck_assert_uint_eq(data, route.data);
+		ck_assert_int_eq(wanted->fd, route.fd);
+		ck_assert_uint_eq(wanted->data, route.data);
 	}
-	route.fd = add ? fd : -1;
-	route.data = data;
+	route.fd = add ? wanted->fd : -1;
+	route.data = wanted->data;
 	*(add ? &route.added : &route.removed) += 1;
 	return 0;
 }

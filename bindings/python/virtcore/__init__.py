@@ -9,7 +9,7 @@ VM is where everything begins; virtcore.aio.VM is the same for asyncio.
 """
 from . import aio
 from ._core import ClosedError, Error
-from .command import newest_kernel, run
+from .command import RunError, run
 from .console import Console, ConsoleEnded, ExpectError, ExpectTimeout
 from .device import Device, DeviceHandle, NetStats
 from .enums import (Access, Backend, Bus, CrashKind, DebugFlag, Engine, Feature, HookKind, Image, InputKind, Irqchip, LogLevel, Loop, Machine, MemoryFlag, MemoryKind, Mode,
@@ -31,8 +31,8 @@ __all__ = [
     "Access", "aio", "ALL", "Backend", "BackendInfo", "backends", "Bar", "Bus", "ClosedError", "Console", "ConsoleEnded", "cpu_missing", "cpu_models",
     "Crash", "CrashKind", "DebugExit", "DebugFlag", "DebugStop", "Described", "Device", "device_types", "DeviceHandle", "Display", "DisplayInfo", "Engine", "Error", "Exit",
     "ExpectError", "ExpectTimeout", "Feature", "Halt", "Hook", "HookKind", "Hypercall", "Image", "Input", "InputKind", "Info", "Irqchip", "Kicked", "LogLevel", "Loop",
-    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "Migrated", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "newest_kernel", "run", "PciDevice", "PciHandle",
-    "PciInfo", "Picture", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
+    "Machine", "Memory", "MemoryEvent", "MemoryFlag", "MemoryKind", "Migrated", "MmioAccess", "Mode", "Monitor", "MonitorError", "NetStats", "PciDevice", "PciHandle",
+    "PciInfo", "Picture", "PortAccess", "PortEvent", "Poweroff", "probe", "READS", "Registers", "Reset", "run", "RunError", "Segment", "Slot", "Snapshot", "SnapshotInfo", "SpecialRegisters", "State", "Stopped",
     "Switch", "SwitchPort", "Table", "TimedOut", "Unhandled", "Vcpu", "version", "VM", "WRITES"
 ]
 __version__ = version()

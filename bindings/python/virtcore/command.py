@@ -1,154 +1,97 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A command in a vm of its own: virtcore.run(["ls", "-l"], rootfs="/path/to/dir", kernel="vmlinuz")."""
+"""A command in a vm of its own: virtcore.run(["ls", "-l"], rootfs="/path/to/dir"). The program `microvm run` does it."""
 from __future__ import annotations
 
-import glob
 import os
-import shlex
 import shutil
-import stat
 import subprocess
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import List, Mapping, Optional, Sequence, Tuple, Union
 
-from ._core import Size
-from .vm import VM
+from ._core import Size, choice, size
+from .enums import Backend, Engine
 
-INSIDE = "/.virtcore"  # what we add to the guest's root
-DIRECTORY, PROGRAM, DATA = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFREG | 0o600
-INIT = """#!{inside}/busybox sh
-b={inside}/busybox
-$b mkdir -p /proc /sys /dev /tmp {install}
-$b mount -t proc proc /proc
-$b mount -t sysfs sysfs /sys
-$b mount -t devtmpfs dev /dev
-$b stty -F /dev/ttyS1 raw -echo
-{{ cd {cwd} && $b env -i {command}; }} <{inside}/in >{inside}/out 2>{inside}/err
-status=$?
-{{
-	$b echo $status $($b stat -c %s {inside}/out {inside}/err)
-	$b cat {inside}/out {inside}/err
-}} >/dev/ttyS1
-$b poweroff -f
-"""
+Path = Union[str, "os.PathLike[str]"]
+NOT_EXECUTED = (126, 127)
 
 
-class Archive:
-    """An initial RAM disk (cpio, "newc") in memory."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self._count = 0
-
-    def _pad(self) -> None:
-        self.data += bytes(-len(self.data) % 4)
-
-    def add(self, name: str, mode: int, content: bytes = b"", uid: int = 0, gid: int = 0, device: int = 0) -> None:
-        """One file; its name has no slash in front."""
-        self._count += 1
-        raw = os.fsencode(name) + b"\0"
-        fields = (self._count, mode, uid, gid, 1, 0, len(content), 0, 0, os.major(device), os.minor(device), len(raw), 0)
-        self.data += b"070701" + "".join(f"{field:08x}" for field in fields).encode() + raw
-        self._pad()
-        self.data += content
-        self._pad()
-
-    def add_tree(self, root: str) -> None:
-        """All that is in a directory, except sockets."""
-        for path in _walk(root):
-            info = os.lstat(path)
-            name = os.path.relpath(path, root)
-            content = b""
-            if stat.S_ISLNK(info.st_mode):
-                content = os.fsencode(os.readlink(path))
-            elif stat.S_ISREG(info.st_mode):
-                with open(path, "rb") as file:
-                    content = file.read()
-            elif stat.S_ISSOCK(info.st_mode):
-                continue
-            self.add(name, info.st_mode, content, info.st_uid, info.st_gid, info.st_rdev)
-
-    def end(self) -> bytearray:
-        """The whole archive."""
-        self.add("TRAILER!!!", 0)
-        return self.data
+class RunError(RuntimeError):
+    """The command could not be run at all; the message says why."""
 
 
-def _walk(root: str) -> Iterator[str]:
-    for where, directories, files in os.walk(root, onerror=_raise):
-        for name in directories + files:
-            yield os.path.join(where, name)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _initrd(argv: Sequence[str], rootfs: Optional[str], stdin: bytes, env: Mapping[str, str], cwd: str) -> bytearray:
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise FileNotFoundError("busybox is not installed; run() needs a static one (Debian: busybox-static) as the guest's init")
-    words = [f"{name}={value}" for name, value in env.items()] + list(argv)
-    archive = Archive()
-    if rootfs is not None:
-        archive.add_tree(rootfs)
-    with open(busybox, "rb") as file:
-        program = file.read()
-    archive.add(INSIDE[1:], DIRECTORY)
-    archive.add(INSIDE[1:] + "/busybox", PROGRAM, program)
-    archive.add(INSIDE[1:] + "/in", DATA, stdin)
-    install = "/bin; $b --install -s /bin" if rootfs is None else ""
-    archive.add("init", PROGRAM, INIT.format(inside=INSIDE, install=install, cwd=shlex.quote(cwd), command=shlex.join(words)).encode())
-    return archive.end()
-
-
-def _answer(data: bytes) -> Tuple[int, bytes, bytes]:
-    """Exit status, standard output and error, as init sends them."""
-    head, _, rest = data.partition(b"\n")
-    status, out, err = (int(word) for word in head.split())
-    if len(rest) != out + err:
-        raise ValueError(f"{len(rest)} bytes came in place of {out + err}")
-    return status, rest[:out], rest[out:]
-
-
-def newest_kernel() -> str:
-    """The host's own, or what VIRTCORE_KERNEL names."""
-    kernels = sorted(glob.glob("/boot/vmlinuz-*"))
-    found = os.environ.get("VIRTCORE_KERNEL") or (kernels[-1] if kernels else None)
-    if found is None:
-        raise FileNotFoundError("there is no kernel in /boot: name one with kernel= or VIRTCORE_KERNEL")
+def _microvm() -> str:
+    """The program: what VIRTCORE_MICROVM names, that of the build directory that this file is in, the installed one."""
+    built = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../examples/microvm")
+    found = os.environ.get("VIRTCORE_MICROVM") or (built if os.access(built, os.X_OK) else shutil.which("microvm"))
+    if not found:
+        raise FileNotFoundError("the program microvm, which comes with the library, is not installed; VIRTCORE_MICROVM can say where it is")
     return found
 
 
-def run(argv: Sequence[str], rootfs: Union[str, "os.PathLike[str]", None] = None, kernel: Optional[str] = None, input: bytes = b"",
-        env: Optional[Mapping[str, str]] = None, cwd: str = "/", timeout: Optional[float] = None, memory: Size = "512M",
-        **options: Any) -> "subprocess.CompletedProcess[bytes]":
+def _variable(name: str, value: str) -> str:
+    if not name or "=" in name:
+        raise ValueError(f"{name!r} is no name of an environment variable")
+    return f"--env={name}={value}"
+
+
+def _outcome(line: str) -> Tuple[str, int, str]:
+    """What microvm tells: how it ended, a number, a sentence."""
+    kind, _, rest = line.rstrip("\n").partition(" ")
+    number, _, sentence = rest.partition(" ")
+    return kind, int(number or 125), sentence
+
+
+def _call(command: Sequence[str], input: Optional[bytes], timeout: Optional[float]) -> Tuple["subprocess.CompletedProcess[bytes]", str]:
+    """Runs microvm; with the line by which it tells how that ended."""
+    ours, its = os.pipe()
+    try:
+        with open(ours, "rb") as status:
+            try:
+                words = [command[0], "run", f"--status-fd={its}", *command[1:]]
+                stdin = subprocess.DEVNULL if input is None else None
+                done = subprocess.run(words, input=input, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, pass_fds=[its])
+            finally:
+                os.close(its)
+            return done, status.read().decode(errors="replace")
+    except subprocess.TimeoutExpired as error:
+        raise subprocess.TimeoutExpired(list(command[command.index("--") + 1:]), error.timeout, error.output, error.stderr) from None
+
+
+def run(argv: Sequence[str], rootfs: Path, *, input: Optional[bytes] = None, timeout: Optional[float] = None, check: bool = False,
+        env: Optional[Mapping[str, str]] = None, cwd: str = "/", user: Union[str, int] = 0, network: bool = False, writable: bool = False,
+        memory: Size = "512M", cpus: int = 1, cpu: Optional[str] = None, backend: Union[Backend, str] = Backend.AUTO, engine: Union[Engine, str] = Engine.AUTO,
+        kernel: Optional[Path] = None, modules: Optional[Path] = None, hostname: Optional[str] = None) -> "subprocess.CompletedProcess[bytes]":
     """Runs a command in a new vm and gives what it wrote and its exit status, as subprocess.run(capture_output=True) does; -N when signal N ended it.
 
-    rootfs   a directory of the host, whose copy is the guest's root: nothing that the guest does to it reaches the host. It must fit
-             the guest's memory three times over. None: busybox alone
-    kernel   with serial ports and devtmpfs built in; None: newest_kernel()
-    timeout  seconds; subprocess.TimeoutExpired, and the vm is gone
-    options  of VM. There is no network unless a device makes one
+        done = virtcore.run(["sh", "-c", "cat >&2; id -u"], rootfs="/srv/root", input=b"hello", user="nobody", timeout=30)
+        done.returncode, done.stdout, done.stderr
+
+    From any number of threads. 127 and 126: the command was not found, is not executable; stderr says so then. RunError: the vm or its
+    kernel cannot be had. subprocess.TimeoutExpired: the vm is gone. CalledProcessError with check, when the status is not 0.
+
+    rootfs    a directory of this host, which is the guest's root
+    writable  what the command writes stays there; else it is gone with the vm
+    input     its standard input; None: nothing
+    env       of the command, beside PATH and HOME
+    user      a number, or a name of the root's /etc/passwd; "user:group" as well
+    network   whether it reaches what this host can connect to
+    kernel    None: what VIRTCORE_KERNEL names, or the newest of this host that has 9P; its modules are looked for beside it
+    modules   directory of the kernel's modules; "none": all it needs is built in
     """
-    environment: Dict[str, str] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **(env or {})}
-    initrd = _initrd(argv, None if rootfs is None else os.fspath(rootfs), input, environment, cwd)
-    answer = os.memfd_create("virtcore-answer")
-    try:
-        with VM(memory=memory, **options) as vm:
-            vm.add_device("uart", addr=0x2f8, output=f"fd:{answer}")
-            vm.boot(kernel or newest_kernel(), initrd=initrd, cmdline="console=ttyS0 quiet panic=-1", start=True)
-            try:
-                end = vm.wait(timeout)
-            except TimeoutError:
-                raise subprocess.TimeoutExpired(list(argv), timeout or 0) from None
-            said = vm.console.tail(20)
-        with open(answer, "rb", closefd=False) as file:
-            file.seek(0)
-            data = file.read()
-        try:
-            status, out, err = _answer(data)
-        except ValueError as error:
-            raise RuntimeError(f"the guest has not run the command ({error}): it ended with {end!r}, its console:\n{said}") from None
-    finally:
-        os.close(answer)
-    return subprocess.CompletedProcess(list(argv), 128 - status if status > 128 else status, out, err)
+    words: List[str] = [_microvm()]
+    words += [f"--workdir={cwd}", f"--user={user}", f"--memory={size(memory)}", f"--cpus={cpus}"]
+    words += [f"--backend={choice(Backend, backend).name.lower()}", f"--engine={choice(Engine, engine).name.lower()}"]
+    for name, value in (("cpu", cpu), ("kernel", kernel), ("modules", modules), ("hostname", hostname)):
+        if value is not None:
+            words.append(f"--{name}={os.fspath(value)}")
+    words += [_variable(name, value) for name, value in (env or {}).items()]
+    words += ["--net=user"] * network + ["--writable"] * writable
+    done, line = _call([*words, os.path.abspath(rootfs), "--", *argv], input, timeout)
+    kind, number, sentence = _outcome(line)
+    if kind == "failed" and number in NOT_EXECUTED:
+        done.stderr += f"microvm: {sentence}\n".encode()
+    elif kind not in ("exited", "killed"):
+        raise RunError(sentence or done.stderr.decode(errors="replace").strip() or "microvm was ended")
+    result = subprocess.CompletedProcess(list(argv), -number if kind == "killed" else number, done.stdout, done.stderr)
+    if check:
+        result.check_returncode()
+    return result

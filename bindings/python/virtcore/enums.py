@@ -158,6 +158,7 @@ class CrashKind(enum.IntEnum):
     TRIPLE_FAULT = lib.VCORE_CRASH_TRIPLE_FAULT
     INTERNAL = lib.VCORE_CRASH_INTERNAL
     PANIC = lib.VCORE_CRASH_PANIC
+    MEMORY_LOST = lib.VCORE_CRASH_MEMORY_LOST
 
 
 class Picture(enum.IntEnum):

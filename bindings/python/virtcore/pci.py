@@ -90,6 +90,16 @@ class PciHandle(DeviceHandle):
         """Sends the message of a vector, MSI-X or MSI."""
         check(lib.vcore_pci_msix_send(self.handle, vector))
 
+    def dma_read(self, address: int, length: int) -> bytes:
+        """Memory as the function reaches it, through an IOMMU where there is one; from its callbacks too."""
+        data = ffi.new("uint8_t[]", length)
+        check(lib.vcore_pci_dma_read(self.handle, address, data, length))
+        return bytes(ffi.buffer(data, length))
+
+    def dma_write(self, address: int, data: bytes) -> None:
+        """The same to write."""
+        check(lib.vcore_pci_dma_write(self.handle, address, ffi.from_buffer(data), len(data)))
+
     def unplug(self) -> None:
         """Asks the guest to let go of a function behind a root port; info.slot_off tells when it has."""
         check(lib.vcore_pci_unplug(self.handle))

@@ -266,17 +266,19 @@ class VM:
 
     @classmethod
     def from_snapshot(cls: Type[V], snapshot: Snapshot, backend: Union[Backend, str] = Backend.AUTO, engine: Union[Engine, str] = Engine.AUTO,
-                      loop: Union[Loop, str] = Loop.THREAD, same_identity: bool = False, prepare: Optional[Callable[[V], object]] = None,
+                      loop: Union[Loop, str] = Loop.THREAD, same_identity: bool = False, new_macs: bool = False, prepare: Optional[Callable[[V], object]] = None,
                       properties: Optional[Properties] = None, log: Optional[Log] = None, log_level: Union[LogLevel, str] = LogLevel.DEFAULT) -> V:
         """A new vm that is what the snapshot says, sharing its memory until it is written; start() or run() lets it go on.
 
         prepare     called with the vm: adds what the program itself had added, devices in Python in the same order
+        new_macs    its virtio-nets have new addresses
         properties  properties(index, type, properties) gives other ones for a device of the library's, None: the same
         Consoles are new ones.
         """
         options = ffi.new("struct vcore_clone_options *", {"size": ffi.sizeof("struct vcore_clone_options"), "backend": choice(Backend, backend),
                                                            "engine": choice(Engine, engine), "loop": choice(Loop, loop),
-                                                           "flags": lib.VCORE_CLONE_SAME_IDENTITY if same_identity else 0,
+                                                           "flags": (lib.VCORE_CLONE_SAME_IDENTITY if same_identity else 0) |
+                                                           (lib.VCORE_CLONE_NEW_MACS if new_macs else 0),
                                                            "log_level": choice(LogLevel, log_level)})
         vm = cls.__new__(cls)
         vm._reset_members()

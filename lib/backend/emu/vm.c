@@ -67,11 +67,16 @@ static void written(void *ctx, struct vc_slot *slot, uint64_t gpa, uint64_t leng
 {
 	uint64_t end = gpa + length, next;
 
+	/* once for all: a device of the host may have written anywhere in a slot */
+	atomic_thread_fence(memory_order_seq_cst);
 	for (; slot->pages && gpa < end; gpa = next) {
+		struct vc_page_info *page = emu_page_info(slot, gpa);
+
 		next = (gpa & VC_PAGE_MASK) + VC_PAGE_SIZE;
 		if (next > end)
 			next = end;
-		emu_code_stored(ctx, emu_page_info(slot, gpa), gpa, (unsigned)(next - gpa));
+		if (atomic_load_explicit(&page->code_mask, memory_order_relaxed))
+			emu_code_stored(ctx, page, gpa, (unsigned)(next - gpa));
 	}
 }
 

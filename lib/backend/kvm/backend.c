@@ -29,6 +29,7 @@ const struct vc_backend vc_backend_kvm = {
     .add_chips = kvm_add_chips,
     .ioeventfd = kvm_ioeventfd,
     .irqfd = kvm_irqfd,
+    .registers = kvm_registers,
     .coalesce = kvm_coalesce,
     .flush_coalesced = kvm_flush_coalesced,
     .hypercalls = kvm_hypercalls,

@@ -139,15 +139,7 @@ void kvm_ioapic_changed(void *bvm, unsigned pin)
 
 /* ---- irqfd ---- */
 
-static int find_route(const struct kvm_vm *k, uint64_t address, uint32_t data)
-{
-	for (int i = 0; i < KVM_MSI_ROUTES; i++)
-		if (k->msis[i].used && k->msis[i].address == address && k->msis[i].data == data)
-			return VC_GSI_COUNT + i;
-	return -ENOENT;
-}
-
-static int new_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
+static int take_route(struct vc_bvm *vm, const struct vc_irq_route *route)
 {
 	struct kvm_vm *k = kvm_vm_of(vm);
 
@@ -156,51 +148,48 @@ static int new_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
 
 		if (k->msis[i].used)
 			continue;
-		k->msis[i] = (struct kvm_route){1, address, data};
+		k->msis[i] = (struct kvm_route){true, route->fd, route->address, route->data};
 		r = set_routing(vm);
 		if (r < 0)
-			k->msis[i].used = 0;
+			k->msis[i].used = false;
 		return r < 0 ? r : VC_GSI_COUNT + i;
 	}
 	return vc_fail(ENOSPC, "irqfd: more than %d messages", KVM_MSI_ROUTES);
 }
 
-/* A driver that is short of vectors gives several queues the same. */
-static int take_route(struct vc_bvm *vm, uint64_t address, uint32_t data)
+static int find_route(const struct kvm_vm *k, const struct vc_irq_route *route)
 {
-	struct kvm_vm *k = kvm_vm_of(vm);
-	int gsi = find_route(k, address, data);
-
-	if (gsi < 0)
-		return new_route(vm, address, data);
-	k->msis[gsi - VC_GSI_COUNT].used++;
-	return gsi;
+	for (int i = 0; i < KVM_MSI_ROUTES; i++)
+		if (k->msis[i].used && k->msis[i].fd == route->fd && k->msis[i].address == route->address &&
+		    k->msis[i].data == route->data)
+			return VC_GSI_COUNT + i;
+	return -ENOENT;
 }
 
-static int drop_route(struct vc_bvm *vm, int gsi)
-{
-	struct kvm_route *route = &kvm_vm_of(vm)->msis[gsi - VC_GSI_COUNT];
-
-	return --route->used ? 0 : set_routing(vm);
-}
-
-int kvm_irqfd(struct vc_bvm *vm, int fd, int gsi, uint64_t address, uint32_t data, bool add)
+int kvm_irqfd(struct vc_bvm *vm, const struct vc_irq_route *route, bool add)
 {
 	struct kvm_vm *k = kvm_vm_of(vm);
-	struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
-	bool message = gsi < 0;
-	int r = 0;
+	struct kvm_irqfd irqfd = {.fd = (uint32_t)route->fd, .flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
+	bool message = route->gsi < 0;
+	int r = 0, gsi = route->gsi;
 
+	if (add && route->resample >= 0) {
+		irqfd.flags |= KVM_IRQFD_FLAG_RESAMPLE;
+		irqfd.resamplefd = (uint32_t)route->resample;
+	}
 	pthread_mutex_lock(&k->lock);
 	if (message)
-		gsi = add ? take_route(vm, address, data) : find_route(k, address, data);
+		gsi = add ? take_route(vm, route) : find_route(k, route);
 	irqfd.gsi = (uint32_t)gsi;
 	if (gsi < 0)
 		r = gsi;
 	else if (kvm_ioctl_p(k->vm_fd, KVM_IRQFD, &irqfd) < 0)
 		r = vc_fail_errno(errno, "KVM_IRQFD");
-	if (message && gsi >= 0 && (!add || r < 0) && drop_route(vm, gsi) < 0 && r >= 0)
-		r = -EIO;
+	if (message && gsi >= 0 && (!add || r < 0)) {
+		k->msis[gsi - VC_GSI_COUNT].used = false;
+		if (set_routing(vm) < 0 && r >= 0)
+			r = -EIO;
+	}
 	pthread_mutex_unlock(&k->lock);
 	return r;
 }

@@ -14,10 +14,12 @@
 #include "core/error.h"
 #include "core/util.h"
 
-#define KVM_MSI_ROUTES 64 /* irqfds with a message of their own */
+#define KVM_MSI_ROUTES     1024 /* irqfds with a message of their own */
+#define KVM_REGISTER_SLOTS 64   /* slot numbers, the last ones, for registers of real devices */
 
 struct kvm_route {
-	uint32_t used; /* by how many: a pin, or the irqfds that send this message */
+	bool used;
+	int fd; /* of an irqfd */
 	uint64_t address;
 	uint32_t data;
 };
@@ -29,11 +31,12 @@ struct kvm_vm {
 	bool xen_hypercalls; /* KVM_CAP_XEN_HVM can hand hypercalls to us */
 	bool hypercalls_on;
 	bool tsc_control;
-	uint32_t coalesced_page;               /* page of the ring in a vcpu's mapping; 0: none */
-	pthread_mutex_t lock;                  /* protects routes, coalesced ring, stopped */
-	struct kvm_route pins[VC_GSI_COUNT];   /* SPLIT: what each IOAPIC pin sends */
-	struct kvm_route msis[KVM_MSI_ROUTES]; /* GSI VC_GSI_COUNT + n */
-	struct kvm_msr_list *msr_list;         /* what this host saves and restores */
+	uint32_t coalesced_page;                /* page of the ring in a vcpu's mapping; 0: none */
+	pthread_mutex_t lock;                   /* protects routes, registers, coalesced ring, stopped */
+	struct kvm_route pins[VC_GSI_COUNT];    /* SPLIT: what each IOAPIC pin sends */
+	struct kvm_route msis[KVM_MSI_ROUTES];  /* GSI VC_GSI_COUNT + n */
+	uint64_t registers[KVM_REGISTER_SLOTS]; /* their addresses, and 1; 0: the slot is free */
+	struct kvm_msr_list *msr_list;          /* what this host saves and restores */
 	/* power-on state of the kernel's controllers */
 	struct kvm_irqchip chips[3];
 	struct kvm_pit_state2 pit;
@@ -99,6 +102,7 @@ int kvm_cpu_features(struct vc_feature_set *features, uint32_t *phys_bits);
 /* vm.c */
 int kvm_vm_create(struct vc_bvm *vm);
 void kvm_vm_destroy(struct vc_bvm *vm);
+int kvm_registers(struct vc_bvm *vm, const struct vc_registers *registers, bool add);
 int kvm_coalesce(struct vc_bvm *vm, enum vcore_bus bus, uint64_t start, uint64_t length, bool add);
 int kvm_ioeventfd(struct vc_bvm *vm, const struct vc_ioeventfd *e, bool add);
 int kvm_reset(struct vc_bvm *vm);
@@ -116,7 +120,7 @@ void kvm_set_deadline(struct vc_bvcpu *v, uint64_t deadline);
 
 /* irq.c */
 int kvm_irq_create(struct vc_bvm *vm);
-int kvm_irqfd(struct vc_bvm *vm, int fd, int gsi, uint64_t address, uint32_t data, bool add);
+int kvm_irqfd(struct vc_bvm *vm, const struct vc_irq_route *route, bool add);
 void kvm_ioapic_changed(void *bvm, unsigned pin);
 extern const struct vc_irq_sink kvm_irq_sink;
 

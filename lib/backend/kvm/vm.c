@@ -74,6 +74,30 @@ static const struct vc_mem_listener listener = {
     .sync_dirty = slot_sync_dirty,
 };
 
+int kvm_registers(struct vc_bvm *vm, const struct vc_registers *registers, bool add)
+{
+	struct kvm_vm *k = kvm_vm_of(vm);
+	uint64_t wanted = add ? 0 : registers->gpa | 1;
+	struct vc_slot slot = {.gpa = registers->gpa,
+	                       .length = registers->length,
+	                       .hva = registers->hva,
+	                       .flags = registers->writable ? VCORE_MEM_RWX : VCORE_MEM_RX};
+	uint32_t i = 0;
+	int r;
+
+	pthread_mutex_lock(&k->lock);
+	while (i < KVM_REGISTER_SLOTS && k->registers[i] != wanted)
+		i++;
+	slot.id = vm->env.mem->max_slots + i;
+	r = i == KVM_REGISTER_SLOTS ? -ENOSPC : set_region(k, &slot, false, !add);
+	if (r >= 0)
+		k->registers[i] = add ? registers->gpa | 1 : 0;
+	pthread_mutex_unlock(&k->lock);
+	return r < 0 ? vc_fail_errno(-r, "KVM_SET_USER_MEMORY_REGION for registers at %#llx, +%#llx",
+	                             (unsigned long long)registers->gpa, (unsigned long long)registers->length)
+	             : 0;
+}
+
 /* ---- birth ---- */
 
 static int read_msr_list(struct kvm_vm *k)
@@ -160,6 +184,8 @@ int kvm_vm_create(struct vc_bvm *vm)
 		return r;
 	}
 	vm->env.mem->max_slots = (uint32_t)kvm_ioctl(k->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
+	if (vm->env.mem->max_slots > 2 * KVM_REGISTER_SLOTS)
+		vm->env.mem->max_slots -= KVM_REGISTER_SLOTS; /* else there is no number for them, and the kernel says so */
 	vm->env.mem->listener = &listener;
 	vm->env.mem->listener_ctx = vm;
 	return 0;

@@ -11,6 +11,16 @@
 
 #define LARGE VC_MIB(2)
 
+bool promoted_must_wait(const struct emu_vcpu *c)
+{
+	const struct vc_mem *mem = c->bvm->env.mem;
+
+	for (uint32_t i = 0; i < mem->count; i++)
+		if (atomic_load(&mem->slots[i]->presence) != VC_PRESENT)
+			return true;
+	return false;
+}
+
 int promoted_memory_new(struct emu_vcpu *c, struct promoted *p)
 {
 	const struct vc_mem *mem = c->bvm->env.mem;

@@ -144,6 +144,8 @@ struct promoted {
 };
 
 /* memory.c */
+/* Not now: some of the memory is still to come, and the process could not wait for it. */
+bool promoted_must_wait(const struct emu_vcpu *c);
 int promoted_memory_new(struct emu_vcpu *c, struct promoted *p);
 /* Bring what is mapped up to date. False: the process is gone. */
 bool promoted_sync(struct emu_vcpu *c, struct promoted *p);

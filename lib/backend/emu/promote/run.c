@@ -186,10 +186,11 @@ static void demote(struct promote *m, struct promoted *p)
 static void promote(struct emu_vcpu *c, uint64_t root)
 {
 	struct promote *m = c->promote;
-	struct promoted *p = calloc(1, sizeof *p);
+	struct promoted *p;
 	int fds[CHILD_SLOTS_MAX], r = -ENOMEM;
 
-	if (!p)
+	/* pages that are still to come are missing in this process alone */
+	if (promoted_must_wait(c) || !(p = calloc(1, sizeof *p)))
 		return;
 	p->root = root;
 	p->version = atomic_load(&c->bvm->env.mem->version);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The function that a guest is given in place of a device that is not ours: what its files share. */
+#ifndef VC_PASSTHROUGH_PASSED_H
+#define VC_PASSTHROUGH_PASSED_H
+
+#include "chipset/chipset.h"
+#include "passthrough/config.h"
+#include "passthrough/physical.h"
+
+/* ---- registers.c: BARs that the guest reaches without a call ---- */
+
+/* Up to an area's number, and the holes for MSI-X split two of them. */
+#define VC_PASSED_PIECES_MAX (VC_PHYSICAL_AREAS_MAX + 2)
+
+struct vc_passed_piece {
+	uint64_t offset, length;
+	void *hva;
+	uint64_t at; /* where the guest has it; all ones: not given to it. Under vc_passed_registers.lock */
+};
+
+struct vc_passed_bar {
+	struct vc_physical_region region;
+	uint64_t at; /* where the guest has the BAR; all ones: nowhere. Under vc_passed_registers.lock */
+	unsigned count;
+	struct vc_passed_piece pieces[VC_PASSED_PIECES_MAX];
+};
+
+struct vc_passed_registers {
+	pthread_mutex_t lock;
+	bool trapped; /* the guest's accesses are to be seen, under lock */
+	struct vc_passed_bar bars[VCORE_PCI_BARS];
+};
+
+/* ---- interrupts.c ---- */
+
+enum vc_passed_mode { VC_PASSED_OFF, VC_PASSED_INTX, VC_PASSED_MSI, VC_PASSED_MSIX };
+
+struct vc_passed_vector {
+	struct vc_passed *passed;
+	uint32_t number;
+	int fd;                 /* eventfd to which the device writes */
+	struct vc_watch *watch; /* the loop reads it; NULL: the kernel does */
+	struct vc_irq_route route;
+	bool direct; /* ... by that route */
+};
+
+struct vc_passed_irqs {
+	pthread_mutex_t lock; /* protects all below; taken by no callback of the loop */
+	enum vc_passed_mode mode;
+	struct vc_passed_vector *vectors;
+	uint32_t count;
+	int resample;               /* eventfd: the guest is done with INTx; -1: there is none */
+	_Atomic bool asserted;      /* INTx, seen by the loop */
+	_Atomic uint64_t by_loop;   /* interrupts that came through the loop */
+	_Atomic uint64_t by_kernel; /* how often a vector was given to the kernel */
+};
+
+/* ---- dma.c ---- */
+
+struct vc_passed_mapping {
+	struct vc_slot *slot; /* pinned and fixed */
+};
+
+struct vc_passed_dma {
+	pthread_mutex_t lock; /* protects all below; never held while watching memory */
+	struct vc_mem_watcher watcher;
+	bool watching;
+	struct vc_passed_mapping *mappings;
+	uint32_t count;
+	uint64_t version; /* of the memory map that they show */
+	_Atomic uint64_t bytes;
+};
+
+/* ---- pci.c ---- */
+
+struct vc_passed {
+	struct vc_env *env;
+	struct vc_physical *physical;
+	struct vc_dev *dev;
+	const char *type;
+	bool reset; /* where it can */
+	bool whole; /* it was added; not before is there anything to end */
+	_Atomic bool gone, letting_go;
+	_Atomic uint64_t accesses; /* of BARs, that came as a call */
+	struct vc_passed_config config;
+	struct vc_passed_registers registers;
+	struct vc_passed_irqs irqs;
+	struct vc_passed_dma dma;
+};
+
+int vc_passed_registers_init(struct vc_passed *passed);
+void vc_passed_registers_fini(struct vc_passed *passed); /* also where init failed, or was not called */
+/* As for vc_pci_on_move(). */
+void vc_passed_registers_moved(void *ctx, uint32_t bar, uint64_t at);
+/* Have all of the guest's accesses come as calls, or no more. */
+void vc_passed_registers_trap(struct vc_passed *passed, bool on);
+
+void vc_passed_irqs_init(struct vc_passed *passed);
+void vc_passed_irqs_fini(struct vc_passed *passed);
+/* The guest has written a register that interrupts depend on. */
+void vc_passed_irqs_update(struct vc_passed *passed);
+/* ... or a vector of MSI-X; as for vc_pci_on_vectors(). */
+void vc_passed_irqs_vector(void *ctx, uint32_t vector);
+/* After an access to a BAR: the guest may have served INTx. */
+void vc_passed_irqs_accessed(struct vc_passed *passed);
+
+/* Map all memory that the vm has and will have. */
+int vc_passed_dma_begin(struct vc_passed *passed);
+void vc_passed_dma_end(struct vc_passed *passed);
+/* The device has interrupted, and so may have written: tell who must know of writes that the vcpus did not do. */
+void vc_passed_dma_wrote(struct vc_passed *passed);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * VFIO: devices that the kernel lets a process drive, by the groups in which the IOMMU can tell them apart. A group can
+ * be opened once, so those that a vm has are shared by its devices; each has a container, an address space, of its own.
+ */
+#ifndef VC_PASSTHROUGH_VFIO_H
+#define VC_PASSTHROUGH_VFIO_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+struct vc_vfio_group;
+struct vc_vfio_groups {
+	pthread_mutex_t lock; /* protects first, and all of the groups but their descriptors */
+	struct vc_vfio_group *first;
+};
+
+void vc_vfio_groups_init(struct vc_vfio_groups *groups);
+/* All devices are gone. */
+void vc_vfio_groups_fini(struct vc_vfio_groups *groups);
+
+/*
+ * A new reference to a host device's group, with a container; fails with a sentence that says what to do: no IOMMU, the
+ * device or others of its group bound to other drivers, permissions, somebody else's.
+ */
+int vc_vfio_group_get(struct vc_vfio_groups *groups, const char *address, struct vc_vfio_group **group);
+void vc_vfio_group_put(struct vc_vfio_groups *groups, struct vc_vfio_group *group);
+/* The device's own descriptor. */
+int vc_vfio_group_open_device(struct vc_vfio_group *group, const char *address);
+
+struct vc_physical_dma;
+/* As vc_physical_ops; several devices of a group may map the same. */
+int vc_vfio_group_map(struct vc_vfio_groups *groups, struct vc_vfio_group *group, const struct vc_physical_dma *dma);
+int vc_vfio_group_unmap(struct vc_vfio_groups *groups, struct vc_vfio_group *group, uint64_t iova, uint64_t length);
+
+#endif

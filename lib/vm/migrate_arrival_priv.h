@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The parts of an arrival: what it is made of, and its thread. */
+#ifndef VC_VM_MIGRATE_ARRIVAL_PRIV_H
+#define VC_VM_MIGRATE_ARRIVAL_PRIV_H
+
+#include "vm/migrate.h"
+#include "vm/migrate_arrival.h"
+
+enum vc_arrival_phase {
+	VC_ARRIVAL_LOADING, /* the states are being loaded */
+	VC_ARRIVAL_WAITING, /* for the source to give the vm up */
+	VC_ARRIVAL_FILLING, /* the vm is ours */
+	VC_ARRIVAL_DONE,
+};
+
+struct vc_arriving_slot {
+	struct vc_slot *slot; /* pinned */
+	uint64_t pages;
+	uint64_t *absent; /* one bit a page: still to come */
+	uint64_t *asked;
+	bool registered;
+};
+
+/* Used by the thread alone from vc_arrival_start() on, but for what a lock protects. */
+struct vc_arrival {
+	struct vcore_vm *vm;
+	struct vc_mig_stream stream;
+	int faults; /* userfaultfd */
+	int stop;   /* eventfd: the thread is to end */
+	int loaded; /* eventfd: vc_arrival_take_over() waits */
+	uint32_t count;
+	struct vc_arriving_slot *slot;
+	uint64_t left; /* pages that are absent */
+	uint32_t outstanding;
+	uint64_t heard; /* host time of the last frame */
+	bool started;
+	pthread_t thread;
+	struct vcore_migrate_info info;
+	uint64_t begun;
+	struct vcore_exit exit; /* of the vm, if it is lost */
+	_Atomic bool ended;     /* the vm had ended when it was dropped; before `stop` is signalled */
+
+	pthread_mutex_t lock; /* protects what follows; innermost */
+	pthread_cond_t changed;
+	enum vc_arrival_phase phase; /* written by the thread */
+	int error;                   /* VC_ARRIVAL_DONE: 0 or -errno, with its sentence */
+	char message[256];
+};
+
+/* migrate_arriving.c: the thread's, with the arrival. */
+void *vc_arrival_run(void *ctx);
+/* Closing the descriptor wakes who waits: for zeroes. */
+void vc_arrival_close_faults(struct vc_arrival *arrival);
+
+#endif

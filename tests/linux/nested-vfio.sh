@@ -1,0 +1,53 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# nested-vfio.sh DIR MICROVM NVME-VF VFIO-EDU: real devices for guests, inside one boot of nested.sh that has an IOMMU, an NVMe controller with virtual
+# functions and edu: what is refused and with which sentence, edu through the API, a virtual function created, given to Linux on
+# kvm from the start and while it runs, and released, and the whole controller with INTx. It is minutes long.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+"$here/vfio.sh" "$1" "$2" prepare || exit # kernel and initrd: the inside is read-only
+dir=$(realpath "$1") microvm=$(realpath "$2") vf=$(realpath "$3") edu=$(realpath "$4")
+export SMP=2 MEM=1536 LIMIT=${LIMIT:-850} PASSTHROUGH=1
+exec "$here/nested.sh" "$1" "
+failed=0
+good() { if \"\$@\"; then echo \"ok    \$*\"; else echo \"FAIL  \$*\"; failed=1; fi; }
+says() { # says PATTERN COMMAND...
+	local said pattern=\$1
+	shift
+	said=\$(\"\$@\" 2>&1) && { echo \"FAIL  \$*: no failure\"; failed=1; }
+	if grep -qE -- \"\$pattern\" <<<\"\$said\"; then echo \"ok    \$said\"; else echo \"FAIL  \$*: \$said\"; failed=1; fi
+}
+twice() { '$here/vfio.sh' '$dir' '$microvm' \"\$@\" || { echo again; '$here/vfio.sh' '$dir' '$microvm' \"\$@\"; } || failed=1; }
+driver() { basename \"\$(readlink /sys/bus/pci/devices/0000:\$1/driver)\"; }
+
+says 'its driver is none: expected vfio-pci' '$edu' kvm 00:05.0
+says 'this host has no such PCI function' '$edu' kvm 77:00.0
+says 'it has no SR-IOV' '$microvm' sriov create 00:05.0 2
+good '$microvm' sriov bind 00:05.0
+group=\$(basename \"\$(readlink /sys/bus/pci/devices/0000:00:05.0/iommu_group)\")
+says \"this user may not open /dev/vfio/\$group\" setpriv --reuid 65534 --clear-groups '$edu' emu 00:05.0
+chown 65534 /dev/vfio/\$group
+says 'this user may lock 1024 KiB' prlimit --memlock=1048576 setpriv --reuid 65534 --clear-groups '$edu' emu 00:05.0
+good prlimit --memlock=536870912 setpriv --reuid 65534 --clear-groups '$edu' emu 00:05.0
+good '$edu' kvm 00:05.0
+good '$edu' kvm 00:05.0 wanted
+[ \"\$(driver 00:05.0)\" = '' ] || { echo 'FAIL  edu was not let go of'; failed=1; }
+good '$microvm' sriov release 00:05.0
+[ \"\$(driver 00:05.0)\" = '' ] || { echo 'FAIL  edu was not given back'; failed=1; }
+
+says 'its driver is nvme: expected vfio-pci' '$edu' kvm 01:00.0
+good '$edu' kvm 01:00.0 assign
+says 'expected 1 to 4' '$microvm' sriov create 01:00.0 5
+good '$microvm' sriov create 01:00.0 2
+says 'they must be destroyed before there can be 3' '$microvm' sriov create 01:00.0 3
+good '$vf' /dev/nvme0 1
+says 'it is no network card' '$microvm' sriov mac 01:00.0 0 52:54:00:12:34:56
+'$microvm' sriov list
+function=\$('$microvm' sriov list | sed -n 's/^  0: 0000:\\([^ ]*\\) .*/\\1/p')
+export LIMIT_CALLS=400
+twice \"\$function\" --backend kvm --cpu host,-xsave
+PLUG=1 twice \"\$function\" --backend kvm --cpu host,-xsave
+good '$microvm' sriov destroy 01:00.0
+INTX=1 twice 01:00.0 --backend kvm --cpu host,-xsave --irqchip full
+[ \"\$(driver 01:00.0)\" = nvme ] || { echo 'FAIL  the NVMe controller was not given back'; failed=1; }
+exit \$failed"
