@@ -118,7 +118,8 @@ static const struct option_row rows[] = {
      "virtio: PCI devices reach only the memory that the guest maps for them (as --device virtio-iommu before all "
      "others)"},
     {"config", "FILE", OPT_CONFIG, "take the whole machine from a JSON description (- for standard input)"},
-    {"device", "TYPE,K=V", OPT_DEVICE, "add a device; `help` lists them; may be repeated"},
+    {"device", "TYPE,K=V", OPT_DEVICE,
+     "add a device; `help` lists the types, `TYPE,help` the properties of one; may be repeated"},
     {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
     {"debug-exit", "[PORT]", OPT_DEBUG_EXIT, "a port whose write ends the vm (default port: 0xf4)"},
     {"gdb", "[ADDRESS]", OPT_GDB, "wait for gdb there: HOST:PORT or unix:PATH (default: 127.0.0.1:1234)"},
@@ -227,19 +228,34 @@ static void list_cpus(void)
 	print_wrapped(features, count);
 }
 
-static void list_devices(void)
+static void print_indented(const char *lines)
 {
-	const char *type, *summary, *properties;
+	while (lines && *lines) {
+		size_t n = strcspn(lines, "\n");
 
+		printf("    %.*s\n", (int)n, lines);
+		lines += n + (lines[n] == '\n');
+	}
+}
+
+/* "help": the types; "TYPE,help": one with its properties. -1: neither */
+static int help_devices(const char *value)
+{
+	const char *type, *summary, *properties, *end = strrchr(value, ',');
+	bool all = !strcmp(value, "help");
+
+	if (!all && (!end || strcmp(end, ",help")))
+		return -1;
 	for (uint32_t i = 0; vcore_device_describe(i, &type, &summary, &properties) == 0; i++) {
-		printf("%-12s %s\n", type, summary);
-		for (const char *line = properties; line && *line;) {
-			size_t n = strcspn(line, "\n");
-
-			printf("    %.*s\n", (int)n, line);
-			line += n + (line[n] == '\n');
+		if (all) {
+			printf("%-16s %s\n", type, summary);
+		} else if (strlen(type) == (size_t)(end - value) && !strncmp(type, value, strlen(type))) {
+			printf("%s: %s\n", type, summary);
+			print_indented(properties);
+			return 0;
 		}
 	}
+	return all ? 0 : bad("device", value, "TYPE,help with a type that `--device help` lists");
 }
 
 /* As Firecracker's: letters, digits and hyphens. */
@@ -267,6 +283,8 @@ static int add_device(struct settings *s, const char *device, bool first)
 
 static int take(enum option_id id, const char *value, struct settings *s)
 {
+	int status;
+
 	switch (id) {
 	case OPT_KERNEL:
 		s->boot.kernel = value;
@@ -345,9 +363,8 @@ static int take(enum option_id id, const char *value, struct settings *s)
 		s->config = value;
 		return -1;
 	case OPT_DEVICE:
-		if (!strcmp(value, "help"))
-			return list_devices(), 0;
-		return add_device(s, value, false);
+		status = help_devices(value);
+		return status >= 0 ? status : add_device(s, value, false);
 	case OPT_SERIAL:
 		s->serial = value;
 		return -1;

@@ -11,6 +11,7 @@
 
 #include <virtcore/error.h>
 
+#include "bus/iommu.h"
 #include "core/error.h"
 #include "core/props.h"
 #include "core/util.h"
@@ -303,6 +304,10 @@ static int set_up(struct vc_passed *passed, struct vc_props *props, const char *
 
 	if (r >= 0 && !passed->env->pci)
 		r = vc_fail(ENOTSUP, "%s: this machine type has no PCI", passed->type);
+	else if (r >= 0 && vc_pci_iommu(passed->env->pci))
+		r = vc_fail(ENOTSUP,
+		            "%s: this machine has an IOMMU of the guest's, whose mappings a real device does not follow",
+		            passed->type);
 	if (r >= 0)
 		r = read_device(passed, !address || !strchr(address, '/'));
 	if (r >= 0)

@@ -98,6 +98,8 @@ def without_a_guest():
            "--memory-threads", "2", "--verbose", err="memory 16 of 16 MiB")
     expect("a vcpu's place", 11, *machine("debug-exit"), "--debug-exit", "--vcpu-place", "all,policy=batch,nice=1")
     expect("--device help", 0, "--device", "help", out="debug-exit")
+    expect("--device TYPE,help", 0, "--device", "virtio-blk,help", out="readonly")
+    expect("--device TYPE,help of none", 64, "--device", "virtio-blok,help", err="virtio-blok,help")
     expect("no kernel", USAGE, err="--kernel")
     expect("unknown option", USAGE, "--kernle", "x", err="kernle")
     expect("a word too many", USAGE, "--kernel", "x", "y", err="\"y\"")
