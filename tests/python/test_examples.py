@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The examples do what they say."""
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,15 @@ EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bindi
 def test_example(name, said, tmp_path):
     done = subprocess.run([sys.executable, os.path.join(EXAMPLES, name + ".py")], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr == "" and said in done.stdout
+
+
+def test_notebook():
+    """Its cells, one after the other."""
+    with open(os.path.join(EXAMPLES, "notebook.ipynb"), encoding="utf-8") as notebook:
+        cells = json.load(notebook)["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_readme():

@@ -18,6 +18,7 @@ TOOL = functools.partial(os.path.join, HERE, "../tools")
 INIT = """#!/bin/sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
+for module in $(cat /mods/order 2>/dev/null); do insmod "/mods/$module"; done
 echo "init: $(nproc) cpus"
 while read -r line; do
 	[ "$line" = quit ] && poweroff -f
@@ -39,6 +40,17 @@ def linux(tmp_path_factory):
     (scratch / "init").write_text(INIT)
     subprocess.run(["sh", os.path.join(HERE, "../tools/mkinitramfs.sh"), scratch / "initrd", scratch / "init"], check=True)
     return sorted(glob.glob(os.path.join(directory, "boot", "vmlinuz-*")))[-1], scratch / "initrd"
+
+
+def test_switch(linux, tmp_path):
+    """The example: two guests, one of which pings the other."""
+    tools = os.path.join(HERE, "../tools")
+    (tmp_path / "init").write_text(INIT)
+    files = subprocess.run([os.path.join(tools, "module-files.sh"), os.environ["KERNEL_DIR"], linux[0], "virtio_pci", "virtio_net"], check=True, capture_output=True, text=True)
+    subprocess.run(["sh", os.path.join(tools, "mkinitramfs.sh"), tmp_path / "initrd", tmp_path / "init", *files.stdout.split()], check=True)
+    example = os.path.join(HERE, "../../bindings/python/examples/switch.py")
+    done = subprocess.run([sys.executable, example, linux[0], tmp_path / "initrd"], capture_output=True, text=True, timeout=200)
+    assert "3 packets transmitted, 3 packets received" in done.stdout, done.stdout + done.stderr
 
 
 def test_boot(linux):
