@@ -5,14 +5,16 @@ import re
 import subprocess
 import sys
 
-SEE_ALSO = {"": ["microvm-monitor 1", "microvm-run 1", "libvirtcore 3"], "run": ["microvm 1", "libvirtcore 3"], "monitor": ["microvm 1"]}
+SEE_ALSO = {"": ["microvm-monitor 1", "microvm-run 1", "microvm-sriov 1", "microvm-vhost-user-serve 1", "libvirtcore 3"], "run": ["microvm 1", "libvirtcore 3"], "monitor": ["microvm 1"]}
 NAMES = {"": "virtual machines from the command line", "run": "a command in a virtual machine of its own", "monitor": "watch and steer a running virtual machine",
-         "sriov": "virtual functions of real devices"}
+         "sriov": "virtual functions of real devices", "vhost-user-serve": "devices for other virtual machine monitors"}
 EXAMPLES = {
     "": ['microvm --kernel vmlinuz --initrd initrd.gz --cmdline "console=ttyS0" --memory 1G --cpus 2',
          "microvm --kernel vmlinuz --device virtio-blk,image=disk.qcow2 --device virtio-net,net=user",
          "microvm --kernel vmlinuz --initrd initrd.gz --monitor /tmp/vm"],
     "run": ["microvm run --net user / -- ls -l /etc"],
+    "sriov": ["microvm sriov list", "microvm sriov create 01:00.0 2"],
+    "vhost-user-serve": ["microvm vhost-user-serve --socket /tmp/disk.sock --device virtio-blk,image=disk.qcow2"],
     "monitor": ["microvm monitor /tmp/vm query-status", "microvm monitor /tmp/vm screendump guest.png"],
 }
 
@@ -26,6 +28,10 @@ def option(line):
     """(how it is written, what it does) of a line that begins with one."""
     found = re.match(r" {2,6}((?:-\w, )?--?[\w-]+(?: [A-Z\[][^ ]*)*(?: ARGS)?)\s+(.*)", line)
     return found and (found[1], found[2])
+
+
+def sentences(text):
+    return map(escape, re.split(r"(?<=[\w)]\.) (?=[A-Z])", text))
 
 
 def item(word):
@@ -45,7 +51,8 @@ def page(name, text, version):
         if found and not listing:
             out.append('.Bl -tag -width "--memory SIZE"')
         if found:
-            out.append(f".It {' '.join(item(word) for word in found[0].split())}\n{escape(found[1])}")
+            out.append(f".It {' '.join(item(word) for word in found[0].split())}")
+            out += sentences(found[1])
         elif listing and line.startswith("   "):
             out.append(escape(line.strip()))
         elif not line:
@@ -54,7 +61,7 @@ def page(name, text, version):
         else:
             out += [".El\n.Pp"] if listing else []
             # a sentence a line, as the markup wants it
-            out += map(escape, re.split(r"(?<=[a-z)]\.) (?=[A-Z])", line.strip()))
+            out += sentences(line.strip())
             listing = False
         listing = bool(found) or listing and bool(line)
     out += [".El"] if listing else []

@@ -14,7 +14,7 @@ struct service {
 
 static void print_help(void)
 {
-	printf("Usage: microvm vhost-user-serve --socket PATH --device TYPE,K=V... [OPTION...]\n\n"
+	printf("usage: microvm vhost-user-serve --socket PATH --device TYPE,K=V... [OPTION...]\n\n"
 	       "Serves a device to another virtual machine monitor by vhost-user, such as QEMU:\n"
 	       "  qemu-system-x86_64 -object memory-backend-memfd,id=m,size=1G,share=on -machine q35,memory-backend=m \\\n"
 	       "    -m 1G -chardev socket,id=c,path=PATH -device vhost-user-blk-pci,chardev=c\n\n"
