@@ -154,6 +154,8 @@ START_TEST(moved)
 	}
 	watch(migrating_writer(0));
 	OK(vcore_vm_start(vm));
+	/* so that there is something to be sent at all */
+	migrating_turns(vm);
 	start_waiting(&w);
 	migrate(&w, moves[_i].more);
 	until_says(&l, "\"event\":\"MIGRATION\",\"data\":{\"status\":\"completed\"}");
