@@ -13,7 +13,7 @@ skip() {
 }
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
 dir=$1 command=$2 smp=${SMP:-2} mem=${MEM:-1024} limit=${LIMIT:-270} thread=${THREAD:-multi}
-modules="virtio_pci virtiofs kvm_amd tun vhost_net vhost_vsock" machine=q35 append="console=ttyS0 quiet panic=-1" devices=()
+modules="virtio_pci virtiofs kvm_amd tun bridge vhost_net vhost_vsock" machine=q35 append="console=ttyS0 quiet panic=-1" devices=()
 
 command -v qemu-system-x86_64 >/dev/null || skip "qemu-system-x86_64 is not installed (Debian: qemu-system-x86)"
 for share in /usr/lib/qemu/virtiofsd /usr/libexec/virtiofsd; do [ -x "$share" ] && break; done
