@@ -121,6 +121,9 @@ int vc_mig_connect(const struct vcore_migrate_options *options, const struct vc_
 
 /* ---- the vm's side (migrate_control.c) ---- */
 
+/* What vcore_migrate_send() refuses before anything is sent. *o: the options, with what they leave to us filled in. */
+int vc_migrate_check(struct vcore_vm *vm, const struct vcore_migrate_options *options, struct vcore_migrate_options *o);
+
 /* The vm is being sent until vc_migrate_leave(), perhaps by post-copy; *cancel_fd: polls readable when it is to end.
  * -EALREADY, -ECANCELED. */
 int vc_migrate_enter(struct vcore_vm *vm, bool postcopy, int *cancel_fd);
@@ -131,7 +134,8 @@ bool vc_migrate_wants_postcopy(struct vcore_vm *vm);
 void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info);
 /*
  * Send it, to an address, on a thread of the vm's own, which the last vcore_vm_unref() cancels and waits for. What
- * becomes of it is told by events. -EALREADY, -EAGAIN, -ENOMEM.
+ * becomes of it is told by events, and by vcore_migrate_get_info() from now on. -EALREADY, -EAGAIN, -ENOMEM, and as
+ * vc_migrate_check().
  */
 int vc_migrate_start(struct vcore_vm *vm, const struct vcore_migrate_options *options);
 /* Cancel it and wait for that thread; nobody uses the vm any more. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a vm knows of its migration: state, cancelling, the thread on which it is done for the monitor. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -58,14 +59,13 @@ void vc_migrate_leave(struct vcore_vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info)
+/* Caller holds the lock. */
+static void publish(struct vcore_vm *vm, const struct vcore_migrate_info *info)
 {
 	struct vc_vm_event event = {.kind = VC_EVENT_MIGRATION, .action = vcore_migrate_state_name(info->state)};
 	uint64_t now = vc_host_ns();
-	bool changed;
+	bool changed = vm->migration.info.state != info->state;
 
-	pthread_mutex_lock(&vm->lock);
-	changed = vm->migration.info.state != info->state;
 	vm->migration.info = *info;
 	if (!changed)
 		event = (struct vc_vm_event){.kind = VC_EVENT_MIGRATING, .migration = info};
@@ -73,6 +73,12 @@ void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *in
 		vc_vm_tell(vm, &event);
 		vm->migration.told = now;
 	}
+}
+
+void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info)
+{
+	pthread_mutex_lock(&vm->lock);
+	publish(vm, info);
 	pthread_mutex_unlock(&vm->lock);
 }
 
@@ -146,11 +152,19 @@ struct job {
 static void *run_job(void *ctx)
 {
 	struct job *job = ctx;
+	struct vc_migration *m = &job->vm->migration;
+	int r = vcore_migrate_send(job->vm, &job->options);
 
-	/* what becomes of it is in the info */
-	vcore_migrate_send(job->vm, &job->options);
 	pthread_mutex_lock(&job->vm->lock);
-	job->vm->migration.thread_done = true;
+	/* what becomes of it is in the info, unless it was not even begun */
+	if (r < 0 && !m->sending && m->info.state == VCORE_MIGRATE_SETUP) {
+		struct vcore_migrate_info info = m->info;
+
+		info.state = VCORE_MIGRATE_FAILED;
+		snprintf(info.error, sizeof info.error, "%s", vcore_error_message());
+		publish(job->vm, &info);
+	}
+	m->thread_done = true;
 	pthread_mutex_unlock(&job->vm->lock);
 	free(job);
 	return NULL;
@@ -159,6 +173,7 @@ static void *run_job(void *ctx)
 /* Caller holds the lock. 0 or a positive errno. */
 static int new_thread(struct vcore_vm *vm, struct job *job)
 {
+	static const struct vcore_migrate_info setup = {.size = sizeof setup, .state = VCORE_MIGRATE_SETUP};
 	struct vc_migration *m = &vm->migration;
 	int r;
 
@@ -169,15 +184,22 @@ static int new_thread(struct vcore_vm *vm, struct job *job)
 	m->thread_done = false;
 	r = vc_thread_new(&m->thread, run_job, job);
 	m->has_thread = r == 0;
+	/* who asks next is not told how the one before ended */
+	if (!r)
+		publish(vm, &setup);
 	return r;
 }
 
 int vc_migrate_start(struct vcore_vm *vm, const struct vcore_migrate_options *options)
 {
 	size_t length = strlen(options->address) + 1;
-	struct job *job = malloc(sizeof *job + length);
-	int r;
+	struct vcore_migrate_options checked;
+	struct job *job;
+	int r = vc_migrate_check(vm, options, &checked);
 
+	if (r < 0)
+		return r;
+	job = malloc(sizeof *job + length);
 	if (!job)
 		return vc_fail(ENOMEM, "no memory for a migration");
 	job->vm = vm;

@@ -493,6 +493,17 @@ static int check_options(struct vcore_vm *vm, const struct vcore_migrate_options
 	return check_connections(o);
 }
 
+int vc_migrate_check(struct vcore_vm *vm, const struct vcore_migrate_options *options, struct vcore_migrate_options *o)
+{
+	int r = check_options(vm, options, o);
+
+	if (r >= 0)
+		r = vc_missing_none(&vm->mem, "vcore_migrate_send");
+	if (r >= 0 && o->flags & VCORE_MIGRATE_BY_POSTCOPY)
+		r = vc_mig_follow_check(vm);
+	return r;
+}
+
 static int send_vm(struct sending *m)
 {
 	int r, cancel_fd;
@@ -526,11 +537,7 @@ int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options
 	for (uint32_t i = 0; i < VC_MIG_STREAMS; i++)
 		m->channel[i].stream.fd = -1;
 	m->begun = m->told = vc_host_ns();
-	r = check_options(vm, options, &m->o);
-	if (r >= 0)
-		r = vc_missing_none(&vm->mem, "vcore_migrate_send");
-	if (r >= 0 && m->o.flags & VCORE_MIGRATE_BY_POSTCOPY)
-		r = vc_mig_follow_check(vm);
+	r = vc_migrate_check(vm, options, &m->o);
 	if (r >= 0)
 		r = send_vm(m);
 	free(m);

@@ -218,14 +218,23 @@ END_TEST
 
 START_TEST(refused)
 {
+	const char *text;
+
 	watch(api_vm(0, 1));
 	command(&l, "migrate", "\\\"uri\\\" is missing");
 	says(ask(&l, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"x\",\"streams\":17}}"), "a number from 0 to 16");
 	says(ask(&l, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"x\",\"delta\":1}}"), "expected a boolean");
+	says(ask(&l, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"x\",\"max-bandwidth\":1}}"),
+	     "expected 16384 or more");
 	command(&l, "query-migrate", "\"status\":\"none\"");
 	says(ask(&l, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"tcp:nowhere\"}}"), "{}");
-	until_says(&l, "\"status\":\"failed\"");
-	command(&l, "query-migrate", "expected tcp:HOST:PORT");
+	/* from its answer on, it is this one's status */
+	text = ask(&l, "{\"execute\":\"query-migrate\"}");
+	while (strstr(text, "\"event\""))
+		text = receive(&l);
+	ck_assert_msg(!strstr(text, "none"), "%s", text);
+	until_command(&l, "query-migrate", "expected tcp:HOST:PORT");
+	until_command(&l, "query-migrate", "\"status\":\"failed\"");
 	end();
 }
 END_TEST
