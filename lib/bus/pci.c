@@ -363,7 +363,7 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 	pci_line_update(f);
 	pci_send_pending(f);
 	tell = f->ops.config_write && (f->whole || is_own(f, offset));
-	messages = f->message_changed && (moved || offset >= VC_PCI_CAPABILITIES); /* MSI and MSI-X */
+	messages = atomic_load(&f->message_changed) && (moved || offset >= VC_PCI_CAPABILITIES); /* MSI and MSI-X */
 	if ((tell || messages) && !vc_dev_visit(pci->config.buses, &visit, f->dev))
 		tell = messages = false;
 	line = &pci->lines[f->line];
@@ -375,7 +375,7 @@ static void write_piece(struct vc_pci *pci, unsigned bus, unsigned devfn, uint32
 	if (tell)
 		f->ops.config_write(f->ctx, offset, width, value);
 	if (messages)
-		pci_tell_messages(f);
+		pci_tell_message(f, VC_PCI_EVERY_VECTOR);
 	if (tell || messages)
 		vc_dev_leave(pci->config.buses, &visit);
 }

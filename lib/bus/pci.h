@@ -106,11 +106,10 @@ void vc_pci_irq_flush(struct vc_pci_function *f);
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector);
 /* The message that a vector sends now. False: none, for it is masked, or messages are not enabled. */
 bool vc_pci_message(struct vc_pci_function *f, uint32_t vector, uint64_t *address, uint32_t *data);
-/* Have f's owner told, with no lock held, whenever that may be another one. Before the guest runs; ctx: its own. */
-void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx));
-/* Have f's owner told after the guest has changed a vector of MSI-X, without a lock. Not after its destroy has begun.
- */
-void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector));
+/* Have f's owner told, with no lock held, whenever that of a vector, or of every vector, may be another one. ctx: its
+ * own. Not after its destroy has begun. */
+#define VC_PCI_EVERY_VECTOR UINT32_MAX
+void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector));
 uint32_t vc_pci_vectors(const struct vc_pci_function *f); /* of MSI-X or MSI, whichever has more */
 bool vc_pci_has_pin(const struct vc_pci_function *f);
 /* Configuration space as the guest left it, inside the function's own capabilities: for config_read and config_write.

@@ -25,18 +25,13 @@ static void function_write(void *ctx, struct vcore_io *io)
 {
 	struct vc_pci_function *f = ctx;
 	int bar = pci_bar_find(f, io);
-	void (*changed)(void *, uint32_t);
 
 	if (bar < 0)
 		return;
-	if (pci_msix_has(f, (unsigned)bar, io)) {
+	if (pci_msix_has(f, (unsigned)bar, io))
 		pci_msix_write(f, (unsigned)bar, io);
-		changed = atomic_load(&f->vectors_changed);
-		if (changed)
-			changed(f->ctx, (uint32_t)((io->offset - f->table_at) / sizeof(struct pci_vector)));
-	} else if (f->ops.write) {
+	else if (f->ops.write)
 		f->ops.write(f->ctx, (uint32_t)bar, io);
-	}
 }
 
 void pci_function_to_initial(struct vc_pci_function *f)

@@ -167,11 +167,6 @@ bool vc_pci_message(struct vc_pci_function *f, uint32_t vector, uint64_t *addres
 	return sends;
 }
 
-void vc_pci_on_vectors(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector))
-{
-	atomic_store(&f->vectors_changed, changed);
-}
-
 bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector)
 {
 	bool enabled = true;
@@ -187,15 +182,17 @@ bool vc_pci_msi_send(struct vc_pci_function *f, uint32_t vector)
 	return enabled;
 }
 
-void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx))
+void vc_pci_on_message(struct vc_pci_function *f, void (*changed)(void *ctx, uint32_t vector))
 {
-	f->message_changed = changed;
+	atomic_store(&f->message_changed, changed);
 }
 
-void pci_tell_messages(const struct vc_pci_function *f)
+void pci_tell_message(struct vc_pci_function *f, uint32_t vector)
 {
-	if (f->message_changed)
-		f->message_changed(f->ctx);
+	void (*changed)(void *, uint32_t) = atomic_load(&f->message_changed);
+
+	if (changed)
+		changed(f->ctx, vector);
 }
 
 static void send_pending_msix(struct vc_pci_function *f)
@@ -303,5 +300,5 @@ void pci_msix_write(struct vc_pci_function *f, unsigned bar, const struct vcore_
 			write_vector(f, io->offset + i - f->table_at, (uint32_t)(io->data >> (8 * i)));
 	pci_send_pending(f);
 	pthread_mutex_unlock(&f->lock);
-	pci_tell_messages(f);
+	pci_tell_message(f, (uint32_t)((io->offset - f->table_at) / VECTOR_SIZE));
 }

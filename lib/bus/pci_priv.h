@@ -65,8 +65,8 @@ struct vc_pci_function {
 	const struct vc_pci_port_ops *port_ops;
 	struct vc_iommu_endpoint *endpoint; /* NULL: behind no IOMMU; constant once the function is placed */
 	_Atomic bool slot_off;              /* a port: the guest has switched the slot's power off */
-	void (*moved)(void *ctx, uint32_t bar, uint64_t at); /* NULL: nobody is told; under vc_pci.mapping */
-	void (*message_changed)(void *ctx);                  /* NULL: nobody is told; constant once the guest runs */
+	void (*moved)(void *ctx, uint32_t bar, uint64_t at);           /* NULL: nobody is told; under vc_pci.mapping */
+	_Atomic(void (*)(void *ctx, uint32_t vector)) message_changed; /* NULL: nobody is told */
 	unsigned devfn;
 	unsigned line;      /* of vc_pci.lines */
 	uint32_t own_end;   /* end of the function's own capabilities */
@@ -75,8 +75,7 @@ struct vc_pci_function {
 	/* Where their table and the pending bits are, by vc_pci_image; else the BAR is theirs alone. */
 	unsigned table_bar, pba_bar;
 	uint32_t table_at, pba;
-	bool whole;                                                    /* by vc_pci_image */
-	_Atomic(void (*)(void *ctx, uint32_t vector)) vectors_changed; /* NULL: nobody is told */
+	bool whole; /* by vc_pci_image */
 	struct pci_bar bars[VCORE_PCI_BARS];
 	/* Protects all below; held while a message is sent, so that none follows a write that masked it. */
 	pthread_mutex_t lock;
@@ -155,8 +154,8 @@ void pci_line_update(struct vc_pci_function *f);
 void pci_send_pending(struct vc_pci_function *f);
 bool pci_msix_enabled(const struct vc_pci_function *f);
 bool pci_msi_enabled(const struct vc_pci_function *f);
-/* Messages may be others now. With no lock held. */
-void pci_tell_messages(const struct vc_pci_function *f);
+/* That vector's message may be another one now, or every one's (VC_PCI_EVERY_VECTOR). With no lock held. */
+void pci_tell_message(struct vc_pci_function *f, uint32_t vector);
 /* Where MSI's registers are, from its capability on: of 32 or 64 bits, with masks or (0) without (6.8.1). */
 unsigned pci_msi_data(const struct vc_pci_function *f);
 unsigned pci_msi_mask(const struct vc_pci_function *f);

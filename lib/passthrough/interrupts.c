@@ -277,11 +277,15 @@ void vc_passed_irqs_update(struct vc_passed *passed)
 	pthread_mutex_unlock(&irqs->lock);
 }
 
-void vc_passed_irqs_vector(void *ctx, uint32_t vector)
+void vc_passed_irqs_changed(void *ctx, uint32_t vector)
 {
 	struct vc_passed *passed = ctx;
 	struct vc_passed_irqs *irqs = &passed->irqs;
 
+	if (vector == VC_PCI_EVERY_VECTOR) {
+		vc_passed_irqs_update(passed);
+		return;
+	}
 	pthread_mutex_lock(&irqs->lock);
 	if (irqs->mode == VC_PASSED_MSIX && vector < irqs->count)
 		direct_message(&irqs->vectors[vector]);

@@ -97,10 +97,10 @@ void vc_passed_registers_trap(struct vc_passed *passed, bool on);
 
 void vc_passed_irqs_init(struct vc_passed *passed);
 void vc_passed_irqs_fini(struct vc_passed *passed);
-/* The guest has written a register that interrupts depend on. */
+/* Interrupts go where the guest's registers say. */
 void vc_passed_irqs_update(struct vc_passed *passed);
-/* ... or a vector of MSI-X; as for vc_pci_on_vectors(). */
-void vc_passed_irqs_vector(void *ctx, uint32_t vector);
+/* As for vc_pci_on_message(). */
+void vc_passed_irqs_changed(void *ctx, uint32_t vector);
 /* After an access to a BAR: the guest may have served INTx. */
 void vc_passed_irqs_accessed(struct vc_passed *passed);
 

@@ -94,25 +94,14 @@ static void pass_command(struct vc_passed *passed)
 		vc_log(passed->env->log, VCORE_LOG_WARN, "%s", vcore_error_message());
 }
 
-static bool touches(uint32_t offset, uint32_t width, unsigned start, unsigned length)
-{
-	return offset < start + length && offset + width > start;
-}
-
 static void config_write(void *ctx, uint32_t offset, uint32_t width, uint32_t value)
 {
 	struct vc_passed *passed = ctx;
-	const struct vc_pci_image *image = &passed->config.image;
 	struct vc_physical *p = passed->physical;
-	bool command = touches(offset, width, COMMAND, COMMAND_END - COMMAND);
 	uint8_t bytes[4];
 
-	if (command)
+	if (offset < COMMAND_END && offset + width > COMMAND)
 		pass_command(passed);
-	/* the longest capability of MSI has 24 bytes, that of MSI-X's control is its first doubleword */
-	if (command || (image->msi && touches(offset, width, image->msi, 24)) ||
-	    (image->msix && touches(offset, width, image->msix, 4)))
-		vc_passed_irqs_update(passed);
 	if (vc_passed_config_is_live(&passed->config, offset, width)) {
 		vc_st32(bytes, value);
 		p->ops->region_write(p, VC_PHYSICAL_CONFIG, offset, bytes, width);
@@ -332,7 +321,7 @@ static int add(struct vc_passed *passed, const char *address, struct vc_dev **de
 	passed->dev->ops.load = NULL;
 	f = vc_pci_function_of(passed->dev);
 	vc_pci_on_move(f, vc_passed_registers_moved);
-	vc_pci_on_vectors(f, vc_passed_irqs_vector);
+	vc_pci_on_message(f, vc_passed_irqs_changed);
 	vc_passed_irqs_update(passed);
 	vc_dev_set_frontend(passed->env->buses, passed->dev, passed, pass_statistics);
 	passed->whole = true;

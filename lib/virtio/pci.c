@@ -113,7 +113,7 @@ static bool message(void *ctx, unsigned n, uint64_t *address, uint32_t *data)
 	return vc_pci_message(vc_pci_function_of(p->dev), vector, address, data);
 }
 
-static void message_changed(void *ctx)
+static void message_changed(void *ctx, uint32_t vector)
 {
 	vc_virtio_route(((struct vc_virtio_pci *)ctx)->v);
 }
