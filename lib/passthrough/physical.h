@@ -51,6 +51,7 @@ enum {
 };
 
 struct vc_slot;
+struct vc_iommu_windows;
 
 /* Memory of the guest, or other addresses of the process, that the device may reach at `iova`. */
 struct vc_physical_dma {
@@ -109,6 +110,9 @@ struct vc_physical_ops {
 	int (*dma_map)(struct vc_physical *p, const struct vc_physical_dma *dma);
 	/* What a dma_map of that iova and length made. The device reaches nothing there when this returns. */
 	int (*dma_unmap)(struct vc_physical *p, uint64_t iova, uint64_t length);
+
+	/* Where iova can be, and that pages of 4096 bytes can be mapped. NULL: anywhere. */
+	int (*dma_windows)(struct vc_physical *p, struct vc_iommu_windows *windows);
 
 	/* From now on; what has happened before is told again. NULL: nothing more, none runs when this returns, unless it
 	 * was called from one. */

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "bus/iommu.h"
 #include "chipset/chipset.h"
 #include <virtcore/error.h>
 
@@ -236,6 +237,13 @@ static int vfio_dma_unmap(struct vc_physical *p, uint64_t iova, uint64_t length)
 	return vc_vfio_group_unmap(v->env->vfio, v->group, iova, length);
 }
 
+static int vfio_dma_windows(struct vc_physical *p, struct vc_iommu_windows *windows)
+{
+	struct vfio *v = vfio_of(p);
+
+	return vc_vfio_group_windows(v->group, v->address, windows);
+}
+
 static bool drain(const struct news *news)
 {
 	uint64_t count;
@@ -329,6 +337,7 @@ static const struct vc_physical_ops vfio_ops = {
     .reset = vfio_reset,
     .dma_map = vfio_dma_map,
     .dma_unmap = vfio_dma_unmap,
+    .dma_windows = vfio_dma_windows,
     .listen = vfio_listen,
     .destroy = vfio_destroy,
 };
@@ -340,6 +349,8 @@ static int open_device(struct vfio *v)
 	struct vfio_device_info info = {.argsz = sizeof info};
 	int r = vc_vfio_group_get(v->env->vfio, v->address, &v->group);
 
+	if (r >= 0 && v->env->pci && vc_pci_iommu(v->env->pci))
+		r = vc_vfio_group_check_alone(v->env->vfio, v->group, v->address);
 	if (r < 0)
 		return r;
 	v->fd = vc_vfio_group_open_device(v->group, v->address);

@@ -25,6 +25,8 @@ void vc_vfio_groups_fini(struct vc_vfio_groups *groups);
  */
 int vc_vfio_group_get(struct vc_vfio_groups *groups, const char *address, struct vc_vfio_group **group);
 void vc_vfio_group_put(struct vc_vfio_groups *groups, struct vc_vfio_group *group);
+/* -EBUSY: another device has a reference to it as well: the two cannot be told apart by the guest's IOMMU. */
+int vc_vfio_group_check_alone(struct vc_vfio_groups *groups, struct vc_vfio_group *group, const char *address);
 /* The device's own descriptor. */
 int vc_vfio_group_open_device(struct vc_vfio_group *group, const char *address);
 
@@ -32,5 +34,8 @@ struct vc_physical_dma;
 /* As vc_physical_ops; several devices of a group may map the same. */
 int vc_vfio_group_map(struct vc_vfio_groups *groups, struct vc_vfio_group *group, const struct vc_physical_dma *dma);
 int vc_vfio_group_unmap(struct vc_vfio_groups *groups, struct vc_vfio_group *group, uint64_t iova, uint64_t length);
+struct vc_iommu_windows;
+/* As vc_physical_ops.dma_windows. */
+int vc_vfio_group_windows(struct vc_vfio_group *group, const char *address, struct vc_iommu_windows *windows);
 
 #endif

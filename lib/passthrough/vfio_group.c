@@ -2,6 +2,7 @@
 /* Groups and their containers (Documentation/driver-api/vfio.rst, type 1 IOMMU, version 2). */
 #include <fcntl.h>
 #include <linux/vfio.h>
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,22 +10,25 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "bus/iommu.h"
 #include "core/error.h"
+#include "core/util.h"
 #include "passthrough/physical.h"
 #include "passthrough/sysfs.h"
 #include "passthrough/vfio.h"
 
+#define INFO_MAX VC_KIB(64) /* what the kernel tells of an IOMMU */
+
 struct mapping {
 	struct vc_physical_dma dma;
 	uint32_t users;
-	struct mapping *next;
 };
 
 struct vc_vfio_group {
 	unsigned number;
 	uint32_t users;
 	int fd, container;
-	struct mapping *mappings;
+	void *mappings; /* a tree for tsearch(): they do not overlap */
 	struct vc_vfio_group *next;
 };
 
@@ -112,12 +116,19 @@ static int join(struct vc_vfio_group *group, const char *address)
 	return 0;
 }
 
+static int compare(const void *a, const void *b)
+{
+	const struct mapping *one = a, *other = b;
+
+	return (one->dma.iova > other->dma.iova) - (one->dma.iova < other->dma.iova);
+}
+
 static void close_group(struct vc_vfio_group *group)
 {
 	while (group->mappings) {
-		struct mapping *m = group->mappings;
+		struct mapping *m = *(struct mapping **)group->mappings;
 
-		group->mappings = m->next;
+		tdelete(m, &group->mappings, compare);
 		free(m);
 	}
 	if (group->fd >= 0)
@@ -188,6 +199,22 @@ void vc_vfio_group_put(struct vc_vfio_groups *groups, struct vc_vfio_group *grou
 	pthread_mutex_unlock(&groups->lock);
 }
 
+int vc_vfio_group_check_alone(struct vc_vfio_groups *groups, struct vc_vfio_group *group, const char *address)
+{
+	bool alone;
+
+	pthread_mutex_lock(&groups->lock);
+	alone = group->users == 1;
+	pthread_mutex_unlock(&groups->lock);
+	return alone
+	           ? 0
+	           : vc_fail(EBUSY,
+	                     "%s: another device of its IOMMU group %u is in this vm: what the guest's IOMMU lets one of "
+	                     "them reach, the other would reach as well. Expected one of a group, or a vm without such an "
+	                     "IOMMU",
+	                     address, group->number);
+}
+
 int vc_vfio_group_open_device(struct vc_vfio_group *group, const char *address)
 {
 	int fd = ioctl(group->fd, VFIO_GROUP_GET_DEVICE_FD, address);
@@ -216,11 +243,22 @@ static int fail_map(const struct vc_physical_dma *dma, int err)
 
 static struct mapping *find(struct vc_vfio_group *group, uint64_t iova, uint64_t length)
 {
-	struct mapping *m = group->mappings;
+	const struct mapping key = {.dma.iova = iova};
+	struct mapping **found = tfind(&key, &group->mappings, compare);
 
-	while (m && (m->dma.iova != iova || m->dma.length != length))
-		m = m->next;
-	return m;
+	return found && (*found)->dma.length == length ? *found : NULL;
+}
+
+static int add(struct vc_vfio_group *group, struct mapping *m)
+{
+	struct mapping **at = tsearch(m, &group->mappings, compare);
+
+	if (!at)
+		return vc_fail(ENOMEM, "no memory for a DMA mapping");
+	return *at == m
+	           ? 0
+	           : vc_fail(EEXIST, "DMA to [%#llx, +%#llx): something else is mapped there for a device of its group",
+	                     (unsigned long long)m->dma.iova, (unsigned long long)m->dma.length);
 }
 
 /* With the lock held, as the next. */
@@ -235,6 +273,7 @@ static int map(struct vc_vfio_group *group, const struct vc_physical_dma *dma)
 	    .size = dma->length,
 	};
 	struct mapping *m = find(group, dma->iova, dma->length);
+	int r;
 
 	if (m && m->dma.hva == dma->hva && m->dma.flags == dma->flags) {
 		m->users++;
@@ -243,30 +282,28 @@ static int map(struct vc_vfio_group *group, const struct vc_physical_dma *dma)
 	m = malloc(sizeof *m);
 	if (!m)
 		return vc_fail(ENOMEM, "no memory for a DMA mapping");
-	if (ioctl(group->container, VFIO_IOMMU_MAP_DMA, &map) < 0) {
-		int err = errno;
-
-		free(m);
-		return fail_map(dma, err);
+	*m = (struct mapping){*dma, 1};
+	r = add(group, m);
+	if (r >= 0 && ioctl(group->container, VFIO_IOMMU_MAP_DMA, &map) < 0) {
+		r = fail_map(dma, errno);
+		tdelete(m, &group->mappings, compare);
 	}
-	*m = (struct mapping){*dma, 1, group->mappings};
-	group->mappings = m;
-	return 0;
+	if (r < 0)
+		free(m);
+	return r;
 }
 
 static int unmap(struct vc_vfio_group *group, uint64_t iova, uint64_t length)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof unmap, .iova = iova, .size = length};
-	struct mapping *m = find(group, iova, length), **p = &group->mappings;
+	struct mapping *m = find(group, iova, length);
 
 	if (!m)
 		return vc_fail(ENOENT, "DMA to [%#llx, +%#llx) is not mapped", (unsigned long long)iova,
 		               (unsigned long long)length);
 	if (--m->users)
 		return 0;
-	while (*p != m)
-		p = &(*p)->next;
-	*p = m->next;
+	tdelete(m, &group->mappings, compare);
 	free(m);
 	return ioctl(group->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0
 	           ? vc_fail_errno(errno, "DMA to [%#llx, +%#llx) cannot be unmapped", (unsigned long long)iova,
@@ -291,5 +328,68 @@ int vc_vfio_group_unmap(struct vc_vfio_groups *groups, struct vc_vfio_group *gro
 	pthread_mutex_lock(&groups->lock);
 	r = unmap(group, iova, length);
 	pthread_mutex_unlock(&groups->lock);
+	return r;
+}
+
+/* ---- what the IOMMU can do ---- */
+
+/* VFIO_IOMMU_GET_INFO with what follows it; freed by the caller. NULL with errno. */
+static struct vfio_iommu_type1_info *get_info(int container)
+{
+	struct vfio_iommu_type1_info first = {.argsz = sizeof first}, *info;
+
+	if (ioctl(container, VFIO_IOMMU_GET_INFO, &first) < 0)
+		return NULL;
+	if (first.argsz < sizeof *info || first.argsz > INFO_MAX)
+		first.argsz = sizeof *info;
+	info = calloc(1, first.argsz);
+	if (!info)
+		return NULL;
+	info->argsz = first.argsz;
+	if (ioctl(container, VFIO_IOMMU_GET_INFO, info) >= 0 && info->argsz <= first.argsz)
+		return info;
+	free(info);
+	return NULL;
+}
+
+/* The capability of that kind; NULL: there is none. */
+static const void *find_capability(const struct vfio_iommu_type1_info *info, uint16_t id, size_t least)
+{
+	uint32_t at = info->flags & VFIO_IOMMU_INFO_CAPS ? info->cap_offset : 0;
+
+	while (at && at <= info->argsz - least) {
+		const struct vfio_info_cap_header *head = (const void *)((const uint8_t *)info + at);
+
+		if (head->id == id)
+			return head;
+		at = head->next > at ? head->next : 0;
+	}
+	return NULL;
+}
+
+static void read_windows(const struct vfio_iommu_type1_info *info, struct vc_iommu_windows *windows)
+{
+	const struct vfio_iommu_type1_info_cap_iova_range *ranges =
+	    find_capability(info, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof *ranges);
+
+	*windows = (struct vc_iommu_windows){0};
+	for (uint32_t i = 0; ranges && i < ranges->nr_iovas && i < VC_IOMMU_WINDOWS_MAX; i++)
+		windows->at[windows->count++] =
+		    (struct vc_iommu_window){ranges->iova_ranges[i].start, ranges->iova_ranges[i].end};
+}
+
+int vc_vfio_group_windows(struct vc_vfio_group *group, const char *address, struct vc_iommu_windows *windows)
+{
+	struct vfio_iommu_type1_info *info = get_info(group->container);
+	int r = 0;
+
+	if (!info)
+		return vc_fail_errno(errno, "%s: what its IOMMU can do", address);
+	if (info->flags & VFIO_IOMMU_INFO_PGSIZES && !(info->iova_pgsizes & VC_IOMMU_PAGE))
+		r = vc_fail(ENOTSUP, "%s: its IOMMU has pages of sizes %#llx: expected that 4096 is among them", address,
+		            (unsigned long long)info->iova_pgsizes);
+	if (r >= 0)
+		read_windows(info, windows);
+	free(info);
 	return r;
 }
