@@ -2,10 +2,12 @@
 /*
  * The guest's memory as the device reaches it. Ranges of IOVAs lead to guest-physical addresses: one that leads
  * everywhere, or those that the guest has its IOMMU map; what is mapped is the part of each memory slot that lies in
- * one. Slots that come are mapped before whoever adds them goes on, and so before the guest is told of them. Memory
- * that is mapped stays what it is: pages that a balloon or virtio-mem gives back remain (vc_slot_fix()).
+ * one, and of the registers of other devices where that is wanted. Slots that come are mapped before whoever adds them
+ * goes on, and so before the guest is told of them. Memory that is mapped stays what it is: pages that a balloon or
+ * virtio-mem gives back remain (vc_slot_fix()).
  */
 #include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <virtcore/error.h>
@@ -20,17 +22,20 @@ _Static_assert((int)VC_PHYSICAL_READ == (int)VC_IOMMU_READ && (int)VC_PHYSICAL_W
 
 /* ---- one mapping; all with the lock held ---- */
 
-/* Whether failing to map it leaves the device fit for use: files need not lend themselves to DMA. */
-static bool may_miss(const struct vc_passed_target *target)
+/* Whether failing to map it leaves the device fit for use: files need not lend themselves to DMA, nor peers' registers
+ * unless the guest says that it wants such. */
+static bool may_miss(const struct vc_iommu_range *range, const struct vc_passed_target *target)
 {
 	const struct vc_slot *slot = target->slot;
 
+	if (!slot)
+		return !(range->flags & VC_IOMMU_MMIO);
 	return !(slot->flags & VCORE_MEM_W) || slot->kind == VCORE_MEMORY_FILE || slot->kind == VCORE_MEMORY_PRIVATE_FILE;
 }
 
 static void use(struct vc_passed_target *target, bool on)
 {
-	if (target->users == (on ? 0 : 1))
+	if (target->slot && target->users == (on ? 0 : 1))
 		vc_slot_fix(target->slot, on);
 	target->users += on ? 1 : (uint32_t)-1;
 }
@@ -62,8 +67,8 @@ static int map(struct vc_passed *passed, const struct vc_passed_mapping *m)
 	    .iova = m->iova,
 	    .length = m->length,
 	    .hva = (uint8_t *)m->target->hva + (m->gpa - m->target->gpa),
-	    .fd = vc_slot_is_shareable(slot) ? slot->fd : -1,
-	    .offset = slot->offset + (m->gpa - slot->gpa),
+	    .fd = slot && vc_slot_is_shareable(slot) ? slot->fd : -1,
+	    .offset = slot ? slot->offset + (m->gpa - slot->gpa) : 0,
 	    .slot = slot,
 	    .gpa = m->gpa,
 	    .flags = m->flags,
@@ -85,7 +90,7 @@ static int map(struct vc_passed *passed, const struct vc_passed_mapping *m)
 /* Tell who must know of writes that the vcpus did not do. */
 static void tell_written(struct vc_passed *passed, const struct vc_passed_mapping *m)
 {
-	if (passed->env->mem->want_pages && m->flags & VC_PHYSICAL_WRITE)
+	if (passed->env->mem->want_pages && m->target->slot && m->flags & VC_PHYSICAL_WRITE)
 		vc_mem_wrote(m->target->slot, m->gpa, m->length);
 }
 
@@ -139,14 +144,24 @@ static int map_target(struct vc_passed *passed, struct vc_passed_range *range, s
 }
 
 /* A guest can have that as often as it likes. */
-static void log_failure(struct vc_passed *passed, enum vcore_log_level level, const struct vc_iommu_range *range)
+static void log_failure(struct vc_passed *passed, enum vcore_log_level level, const char *what, uint64_t at,
+                        uint64_t length)
 {
 	uint32_t before = atomic_fetch_add(&passed->dma.logged, 1);
 
 	if (before < VC_PASSED_LOGGED_MAX)
-		vc_log(passed->env->log, level, "%s: no DMA to [%#llx, +%#llx): %s%s", passed->physical->name,
-		       (unsigned long long)range->first, (unsigned long long)(range->last - range->first + 1),
-		       vcore_error_message(), before + 1 == VC_PASSED_LOGGED_MAX ? " (no more of these is told)" : "");
+		vc_log(passed->env->log, level, "%s: no DMA to %s [%#llx, +%#llx): %s%s", passed->physical->name, what,
+		       (unsigned long long)at, (unsigned long long)length, vcore_error_message(),
+		       before + 1 == VC_PASSED_LOGGED_MAX ? " (no more of these is told)" : "");
+}
+
+static void log_missing(struct vc_passed *passed, const struct vc_passed_target *target)
+{
+	char what[64] = "memory";
+
+	if (target->peer)
+		snprintf(what, sizeof what, "the registers of %s,", target->peer);
+	log_failure(passed, target->peer ? VCORE_LOG_WARN : VCORE_LOG_INFO, what, target->gpa, target->length);
 }
 
 static int map_missing(struct vc_passed *passed, struct vc_passed_range *range)
@@ -157,11 +172,10 @@ static int map_missing(struct vc_passed *passed, struct vc_passed_range *range)
 		struct vc_passed_target *target = dma->targets[i];
 		int r = map_target(passed, range, target);
 
-		if (r < 0 && !may_miss(target))
+		if (r < 0 && !may_miss(&range->range, target))
 			return r;
 		if (r < 0)
-			log_failure(passed, VCORE_LOG_INFO,
-			            &(struct vc_iommu_range){.first = target->gpa, .last = target->gpa + (target->length - 1)});
+			log_missing(passed, target);
 	}
 	return 0;
 }
@@ -214,45 +228,78 @@ static struct vc_passed_range *find_range(const struct vc_passed_dma *dma, const
 struct found {
 	struct vc_passed_target **targets;
 	uint32_t count;
-	uint64_t version;
+	uint64_t version, peers;
 };
 
 static void free_target(struct vc_passed_target *target)
 {
-	vc_mem_unpin(target->slot);
+	if (target->slot)
+		vc_mem_unpin(target->slot);
 	free(target);
 }
 
-static int add_slot(struct found *found, struct vc_slot *slot)
+static void free_found(struct found *found)
 {
-	struct vc_passed_target *target = calloc(1, sizeof *target);
+	for (uint32_t i = 0; i < found->count; i++)
+		free_target(found->targets[i]);
+	free(found->targets);
+}
 
-	if (!target)
-		return vc_fail(ENOMEM, "no memory for a slot that a device reaches");
-	atomic_fetch_add(&slot->pins, 1);
-	*target = (struct vc_passed_target){
-	    .gpa = slot->gpa,
-	    .length = slot->length,
-	    .hva = slot->hva,
-	    .flags = VC_PHYSICAL_READ | (slot->flags & VCORE_MEM_W && !slot->host_readonly ? VC_PHYSICAL_WRITE : 0),
-	    .slot = slot,
-	};
+static int add_target(struct found *found, const struct vc_passed_target *what)
+{
+	struct vc_passed_target **grown = realloc(found->targets, (found->count + 1u) * sizeof *grown);
+	struct vc_passed_target *target = malloc(sizeof *target);
+
+	found->targets = grown ? grown : found->targets;
+	if (!grown || !target) {
+		free(target);
+		return vc_fail(ENOMEM, "no memory for the list of what a device reaches");
+	}
+	*target = *what;
+	if (target->slot)
+		atomic_fetch_add(&target->slot->pins, 1);
 	found->targets[found->count++] = target;
 	return 0;
 }
 
-static int collect(struct vc_mem *mem, struct found *found)
+static int add_slot(struct found *found, struct vc_slot *slot)
 {
+	return add_target(found, &(struct vc_passed_target){
+	                             .gpa = slot->gpa,
+	                             .length = slot->length,
+	                             .hva = slot->hva,
+	                             .flags = VC_PHYSICAL_READ |
+	                                      (slot->flags & VCORE_MEM_W && !slot->host_readonly ? VC_PHYSICAL_WRITE : 0),
+	                             .slot = slot});
+}
+
+static int add_registers(void *ctx, const char *name, const struct vc_peer_registers *registers)
+{
+	return add_target(ctx, &(struct vc_passed_target){.gpa = registers->gpa,
+	                                                  .length = registers->length,
+	                                                  .hva = registers->hva,
+	                                                  .flags = registers->flags,
+	                                                  .peer = name});
+}
+
+static uint64_t peers_version(const struct vc_passed *passed)
+{
+	return passed->physical->reaches_peers ? atomic_load(&passed->physical->peers->version) : 0;
+}
+
+static int collect(struct vc_passed *passed, struct found *found)
+{
+	struct vc_mem *mem = passed->env->mem;
 	int r = 0;
 
 	vc_mem_rdlock(mem);
 	found->version = atomic_load(&mem->version);
-	found->targets = calloc(mem->count + 1u, sizeof found->targets[0]);
-	if (!found->targets)
-		r = vc_fail(ENOMEM, "no memory for the list of %u slots", mem->count);
 	for (uint32_t i = 0; r >= 0 && i < mem->count; i++)
 		r = add_slot(found, mem->slots[i]);
 	vc_mem_unlock(mem);
+	found->peers = peers_version(passed);
+	if (r >= 0 && passed->physical->reaches_peers)
+		r = vc_peers_each(passed->physical->peers, &passed->dma.peer, add_registers, found);
 	return r;
 }
 
@@ -261,8 +308,9 @@ static struct vc_passed_target **find_same(struct vc_passed_target **targets, ui
                                            const struct vc_passed_target *target)
 {
 	for (uint32_t i = 0; i < count; i++)
-		if (targets[i]->slot == target->slot && targets[i]->gpa == target->gpa && targets[i]->hva == target->hva &&
-		    targets[i]->length == target->length && targets[i]->flags == target->flags)
+		if (targets[i]->slot == target->slot && targets[i]->peer == target->peer && targets[i]->gpa == target->gpa &&
+		    targets[i]->hva == target->hva && targets[i]->length == target->length &&
+		    targets[i]->flags == target->flags)
 			return &targets[i];
 	return NULL;
 }
@@ -298,6 +346,7 @@ static void replace_targets(struct vc_passed *passed, const struct found *found)
 	dma->targets = found->targets;
 	dma->target_count = found->count;
 	dma->version = found->version;
+	dma->peers = found->peers;
 }
 
 static int follow(struct vc_passed *passed)
@@ -306,13 +355,11 @@ static int follow(struct vc_passed *passed)
 	struct found found = {0};
 	int r, result = 0;
 
-	if (dma->version == atomic_load(&passed->env->mem->version))
+	if (dma->version == atomic_load(&passed->env->mem->version) && dma->peers == peers_version(passed))
 		return 0;
-	r = collect(passed->env->mem, &found);
+	r = collect(passed, &found);
 	if (r < 0) {
-		for (uint32_t i = 0; i < found.count; i++)
-			free_target(found.targets[i]);
-		free(found.targets);
+		free_found(&found);
 		return r;
 	}
 	replace_targets(passed, &found);
@@ -368,7 +415,7 @@ static int on_map(void *ctx, const struct vc_iommu_range *range)
 
 	if (r >= 0)
 		return 0;
-	log_failure(passed, VCORE_LOG_WARN, range);
+	log_failure(passed, VCORE_LOG_WARN, "IOVAs", range->first, range->last - range->first + 1);
 	return r == -ENOMEM || r == -ENOSPC ? r : -EIO;
 }
 
@@ -407,6 +454,20 @@ static int listen_to(struct vc_passed *passed)
 
 /* ---- */
 
+static void join_peers(struct vc_passed *passed)
+{
+	struct vc_physical *p = passed->physical;
+	struct vc_peer *peer = &passed->dma.peer;
+
+	if (!p->peers)
+		return;
+	peer->name = p->name;
+	peer->ctx = passed;
+	peer->list = vc_passed_registers_list;
+	peer->changed = p->reaches_peers ? changed : NULL;
+	vc_peers_join(p->peers, peer);
+}
+
 int vc_passed_dma_begin(struct vc_passed *passed, struct vc_iommu_endpoint *endpoint)
 {
 	struct vc_passed_dma *dma = &passed->dma;
@@ -417,6 +478,7 @@ int vc_passed_dma_begin(struct vc_passed *passed, struct vc_iommu_endpoint *endp
 	dma->watcher = (struct vc_mem_watcher){.changed = changed, .ctx = passed};
 	vc_mem_watch(passed->env->mem, &dma->watcher);
 	dma->watching = true;
+	join_peers(passed);
 	pthread_mutex_lock(&dma->lock);
 	r = follow(passed);
 	pthread_mutex_unlock(&dma->lock);
@@ -435,6 +497,8 @@ void vc_passed_dma_end(struct vc_passed *passed)
 		remove_locked(passed, &everything);
 	if (dma->watching)
 		vc_mem_unwatch(passed->env->mem, &dma->watcher);
+	if (passed->physical->peers)
+		vc_peers_leave(passed->physical->peers, &dma->peer);
 	for (uint32_t i = 0; i < dma->target_count; i++)
 		free_target(dma->targets[i]);
 	free(dma->targets);

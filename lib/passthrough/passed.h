@@ -6,6 +6,7 @@
 #include "bus/iommu.h"
 #include "chipset/chipset.h"
 #include "passthrough/config.h"
+#include "passthrough/peers.h"
 #include "passthrough/physical.h"
 
 /* ---- registers.c: BARs that the guest reaches without a call ---- */
@@ -28,7 +29,9 @@ struct vc_passed_bar {
 
 struct vc_passed_registers {
 	pthread_mutex_t lock;
-	bool trapped; /* the guest's accesses are to be seen, under lock */
+	bool trapped;          /* the guest's accesses are to be seen, under lock */
+	bool ended;            /* nothing is anywhere any more, under lock */
+	_Atomic bool decoding; /* the device answers at its BARs */
 	struct vc_passed_bar bars[VCORE_PCI_BARS];
 };
 
@@ -66,7 +69,8 @@ struct vc_passed_target {
 	uint64_t gpa, length;
 	void *hva;
 	uint32_t flags;       /* VC_PHYSICAL_READ, _WRITE: what is possible there */
-	struct vc_slot *slot; /* pinned; and fixed while something of it is mapped */
+	struct vc_slot *slot; /* pinned; and fixed while something of it is mapped. NULL: registers of a peer: */
+	const char *peer;     /* its name, that lives as long as they are there */
 	uint32_t users;       /* mappings of it */
 };
 
@@ -89,9 +93,10 @@ struct vc_passed_dma {
 	struct vc_iommu_endpoint *endpoint; /* what the guest's IOMMU says of it; NULL: it reaches all. Constant */
 	struct vc_mem_watcher watcher;
 	bool watching;
+	struct vc_peer peer;
 	struct vc_passed_target **targets;
 	uint32_t target_count;
-	uint64_t version;               /* of the memory map that they show */
+	uint64_t version, peers;        /* of the memory map and of the peers' registers that they show */
 	void *tree;                     /* of ranges, by first IOVA, for tsearch() */
 	struct vc_passed_range *ranges; /* the same */
 	uint32_t count;                 /* mappings of all ranges */
@@ -122,6 +127,10 @@ void vc_passed_registers_fini(struct vc_passed *passed); /* also where init fail
 void vc_passed_registers_moved(void *ctx, uint32_t bar, uint64_t at);
 /* Have all of the guest's accesses come as calls, or no more. */
 void vc_passed_registers_trap(struct vc_passed *passed, bool on);
+/* The device decodes its BARs from now on, or no more; on: after it does, off: before it does not. */
+void vc_passed_registers_decode(struct vc_passed *passed, bool on);
+/* As for vc_peer. */
+unsigned vc_passed_registers_list(void *ctx, struct vc_peer_registers registers[VC_PEER_REGISTERS_MAX]);
 
 void vc_passed_irqs_init(struct vc_passed *passed);
 void vc_passed_irqs_fini(struct vc_passed *passed);

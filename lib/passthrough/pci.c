@@ -20,6 +20,7 @@
 enum {
 	COMMAND = 4,
 	COMMAND_END = 6,
+	COMMAND_MEMORY = 1 << 1,
 	COMMAND_PASSED = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 10, /* I/O, memory, bus master, INTx off */
 };
 
@@ -88,9 +89,13 @@ static void pass_command(struct vc_passed *passed)
 
 	vc_pci_get_info(vc_pci_function_of(passed->dev), &info);
 	vc_st16(command, (uint16_t)(info.command & COMMAND_PASSED));
+	if (!(info.command & COMMAND_MEMORY))
+		vc_passed_registers_decode(passed, false);
 	if (p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, command, sizeof command) < 0 &&
 	    !atomic_load(&passed->gone))
 		vc_log(passed->env->log, VCORE_LOG_WARN, "%s", vcore_error_message());
+	else if (info.command & COMMAND_MEMORY)
+		vc_passed_registers_decode(passed, true);
 }
 
 static void config_write(void *ctx, uint32_t offset, uint32_t width, uint32_t value)

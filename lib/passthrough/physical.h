@@ -52,6 +52,7 @@ enum {
 
 struct vc_slot;
 struct vc_iommu_windows;
+struct vc_peers;
 
 /* Memory of the guest, or other addresses of the process, that the device may reach at `iova`. */
 struct vc_physical_dma {
@@ -126,6 +127,10 @@ struct vc_physical_ops {
 struct vc_physical {
 	const struct vc_physical_ops *ops;
 	const char *name; /* for messages: "0000:01:00.0", or the path of a socket; lives as long */
+	/* Those of the same vm with which it shares buses: what can be mapped of its regions they may reach by DMA; NULL:
+	 * it has none. reaches_peers: it may reach theirs. */
+	struct vc_peers *peers;
+	bool reaches_peers;
 };
 
 /*

@@ -375,13 +375,15 @@ static int vfio_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 		return vc_fail(ENOMEM, "no memory for a vfio-pci");
 	v->env = env;
 	v->fd = v->request.fd = v->error.fd = -1;
-	v->physical = (struct vc_physical){&vfio_ops, v->address};
+	v->physical = (struct vc_physical){.ops = &vfio_ops, .name = v->address, .peers = &env->vfio->peers};
 	if (!host)
 		r = vc_fail(EINVAL, "vfio-pci: property host is missing: expected the device's address, like 0000:01:00.0");
 	else
 		r = vc_sysfs_address(host, v->address);
 	if (r >= 0)
 		r = vc_props_bool(props, "rebind", false, &rebind);
+	if (r >= 0)
+		r = vc_props_bool(props, "p2p", false, &v->physical.reaches_peers);
 	if (r >= 0 && rebind) {
 		r = vc_bind_to_vfio("", v->address, v->driver);
 		v->rebound = r > 0;
@@ -400,6 +402,8 @@ const struct vc_device_type vc_vfio_pci_type = {
     .summary = "a PCI device of the host's, given to the guest by VFIO; needs an IOMMU",
     .properties = "host         its address there: 0000:01:00.0 or 01:00.0; bound to driver vfio-pci\n"
                   "rebind       on: bind it to vfio-pci first, and give it back to its driver afterwards "
+                  "(off)\n"
+                  "p2p          on: it may reach the BARs of the vm's other vfio-pci devices by DMA "
                   "(off)\n" VC_PASSTHROUGH_PROPERTIES,
     .create = vfio_create,
 };

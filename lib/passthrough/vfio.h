@@ -9,10 +9,13 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "passthrough/peers.h"
+
 struct vc_vfio_group;
 struct vc_vfio_groups {
 	pthread_mutex_t lock; /* protects first, and all of the groups but their descriptors */
 	struct vc_vfio_group *first;
+	struct vc_peers peers; /* the devices, for each other */
 };
 
 void vc_vfio_groups_init(struct vc_vfio_groups *groups);

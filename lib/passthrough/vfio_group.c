@@ -36,10 +36,12 @@ void vc_vfio_groups_init(struct vc_vfio_groups *groups)
 {
 	pthread_mutex_init(&groups->lock, NULL);
 	groups->first = NULL;
+	vc_peers_init(&groups->peers);
 }
 
 void vc_vfio_groups_fini(struct vc_vfio_groups *groups)
 {
+	vc_peers_fini(&groups->peers);
 	pthread_mutex_destroy(&groups->lock);
 }
 

@@ -8,6 +8,7 @@
 #include "bus/iommu.h"
 #include "core/error.h"
 #include "core/props.h"
+#include "passthrough/peers.h"
 #include "passthrough/physical.h"
 #include "pci_fixture.h"
 
@@ -39,6 +40,8 @@ static struct fake {
 	int map_error;
 	struct vc_physical_dma last_map, mapped[16];
 	unsigned mapped_count;
+	struct vc_peers *peers;
+	bool reaches_peers;
 	const struct vc_physical_events *events;
 	void *events_ctx;
 } fake;
@@ -256,7 +259,8 @@ static int try_device(const char *text, struct vc_dev **dev)
 	int r = vc_props_parse(text, &props);
 
 	ck_assert_int_eq(r, 0);
-	fake.physical = (struct vc_physical){&fake_ops, "made-up"};
+	fake.physical = (struct vc_physical){
+	    .ops = &fake_ops, .name = "made-up", .peers = fake.peers, .reaches_peers = fake.peers && fake.reaches_peers};
 	r = vc_passthrough_add(&p.env, props, "test-pci", &fake.physical, dev);
 	vc_props_free(props);
 	return r;

@@ -75,7 +75,8 @@ static uint64_t mapped_at(uint64_t iova, uint64_t *gpa, uint32_t *flags)
 		if (fake.mapped[i].iova == iova) {
 			const struct vc_physical_dma *m = &fake.mapped[i];
 
-			ck_assert_ptr_eq(m->hva, (uint8_t *)m->slot->hva + (m->gpa - m->slot->gpa));
+			if (m->slot)
+				ck_assert_ptr_eq(m->hva, (uint8_t *)m->slot->hva + (m->gpa - m->slot->gpa));
 			*gpa = m->gpa;
 			*flags = m->flags;
 			return m->length;
@@ -152,7 +153,7 @@ START_TEST(translated_refusals)
 	ck_assert_int_eq(vc_iommu_attach(endpoint, 1, false), 0);
 	fake.map_error = ENOSPC;
 	ck_assert_int_eq(map_iova(1, 0x10000, 0, 0x1000, 3), -ENOSPC);
-	ck_assert_msg(strstr(p.last_log, "made-up: no DMA to [0x10000, +0x1000): made up"), "%s", p.last_log);
+	ck_assert_msg(strstr(p.last_log, "made-up: no DMA to IOVAs [0x10000, +0x1000): made up"), "%s", p.last_log);
 	/* not the guest's fault, whatever the host says */
 	fake.map_error = EINVAL;
 	ck_assert_int_eq(map_iova(1, 0x10000, 0, 0x1000, 3), -EIO);
@@ -189,6 +190,148 @@ START_TEST(translated_from_the_start)
 }
 END_TEST
 
+/* ---- other devices' registers ---- */
+
+static struct vc_peers peers;
+static struct vc_peer other;
+static uint8_t other_bar[0x3000];
+static uint64_t other_at; /* 0: nowhere */
+static unsigned told;
+
+static unsigned list_other(void *ctx, struct vc_peer_registers registers[VC_PEER_REGISTERS_MAX])
+{
+	if (other_at)
+		registers[0] = (struct vc_peer_registers){other_at, sizeof other_bar, other_bar, 3};
+	return other_at ? 1 : 0;
+}
+
+static void count_told(void *ctx)
+{
+	told++;
+}
+
+static void move_other(uint64_t at)
+{
+	other_at = at;
+	vc_peers_update(&peers, &other);
+}
+
+static void begin_peers(bool reaches)
+{
+	vc_peers_init(&peers);
+	other = (struct vc_peer){.name = "the other", .list = list_other, .changed = count_told};
+	told = 0;
+	vc_peers_join(&peers, &other);
+	fake.peers = &peers;
+	fake.reaches_peers = reaches;
+	fake.memory = memfd_create("bar", MFD_CLOEXEC);
+	ck_assert_int_eq(ftruncate(fake.memory, BAR_SIZE), 0);
+}
+
+static void end_peers(struct vc_dev *dev)
+{
+	vc_peers_leave(&peers, &other);
+	ck_assert_int_eq(vc_dev_remove(&p.buses, NULL, dev), 0);
+	ck_assert_ptr_null(peers.first);
+	vc_peers_fini(&peers);
+}
+
+START_TEST(peers_registers)
+{
+	struct vc_dev *dev;
+
+	begin_peers(true);
+	move_other(0xe0000000);
+	dev = make_device();
+	ck_assert_uint_eq(fake.mapped_count, 2);
+	expect_mapped(0xe0000000, 0xe0000000, sizeof other_bar, 3);
+	move_other(0xe8000000);
+	ck_assert_uint_eq(fake.mapped_count, 2);
+	expect_mapped(0xe8000000, 0xe8000000, sizeof other_bar, 3);
+	ck_assert_ptr_eq(fake.last_map.hva, other_bar);
+	ck_assert_ptr_null(fake.last_map.slot);
+	ck_assert_int_eq(fake.last_map.fd, -1);
+	move_other(0);
+	ck_assert_uint_eq(fake.mapped_count, 1);
+	/* what the host refuses is told of; memory is reached all the same */
+	fake.map_error = EFAULT;
+	move_other(0xe0000000);
+	ck_assert_msg(strstr(p.last_log, "no DMA to the registers of the other, [0xe0000000, +0x3000): made up"), "%s",
+	              p.last_log);
+	fake.map_error = 0;
+	move_other(0);
+	move_other(0xe0000000);
+	ck_assert_uint_eq(fake.mapped_count, 2);
+	/* gone with its owner */
+	vc_peers_leave(&peers, &other);
+	ck_assert_uint_eq(fake.mapped_count, 1);
+	end_peers(dev);
+}
+END_TEST
+
+START_TEST(peers_not_wanted)
+{
+	struct vc_peer_registers registers[VC_PEER_REGISTERS_MAX];
+	struct vc_dev *dev;
+
+	begin_peers(false);
+	move_other(0xe0000000);
+	dev = make_device();
+	ck_assert_uint_eq(fake.mapped_count, 1);
+	/* but others may reach it, where it is and while it answers, but for the MSI-X table */
+	ck_assert_uint_eq(told, 0);
+	put(1, COMMAND, 2, MEMORY);
+	ck_assert_uint_gt(told, 0);
+	ck_assert_ptr_ne(peers.first, &other);
+	ck_assert_uint_eq(peers.first->list(peers.first->ctx, registers), 1);
+	ck_assert_uint_eq(peers.first->count, 1);
+	ck_assert_uint_eq(registers[0].gpa, bar(1, 0));
+	ck_assert_uint_eq(registers[0].length, TABLE);
+	put(1, COMMAND, 2, 0);
+	ck_assert_uint_eq(peers.first->count, 0);
+	put(1, COMMAND, 2, MEMORY);
+	put(1, BAR0, 8, 0x10200000000);
+	ck_assert_uint_eq(peers.first->registers[0].gpa, 0x10200000000);
+	vc_buses_reset(&p.buses);
+	ck_assert_uint_eq(peers.first->count, 0);
+	put(1, COMMAND, 2, MEMORY);
+	ck_assert_uint_eq(peers.first->count, 1);
+	told = 0;
+	ck_assert_int_eq(vc_dev_remove(&p.buses, NULL, dev), 0);
+	ck_assert_uint_gt(told, 0);
+	ck_assert_ptr_eq(peers.first, &other);
+	vc_peers_leave(&peers, &other);
+	vc_peers_fini(&peers);
+}
+END_TEST
+
+/* By what the guest maps of it. */
+START_TEST(peers_translated)
+{
+	struct vc_dev *dev;
+
+	make_iommu();
+	begin_peers(true);
+	move_other(0xe0000000);
+	dev = make_behind();
+	ck_assert_int_eq(vc_iommu_attach(endpoint, 1, false), 0);
+	ck_assert_uint_eq(fake.mapped_count, 0);
+	ck_assert_int_eq(map_iova(1, 0x5000, 0xe0001000, 0x1000, VC_IOMMU_WRITE | VC_IOMMU_MMIO), 0);
+	expect_mapped(0x5000, 0xe0001000, 0x1000, VC_PHYSICAL_WRITE);
+	fake.map_error = EFAULT;
+	ck_assert_int_eq(map_iova(1, 0x6000, 0xe0001000, 0x1000, VC_IOMMU_READ | VC_IOMMU_MMIO), -EIO);
+	ck_assert_int_eq(map_iova(1, 0x6000, 0xe0001000, 0x1000, VC_IOMMU_READ), 0);
+	fake.map_error = 0;
+	move_other(0);
+	ck_assert_uint_eq(fake.mapped_count, 0);
+	move_other(0xe0000000);
+	ck_assert_uint_eq(fake.mapped_count, 2);
+	vc_iommu_clear(iommu);
+	expect_mapped(0xe0000000, 0xe0000000, sizeof other_bar, 3);
+	end_peers(dev);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *cases = tcase_create("passthrough-dma");
@@ -199,5 +342,8 @@ int main(void)
 	tcase_add_test(cases, translated);
 	tcase_add_test(cases, translated_refusals);
 	tcase_add_test(cases, translated_from_the_start);
+	tcase_add_test(cases, peers_registers);
+	tcase_add_test(cases, peers_not_wanted);
+	tcase_add_test(cases, peers_translated);
 	return platform_run("passthrough-dma", cases);
 }
