@@ -20,6 +20,8 @@
 #include "passthrough/sysfs.h"
 #include "passthrough/types.h"
 
+enum { COMMAND = 4, COMMAND_ACTIVE = 1 << 0 | 1 << 1 | 1 << 2 /* I/O, memory, bus master */ };
+
 #define INFO_MAX VC_KIB(64) /* what the kernel tells of a region, with its capabilities */
 
 /* Interrupts that are the host's news of the device. */
@@ -35,7 +37,9 @@ struct vfio {
 	char address[VC_SYSFS_ADDRESS];
 	struct vc_vfio_group *group;
 	int fd;
+	struct vc_vfio_member member;
 	uint32_t flags; /* VFIO_DEVICE_FLAGS_* */
+	bool by_power;  /* the best reset of its own is that of its power states */
 	uint64_t offsets[VC_PHYSICAL_REGIONS], sizes[VC_PHYSICAL_REGIONS];
 	struct news request, error;
 	const struct vc_physical_events *events;
@@ -149,8 +153,11 @@ static int vfio_region_read(struct vc_physical *p, unsigned region, uint64_t off
 static int vfio_region_write(struct vc_physical *p, unsigned region, uint64_t offset, const void *data, uint32_t length)
 {
 	struct vfio *v = vfio_of(p);
-	ssize_t n = pwrite(v->fd, data, length, (off_t)(v->offsets[region] + offset));
+	ssize_t n;
 
+	if (region == VC_PHYSICAL_CONFIG && offset == COMMAND)
+		atomic_store(&v->member.quiet, !(*(const uint8_t *)data & COMMAND_ACTIVE));
+	n = pwrite(v->fd, data, length, (off_t)(v->offsets[region] + offset));
 	return n == (ssize_t)length ? 0 : fail_access(v, "writing", region, offset, n);
 }
 
@@ -214,13 +221,20 @@ static int vfio_intx_unmask_by(struct vc_physical *p, int fd)
 
 /* ---- the rest ---- */
 
+static int reset_alone(struct vfio *v)
+{
+	return ioctl(v->fd, VFIO_DEVICE_RESET) < 0 ? vc_fail_errno(errno, "%s: it cannot be reset", v->address) : 0;
+}
+
+/* A device that goes through its power states need not forget anything by it: better with its slot, where that can be.
+ */
 static int vfio_reset(struct vc_physical *p)
 {
 	struct vfio *v = vfio_of(p);
+	bool alone = v->flags & VFIO_DEVICE_FLAGS_RESET;
+	int r = alone && !v->by_power ? reset_alone(v) : vc_vfio_hot_reset(&v->member, v->fd);
 
-	if (!(v->flags & VFIO_DEVICE_FLAGS_RESET))
-		return vc_fail(ENOTSUP, "%s: it has no reset that leaves other devices alone", v->address);
-	return ioctl(v->fd, VFIO_DEVICE_RESET) < 0 ? vc_fail_errno(errno, "%s: it cannot be reset", v->address) : 0;
+	return r == -ENOTSUP && alone ? reset_alone(v) : r;
 }
 
 static int vfio_dma_map(struct vc_physical *p, const struct vc_physical_dma *dma)
@@ -318,6 +332,7 @@ static void vfio_destroy(struct vc_physical *p)
 {
 	struct vfio *v = vfio_of(p);
 
+	vc_vfio_leave(&v->member);
 	if (v->fd >= 0)
 		close(v->fd);
 	if (v->group)
@@ -347,6 +362,7 @@ static const struct vc_physical_ops vfio_ops = {
 static int open_device(struct vfio *v)
 {
 	struct vfio_device_info info = {.argsz = sizeof info};
+	char methods[64];
 	int r = vc_vfio_group_get(v->env->vfio, v->address, &v->group);
 
 	if (r >= 0 && v->env->pci && vc_pci_iommu(v->env->pci))
@@ -361,6 +377,11 @@ static int open_device(struct vfio *v)
 	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI))
 		return vc_fail(ENOTSUP, "%s: it is no PCI device to VFIO (flags %#x)", v->address, info.flags);
 	v->flags = info.flags;
+	v->by_power =
+	    vc_sysfs_read("", v->address, "reset_method", methods, sizeof methods) >= 0 && !strncmp(methods, "pm", 2);
+	v->member.group = vc_vfio_group_number(v->group);
+	v->member.group_fd = vc_vfio_group_fd(v->group);
+	vc_vfio_join(&v->env->vfio->members, &v->member);
 	return 0;
 }
 
@@ -374,6 +395,8 @@ static int vfio_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 	if (!v)
 		return vc_fail(ENOMEM, "no memory for a vfio-pci");
 	v->env = env;
+	v->member.address = v->address;
+	v->member.quiet = true;
 	v->fd = v->request.fd = v->error.fd = -1;
 	v->physical = (struct vc_physical){.ops = &vfio_ops, .name = v->address, .peers = &env->vfio->peers};
 	if (!host)

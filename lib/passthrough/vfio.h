@@ -10,12 +10,14 @@
 #include <stdint.h>
 
 #include "passthrough/peers.h"
+#include "passthrough/vfio_reset.h"
 
 struct vc_vfio_group;
 struct vc_vfio_groups {
 	pthread_mutex_t lock; /* protects first, and all of the groups but their descriptors */
 	struct vc_vfio_group *first;
-	struct vc_peers peers; /* the devices, for each other */
+	struct vc_peers peers;          /* the devices, for each other */
+	struct vc_vfio_members members; /* the same, for resets */
 };
 
 void vc_vfio_groups_init(struct vc_vfio_groups *groups);
@@ -30,6 +32,9 @@ int vc_vfio_group_get(struct vc_vfio_groups *groups, const char *address, struct
 void vc_vfio_group_put(struct vc_vfio_groups *groups, struct vc_vfio_group *group);
 /* -EBUSY: another device has a reference to it as well: the two cannot be told apart by the guest's IOMMU. */
 int vc_vfio_group_check_alone(struct vc_vfio_groups *groups, struct vc_vfio_group *group, const char *address);
+/* For a device that has a reference: its number and descriptor. */
+unsigned vc_vfio_group_number(const struct vc_vfio_group *group);
+int vc_vfio_group_fd(const struct vc_vfio_group *group);
 /* The device's own descriptor. */
 int vc_vfio_group_open_device(struct vc_vfio_group *group, const char *address);
 

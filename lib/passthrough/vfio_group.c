@@ -37,10 +37,12 @@ void vc_vfio_groups_init(struct vc_vfio_groups *groups)
 	pthread_mutex_init(&groups->lock, NULL);
 	groups->first = NULL;
 	vc_peers_init(&groups->peers);
+	vc_vfio_members_init(&groups->members);
 }
 
 void vc_vfio_groups_fini(struct vc_vfio_groups *groups)
 {
+	vc_vfio_members_fini(&groups->members);
 	vc_peers_fini(&groups->peers);
 	pthread_mutex_destroy(&groups->lock);
 }
@@ -215,6 +217,16 @@ int vc_vfio_group_check_alone(struct vc_vfio_groups *groups, struct vc_vfio_grou
 	                     "them reach, the other would reach as well. Expected one of a group, or a vm without such an "
 	                     "IOMMU",
 	                     address, group->number);
+}
+
+unsigned vc_vfio_group_number(const struct vc_vfio_group *group)
+{
+	return group->number;
+}
+
+int vc_vfio_group_fd(const struct vc_vfio_group *group)
+{
+	return group->fd;
 }
 
 int vc_vfio_group_open_device(struct vc_vfio_group *group, const char *address)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# nested-vfio.sh DIR MICROVM NVME-VF VFIO-EDU: real devices for guests, inside one boot of nested.sh that has an IOMMU, an NVMe controller with virtual
-# functions and edu: what is refused and with which sentence, edu through the API, a virtual function created, given to Linux on
+# nested-vfio.sh DIR MICROVM NVME-VF VFIO-EDU VFIO-BUS: real devices for guests, inside one boot of nested.sh that has an IOMMU, an NVMe controller with virtual
+# functions, edu and two e1000 on one bus: what is refused and with which sentence, edu and the e1000 through the API, a virtual function created, given to Linux on
 # kvm from the start, while it runs, and behind the guest's own IOMMU, and released, and the whole controller with INTx. It is minutes long.
 # The guests do without cmpxchg16b: where it faults, QEMU 7.2's emulation of nested paging loses flags.
 set -u
@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 "$here/vfio.sh" "$1" "$2" prepare || exit # kernel and initrd: the inside is read-only
 isolated=1
 IOMMU=1 "$here/vfio.sh" "$1" "$2" prepare || isolated= # it has said why
-dir=$(realpath "$1") microvm=$(realpath "$2") vf=$(realpath "$3") edu=$(realpath "$4")
+dir=$(realpath "$1") microvm=$(realpath "$2") vf=$(realpath "$3") edu=$(realpath "$4") bus=$(realpath "$5")
 export SMP=2 MEM=1536 LIMIT=${LIMIT:-850} PASSTHROUGH=1
 exec "$here/nested.sh" "$1" "
 failed=0
@@ -35,6 +35,10 @@ good prlimit --memlock=536870912 setpriv --reuid 65534 --clear-groups '$edu' emu
 good '$edu' kvm 00:05.0
 for backend in kvm emu; do good '$edu' \$backend 00:05.0 iommu; done
 grep -q 'fault addr 0x100000' <<<\"\$(dmesg)\" || { echo 'FAIL  the host has seen no blocked access'; failed=1; }
+good '$microvm' sriov bind 03:01.0
+says 'each of 0000:03:02.0 must be vfio-pci' '$bus' kvm 0000:03:01.0 0000:03:02.0 00:05.0
+good '$microvm' sriov bind 03:02.0
+for backend in kvm emu; do good '$bus' \$backend 0000:03:01.0 0000:03:02.0 00:05.0; done
 good '$edu' kvm 00:05.0 wanted
 [ \"\$(driver 00:05.0)\" = '' ] || { echo 'FAIL  edu was not let go of'; failed=1; }
 good '$microvm' sriov release 00:05.0
