@@ -35,6 +35,7 @@ struct vfio {
 	struct vc_physical physical;
 	struct vc_env *env;
 	char address[VC_SYSFS_ADDRESS];
+	enum vc_vfio_way way;
 	struct vc_vfio_group *group;
 	int fd;
 	struct vc_vfio_member member;
@@ -363,7 +364,7 @@ static int open_device(struct vfio *v)
 {
 	struct vfio_device_info info = {.argsz = sizeof info};
 	char methods[64];
-	int r = vc_vfio_group_get(v->env->vfio, v->address, &v->group);
+	int r = vc_vfio_group_get(v->env->vfio, v->address, v->way, &v->group);
 
 	if (r >= 0 && v->env->pci && vc_pci_iommu(v->env->pci))
 		r = vc_vfio_group_check_alone(v->env->vfio, v->group, v->address);
@@ -380,8 +381,30 @@ static int open_device(struct vfio *v)
 	v->by_power =
 	    vc_sysfs_read("", v->address, "reset_method", methods, sizeof methods) >= 0 && !strncmp(methods, "pm", 2);
 	v->member.group = vc_vfio_group_number(v->group);
+	vc_log(v->env->log, VCORE_LOG_INFO, "%s: IOMMU group %u by %s", v->address, v->member.group,
+	       vc_vfio_group_way(v->group));
 	v->member.group_fd = vc_vfio_group_fd(v->group);
 	vc_vfio_join(&v->env->vfio->members, &v->member);
+	return 0;
+}
+
+/* Registers of others are memory to a container alone. */
+static int read_way(struct vc_props *props, struct vfio *v)
+{
+	static const struct {
+		const char *name;
+		enum vc_vfio_way way;
+	} ways[] = {{"auto", VC_VFIO_ANY_WAY}, {"on", VC_VFIO_IOMMUFD}, {"off", VC_VFIO_CONTAINER}};
+	const char *text = vc_props_string(props, "iommufd", ways[0].name);
+	unsigned i = 0;
+
+	while (i < VC_ARRAY_SIZE(ways) && strcmp(text, ways[i].name))
+		i++;
+	if (i == VC_ARRAY_SIZE(ways))
+		return vc_fail(EINVAL, "vfio-pci: property iommufd=%s: expected auto, on or off", text);
+	v->way = ways[i].way;
+	if (v->way == VC_VFIO_ANY_WAY && v->physical.reaches_peers && access("/dev/vfio/vfio", F_OK) == 0)
+		v->way = VC_VFIO_CONTAINER;
 	return 0;
 }
 
@@ -407,6 +430,8 @@ static int vfio_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 		r = vc_props_bool(props, "rebind", false, &rebind);
 	if (r >= 0)
 		r = vc_props_bool(props, "p2p", false, &v->physical.reaches_peers);
+	if (r >= 0)
+		r = read_way(props, v);
 	if (r >= 0 && rebind) {
 		r = vc_bind_to_vfio("", v->address, v->driver);
 		v->rebound = r > 0;
@@ -423,10 +448,13 @@ static int vfio_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 const struct vc_device_type vc_vfio_pci_type = {
     .name = "vfio-pci",
     .summary = "a PCI device of the host's, given to the guest by VFIO; needs an IOMMU",
-    .properties = "host         its address there: 0000:01:00.0 or 01:00.0; bound to driver vfio-pci\n"
-                  "rebind       on: bind it to vfio-pci first, and give it back to its driver afterwards "
-                  "(off)\n"
-                  "p2p          on: it may reach the BARs of the vm's other vfio-pci devices by DMA "
-                  "(off)\n" VC_PASSTHROUGH_PROPERTIES,
+    .properties =
+        "host         its address there: 0000:01:00.0 or 01:00.0; bound to driver vfio-pci\n"
+        "rebind       on: bind it to vfio-pci first, and give it back to its driver afterwards "
+        "(off)\n"
+        "p2p          on: it may reach the BARs of the vm's other vfio-pci devices by DMA "
+        "(off)\n"
+        "iommufd      auto: its address space is one of /dev/iommu where the host has that, but with p2p=on; on, "
+        "off (auto)\n" VC_PASSTHROUGH_PROPERTIES,
     .create = vfio_create,
 };

@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/util.h"
+#include "passthrough/iommufd.h"
 
 /* The buses behind one slot can have so many functions; VFIO tells of no more than there are. */
 #define AFFECTED_MAX 4096u
@@ -120,11 +121,12 @@ static void read_affected(const struct vc_vfio_member *self, const struct vfio_p
 
 		snprintf(affected[i].address, sizeof affected[i].address, "%04x:%02x:%02x.%x", d->segment, d->bus,
 		         d->devfn >> 3, d->devfn & 7u);
-		affected[i].ours = is_our_group(self->all, d->group_id);
+		affected[i].ours = info->flags & VC_VFIO_RESET_BY_DEVICE ? d->group_id != VC_VFIO_RESET_NOT_OURS
+		                                                         : is_our_group(self->all, d->group_id);
 	}
 }
 
-/* One descriptor for each of the groups that it names. */
+/* One descriptor for each of the groups that it names; none where the kernel knows what is ours. */
 static uint32_t collect_groups(const struct vc_vfio_members *all, const struct vfio_pci_hot_reset_info *info,
                                int32_t *fds)
 {
@@ -133,7 +135,7 @@ static uint32_t collect_groups(const struct vc_vfio_members *all, const struct v
 	for (const struct vc_vfio_member *m = all->first; m; m = m->next) {
 		bool named = false, before = false;
 
-		for (uint32_t i = 0; i < info->count; i++)
+		for (uint32_t i = 0; i < info->count && !(info->flags & VC_VFIO_RESET_BY_DEVICE); i++)
 			named |= info->devices[i].group_id == m->group;
 		for (uint32_t i = 0; i < count; i++)
 			before |= fds[i] == m->group_fd;

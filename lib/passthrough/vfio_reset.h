@@ -19,7 +19,7 @@ struct vc_vfio_members {
 struct vc_vfio_member {
 	const char *address;
 	uint32_t group;              /* its number */
-	int group_fd;                /* open as long */
+	int group_fd;                /* open as long; -1: by /dev/iommu */
 	_Atomic bool quiet;          /* the guest has it neither decode nor master anything: others may have it reset */
 	struct vc_vfio_members *all; /* NULL: it has not joined */
 	struct vc_vfio_member *next;
