@@ -86,16 +86,17 @@ static void pass_command(struct vc_passed *passed)
 	struct vc_physical *p = passed->physical;
 	struct vcore_pci_info info;
 	uint8_t command[2];
+	int r;
 
 	vc_pci_get_info(vc_pci_function_of(passed->dev), &info);
 	vc_st16(command, (uint16_t)(info.command & COMMAND_PASSED));
 	if (!(info.command & COMMAND_MEMORY))
 		vc_passed_registers_decode(passed, false);
-	if (p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, command, sizeof command) < 0 &&
-	    !atomic_load(&passed->gone))
-		vc_log(passed->env->log, VCORE_LOG_WARN, "%s", vcore_error_message());
-	else if (info.command & COMMAND_MEMORY)
+	r = p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, command, sizeof command);
+	if (r >= 0 && info.command & COMMAND_MEMORY && !atomic_load(&passed->gone))
 		vc_passed_registers_decode(passed, true);
+	else if (r < 0 && !atomic_load(&passed->gone))
+		vc_log(passed->env->log, VCORE_LOG_WARN, "%s", vcore_error_message());
 }
 
 static void config_write(void *ctx, uint32_t offset, uint32_t width, uint32_t value)
@@ -142,6 +143,7 @@ static void on_gone(void *ctx, const char *why)
 	vc_log(passed->env->log, VCORE_LOG_ERROR, "%s is gone: %s", passed->physical->name, why);
 	atomic_store(&passed->gone, true);
 	vc_passed_registers_trap(passed, true);
+	vc_passed_registers_decode(passed, false);
 }
 
 /* On the loop. The device may be no more when this returns. */

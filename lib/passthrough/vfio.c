@@ -235,7 +235,7 @@ static int vfio_reset(struct vc_physical *p)
 	bool alone = v->flags & VFIO_DEVICE_FLAGS_RESET;
 	int r = alone && !v->by_power ? reset_alone(v) : vc_vfio_hot_reset(&v->member, v->fd);
 
-	return r == -ENOTSUP && alone ? reset_alone(v) : r;
+	return r < 0 && alone && v->by_power ? reset_alone(v) : r;
 }
 
 static int vfio_dma_map(struct vc_physical *p, const struct vc_physical_dma *dma)
