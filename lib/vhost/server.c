@@ -177,6 +177,8 @@ static int make(struct vcore_vhost_user *s, const char *properties, const char *
 	set_options(s, o);
 	/* rings of other programs' own may lie anywhere */
 	s->mem.gpa_limit = 1ull << 63;
+	s->mem.listener = &vc_vhost_backend_listener;
+	s->mem.listener_ctx = s;
 	if (o->switch_name)
 		r = vc_switch_names_add(&s->switches, o->switch_name, o->sw);
 	if (r >= 0)
@@ -194,7 +196,8 @@ static struct vcore_vhost_user *new_server(void)
 
 	if (!s)
 		return NULL;
-	s->fd = s->listener = -1;
+	s->fd = s->listener = s->channel = -1;
+	pthread_mutex_init(&s->channel_lock, NULL);
 	vc_gate_init(&s->gate);
 	vc_clock_init(&s->clock);
 	vc_mem_init(&s->mem, &s->gate);
@@ -261,6 +264,7 @@ void vcore_vhost_user_free(vcore_vhost_user *s)
 	vc_switch_names_fini(&s->switches);
 	for (uint32_t i = 0; i < VC_VHOST_BACKEND_QUEUES_MAX; i++)
 		pthread_mutex_destroy(&s->rings[i].lock);
+	pthread_mutex_destroy(&s->channel_lock);
 	vc_gate_fini(&s->gate);
 	free(s);
 }
