@@ -350,6 +350,9 @@ int vc_inflight_take_up(struct vc_virtq *q)
 		r = find_busy(q);
 	if (r < 0)
 		return r;
+	if (q->inflight.again_count)
+		vc_log(q->v->env->log, VCORE_LOG_INFO, "%s: queue %u: %u requests were in flight: they are done again",
+		       q->v->ops->type, q->index, q->inflight.again_count);
 	if (q->packed)
 		return find_free(q);
 	q->avail = q->seen = (uint16_t)(q->used + q->inflight.again_count);
