@@ -360,6 +360,7 @@ int vc_virtq_pop(struct vc_virtq *q, struct vc_virtq_chain **out)
 	}
 	chain->c.out = chain->iov;
 	chain->c.in = chain->iov + chain->c.out_count;
+	chain->out_count = chain->c.out_count;
 	*out = &chain->c;
 	return 1;
 }
@@ -376,13 +377,15 @@ static struct vc_chain *chain_of(struct vc_virtq_chain *c)
 
 uint64_t vc_virtq_in_gpa(const struct vc_virtq_chain *c, unsigned n)
 {
-	return VC_CONTAINER_OF(c, struct vc_chain, c)->segs[c->out_count + n].gpa;
+	const struct vc_chain *chain = VC_CONTAINER_OF(c, struct vc_chain, c);
+
+	return chain->segs[chain->out_count + n].gpa;
 }
 
 /* The device has written so much from the start of what it may write. */
 static void wrote_chain(const struct vc_chain *chain, uint32_t written)
 {
-	for (uint32_t i = chain->c.out_count; i < chain->count && written; i++) {
+	for (uint32_t i = chain->out_count; i < chain->count && written; i++) {
 		const struct vc_seg *seg = &chain->segs[i];
 		uint32_t piece = written < seg->length ? written : seg->length;
 

@@ -74,6 +74,7 @@ struct vc_chain {
 	bool busy;      /* popped, and neither pushed nor dropped */
 	bool replay;    /* came from the replay list */
 	uint32_t count, room;
+	uint32_t out_count; /* of these: c.out_count as it was popped, for the frontend may use c.out up */
 	struct iovec *iov;
 	struct vc_seg *segs;
 	struct vc_big *big;

@@ -35,7 +35,7 @@ int vc_replay_keep(struct vc_virtq *q, struct vc_chain *chain)
 	replay->id = chain->id;
 	replay->descs = chain->descs;
 	replay->entry = chain->entry;
-	replay->out_count = chain->c.out_count;
+	replay->out_count = chain->out_count;
 	for (uint32_t i = 0; i < chain->count; i++) {
 		replay->segs[i].address = q->endpoint ? translated[i].iova : chain->segs[i].gpa;
 		replay->segs[i].length = chain->segs[i].length;
