@@ -71,6 +71,7 @@ struct vcore_vhost_user {
 
 	const struct vc_vhost_served_kind *kind; /* constant, as the next two */
 	struct vc_virtio *v;
+	struct vc_dev *dev;
 	uint32_t ring_count;
 	struct vc_vhost_backend_ring rings[VC_VHOST_BACKEND_QUEUES_MAX];
 

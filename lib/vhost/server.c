@@ -138,12 +138,11 @@ static int make_device(struct vcore_vhost_user *s, const char *properties)
 {
 	const struct vc_device_type *type = vc_device_type_find(s->kind->type);
 	struct vc_props *props;
-	struct vc_dev *dev;
 	int r = vc_props_parse(properties, &props);
 
 	if (r < 0)
 		return r;
-	r = type->create(&s->env, props, &dev);
+	r = type->create(&s->env, props, &s->dev);
 	if (r >= 0)
 		r = vc_props_finish(props, type->name);
 	vc_props_free(props);
@@ -235,6 +234,11 @@ int vcore_vhost_user_serve(const char *type, const char *properties, const char 
 	else
 		*out = s;
 	return r < 0 ? r : 0;
+}
+
+vcore_device *vcore_vhost_user_device(vcore_vhost_user *s)
+{
+	return s ? (vcore_device *)s->dev : NULL;
 }
 
 static void close_listener(struct vcore_vhost_user *s)
