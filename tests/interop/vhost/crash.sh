@@ -16,7 +16,8 @@ initrd=$("$tools/make-tools.sh" "$dir" "$kernel" "$dir" fio "$(dirname "$0")/ver
 work=$(mktemp -d)
 trap 'kill -9 $(jobs -p) 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 log=$work/log
-truncate -s 64M "$work/disk"
+head -c 64M /dev/urandom >"$work/disk"
+cached=$(tail -c 32M "$work/disk" | md5sum | cut -d ' ' -f 1)
 # Every write is flushed, so that some are in flight at any time.
 start_server() { # until what was in flight of the one before has let go of the image
 	for _ in $(seq 100); do
@@ -62,6 +63,7 @@ wait $server || bad="$bad the server ended with $?;"
 sed -i 's/\r//' "$log"
 [ $status = 0 ] || bad="$bad the guest ended with $status;"
 expect "agreement of fio" '^verify: fio 0$'
+expect "memory that was read" "^verify: cached $cached\$"
 expect "end" '^verify: end$'
 no_trouble 'I/O error'
 [ "$(grep -c 'a front-end is there' "$work/server")" -gt "$kills" ] || bad="$bad the guest did not come back each time;"

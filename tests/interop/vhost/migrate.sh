@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # migrate.sh DIR MICROVM qemu|microvm PROPERTIES [OPTION...]
 # A vm moves from one QEMU, or one microvm, to another while fio writes to its disk. `microvm vhost-user-serve` serves that here and there, one process
-# each, from the same image; QEMU knows by their log what they have written to its guest's memory. It passes when fio finds all that it has written, the
-# guest sees no error, and the disk holds on the host what the guest says. 77 where a component is missing.
+# each, from the same image; QEMU knows by their log what they have written to its guest's memory. It passes when fio finds all that it has written, what
+# was read meanwhile is in the guest's memory there, the guest sees no error, and the disk holds on the host what the guest says. 77 where a component
+# is missing.
 set -u
 dir=$1 microvm=$(realpath "$2") party=$3 properties=$4
 shift 4
@@ -15,7 +16,8 @@ initrd=$("$tools/make-tools.sh" "$dir" "$kernel" "$dir" fio "$(dirname "$0")/ver
 
 work=$(mktemp -d)
 trap 'kill -9 $(jobs -p) 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
-truncate -s 64M "$work/disk"
+head -c 64M /dev/urandom >"$work/disk"
+cached=$(tail -c 32M "$work/disk" | md5sum | cut -d ' ' -f 1)
 servers=()
 for end in here there; do
 	"$microvm" vhost-user-serve --socket "$work/sock-$end" --device "virtio-blk,image=$work/disk,queues=2,lock=off$properties" --verbose >"$work/server-$end" 2>&1 &
@@ -68,12 +70,12 @@ there_pid=$!
 await 120 grep -q '^verify: begin' "$work/here" || bad="$bad the guest does not come up;"
 sleep 5
 if [ -z "$bad" ] && [ "$party" = qemu ]; then
-	printf 'migrate_set_parameter max-bandwidth 1G\nmigrate_set_parameter downtime-limit 2000\nmigrate -d unix:%s\n' "$work/move" >&8
+	printf 'migrate_set_parameter max-bandwidth 40M\nmigrate_set_parameter downtime-limit 2000\nmigrate -d unix:%s\n' "$work/move" >&8
 	await 90 qemu_moved || bad="$bad the migration does not end;"
 	grep -q 'Migration status: completed' "$work/said-here" || bad="$bad the migration fails;"
 	echo quit >&8
 elif [ -z "$bad" ]; then
-	"$microvm" monitor "$work/monitor" migrate "uri=unix:$work/move" >"$work/moved" 2>&1 || bad="$bad migrate: $(tail -n 1 "$work/moved");"
+	"$microvm" monitor "$work/monitor" migrate "uri=unix:$work/move" max-bandwidth=40000000 >"$work/moved" 2>&1 || bad="$bad migrate: $(tail -n 1 "$work/moved");"
 fi
 if [ -z "$bad" ]; then
 	wait $here_pid
@@ -84,6 +86,7 @@ fi
 log=$work/log
 cat "$work/here" "$work/there" | tr -d '\r' >"$log"
 expect "agreement of fio there" '^verify: fio 0.$' "$work/there"
+expect "memory that was read before" "^verify: cached $cached.\$" "$work/there"
 expect "end there" '^verify: end.$' "$work/there"
 no_trouble 'I/O error'
 ! grep -q 'turned out' "$work"/server-* || bad="$bad a front-end was turned out;"
