@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/** @file Network cards at run time. `microvm --device help` lists their properties; <virtcore/switch.h> has the switch.
+/**
+ * @file Network cards at run time. `microvm --device virtio-net,help` lists their properties; <virtcore/switch.h> has
+ * the switch.
  */
 #ifndef VIRTCORE_NET_H
 #define VIRTCORE_NET_H

@@ -7,7 +7,9 @@
  * guest's queues there. The guest's memory must be shared and of fixed size: QEMU's `memory-backend-memfd,share=on`.
  *
  * One front-end at a time; when it is gone the next one may connect, and finds the device as it was made, a disk with
- * what was written. A front-end that breaks the rules is turned out with a line in the log.
+ * what was written. A front-end that breaks the rules is turned out with a line in the log. One that reconnects finds a
+ * new process as well where the old one has died: what was in flight is done once more (QEMU: chardev option
+ * reconnect=1). Its vm may move to another host while the device is used (the pages that are written are logged).
  */
 #ifndef VIRTCORE_VHOST_USER_H
 #define VIRTCORE_VHOST_USER_H
@@ -41,7 +43,7 @@ struct vcore_vhost_user_options {
  *
  * @param type       "virtio-blk", "virtio-net" (one pair of queues, without the control queue), "virtio-console" or
  *                   "virtio-rng"
- * @param properties as of vcore_device_add(), but for those of transports and packed
+ * @param properties as of vcore_device_add(), but for those of transports
  * @param socket     path of the unix socket, which is made, mode 0600, and removed at the end; one on which nobody
  *                   listens any more is replaced. "fd:N": a descriptor, which is duplicated: a listening socket, or a
  *                   connection, after whose end there is no other
@@ -53,6 +55,12 @@ struct vcore_vhost_user_options {
  */
 VCORE_API int vcore_vhost_user_serve(const char *type, const char *properties, const char *socket,
                                      const struct vcore_vhost_user_options *options, vcore_vhost_user **server);
+
+/**
+ * The device that is served, for vcore_block_resize(): the front-end is told of the new size, if it has given a channel
+ * for that (QEMU does). Valid until vcore_vhost_user_free().
+ */
+VCORE_API vcore_device *vcore_vhost_user_device(vcore_vhost_user *server);
 
 /**
  * Stop serving: a front-end that is connected sees its connection close, what is in flight is done, the device goes

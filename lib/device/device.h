@@ -12,6 +12,7 @@ struct vc_device_type {
 	const char *properties; /* help: one line a property, "name  summary\n" */
 	/* Adds the device to env->buses and returns it; on failure nothing is left behind. */
 	int (*create)(struct vc_env *env, struct vc_props *props, struct vc_dev **dev);
+	bool shares_memory; /* another process maps the guest's: RAM has to be a memfd */
 };
 extern const struct vc_device_type *const vc_device_types[]; /* NULL-terminated */
 const struct vc_device_type *vc_device_type_find(const char *name);

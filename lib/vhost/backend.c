@@ -47,8 +47,10 @@ static void interrupt(void *ctx, unsigned n)
 	pthread_mutex_unlock(&ring->lock);
 }
 
-/* The front-end reads the configuration when it wants to. */
-static void config_interrupt(void *ctx) {}
+static void config_interrupt(void *ctx)
+{
+	vc_vhost_backend_tell_config(ctx);
+}
 
 static void destroy(void *ctx)
 {
@@ -74,8 +76,6 @@ static int add(struct vc_env *env, struct vc_props *props, const struct vc_virti
 	s->ring_count = config->queues - s->kind->own;
 	if (config->queues <= s->kind->own)
 		r = vc_fail(EINVAL, "%u queues: expected more than %u", config->queues, s->kind->own);
-	else if (ring_features & VC_VIRTIO_F_RING_PACKED)
-		r = vc_fail(EINVAL, "property packed=on: queues of other programs' guests are split ones");
 	else if (s->ring_count > VC_VHOST_BACKEND_QUEUES_MAX)
 		r = vc_fail(EINVAL, "%u queues: expected at most %d", s->ring_count, VC_VHOST_BACKEND_QUEUES_MAX);
 	if (r < 0)
@@ -92,7 +92,7 @@ const struct vc_virtio_host vc_vhost_backend_host = {add, VC_VIRTQ_MAX_SIZE};
 
 uint64_t vc_vhost_backend_features(const struct vcore_vhost_user *s)
 {
-	return (vc_virtio_device_features(s->v) & ~s->kind->hidden) | VC_VHOST_F_PROTOCOL;
+	return (vc_virtio_device_features(s->v) & ~s->kind->hidden) | VC_VHOST_F_PROTOCOL | VC_VHOST_F_LOG_ALL;
 }
 
 /* ---- descriptors ---- */
@@ -178,7 +178,7 @@ static int start_device(struct vcore_vhost_user *s)
 	if (vc_virtio_status(v) & VC_VIRTIO_S_DRIVER_OK)
 		return 0;
 	vc_virtio_set_status(v, VC_VIRTIO_S_ACKNOWLEDGE | VC_VIRTIO_S_DRIVER);
-	vc_virtio_set_driver_features(v, s->features & ~VC_VHOST_F_PROTOCOL);
+	vc_virtio_set_driver_features(v, s->features & ~(VC_VHOST_F_PROTOCOL | VC_VHOST_F_LOG_ALL));
 	vc_virtio_set_status(v, vc_virtio_status(v) | VC_VIRTIO_S_FEATURES_OK);
 	if (!(vc_virtio_status(v) & VC_VIRTIO_S_FEATURES_OK))
 		return vc_fail(EPROTO, "the device refuses the features %#llx", (unsigned long long)s->features);
@@ -204,6 +204,9 @@ static int take_up(struct vc_vhost_backend_ring *ring)
 	vc_virtq_set_position(v, ring->index, ring->position);
 	ring->live = true;
 	vc_virtq_set_setup(v, ring->index, &ring->setup);
+	/* what was used just before another back-end ended may not have been told */
+	if (ring->server->inflight.at)
+		interrupt(ring->server, ring->index);
 	return 0;
 }
 
@@ -242,6 +245,11 @@ void vc_vhost_backend_reset(struct vcore_vhost_user *s)
 		ring->position = 0;
 		ring->started = ring->enabled = false;
 	}
+	vc_vhost_backend_drop_inflight(s);
 	vc_vhost_backend_drop_memory(s);
+	vc_vhost_backend_set_log(s, -1, 0, 0);
+	vc_vhost_backend_set_channel(s, -1);
+	atomic_store(&s->logging, false);
 	s->features = s->protocol = 0;
+	s->status = 0;
 }

@@ -24,7 +24,7 @@
 
 enum {
 	VC_VHOST_BACKEND_QUEUES_MAX = 64,
-	VC_VHOST_BACKEND_REGIONS_MAX = 8,
+	VC_VHOST_BACKEND_SLOTS_MAX = 64,    /* regions that are added one by one */
 	VC_VHOST_BACKEND_MESSAGE_MS = 1000, /* that the rest of a message may take */
 	VC_VHOST_BACKEND_CONFIG_MAX = 256,
 };
@@ -37,11 +37,19 @@ struct vc_vhost_served_kind {
 	uint32_t own;       /* queues at the end that are not served */
 };
 
+/* A piece of a file that is shared with the front-end. */
+struct vc_vhost_shared {
+	uint8_t *at; /* NULL: nothing is mapped */
+	uint64_t length;
+	void *map;
+	uint64_t mapped;
+};
+
 struct vc_vhost_backend_ring {
 	struct vcore_vhost_user *server;
 	uint32_t index;
 	struct vc_virtq_setup setup; /* GPAs */
-	uint16_t position;           /* where it begins, while it is not live */
+	uint32_t position;           /* where it begins, while it is not live */
 	bool started, enabled;       /* as the front-end says */
 	bool live;                   /* the device has it */
 	int kick;                    /* eventfd; -1 */
@@ -63,6 +71,7 @@ struct vcore_vhost_user {
 
 	const struct vc_vhost_served_kind *kind; /* constant, as the next two */
 	struct vc_virtio *v;
+	struct vc_dev *dev;
 	uint32_t ring_count;
 	struct vc_vhost_backend_ring rings[VC_VHOST_BACKEND_QUEUES_MAX];
 
@@ -77,9 +86,15 @@ struct vcore_vhost_user {
 	int fd; /* -1: there is none */
 	struct vc_watch *watch;
 	uint64_t features, protocol; /* that the front-end has chosen */
+	uint8_t status;              /* of the device, as the front-end says */
 	uint32_t region_count;
-	struct vc_vhost_wire_region regions[VC_VHOST_BACKEND_REGIONS_MAX];
-	struct vc_slot *slots[VC_VHOST_BACKEND_REGIONS_MAX];
+	struct vc_vhost_wire_region regions[VC_VHOST_BACKEND_SLOTS_MAX];
+	struct vc_slot *slots[VC_VHOST_BACKEND_SLOTS_MAX];
+	_Atomic bool logging;             /* features has VC_VHOST_F_LOG_ALL */
+	struct vc_vhost_shared pages_log; /* a bit a page; changed while the device is held */
+	struct vc_vhost_shared inflight;  /* the rings'; changed while none is live */
+	pthread_mutex_t channel_lock;     /* protects channel; innermost */
+	int channel;                      /* our requests to the front-end; -1 */
 };
 
 /* NULL: such a device cannot be served. */
@@ -105,8 +120,44 @@ int vc_vhost_backend_set_call(struct vc_vhost_backend_ring *ring, int fd);
 int vc_vhost_backend_set_memory(struct vcore_vhost_user *s, const struct vc_vhost_wire_region *regions, const int *fds,
                                 uint32_t count);
 void vc_vhost_backend_drop_memory(struct vcore_vhost_user *s);
+/* One more, or less. */
+int vc_vhost_backend_add_region(struct vcore_vhost_user *s, const struct vc_vhost_wire_region *region, int fd);
+int vc_vhost_backend_remove_region(struct vcore_vhost_user *s, const struct vc_vhost_wire_region *region);
 /* The guest-physical address of what the front-end has at an address of its own. */
 int vc_vhost_backend_translate(const struct vcore_vhost_user *s, uint64_t address, uint64_t *gpa);
+
+/* what: "log", for messages. */
+int vc_vhost_backend_share(const struct vcore_vhost_user *s, int fd, uint64_t offset, uint64_t length, const char *what,
+                           struct vc_vhost_shared *shared);
+void vc_vhost_backend_unshare(struct vc_vhost_shared *shared);
+
+/* ---- backend_log.c ---- */
+
+/* Tells it of writes to guest memory. */
+extern const struct vc_mem_listener vc_vhost_backend_listener;
+/* The log is there from now on; fd -1: there is none. */
+int vc_vhost_backend_set_log(struct vcore_vhost_user *s, int fd, uint64_t offset, uint64_t length);
+
+/* ---- backend_inflight.c ---- */
+
+/* Of that many rings, of that many entries each. */
+struct vc_vhost_wire_inflight {
+	uint64_t length, offset;
+	uint16_t rings, size;
+};
+
+/* New memory for what is in flight, as told; its descriptor. */
+int vc_vhost_backend_new_inflight(const struct vcore_vhost_user *s, struct vc_vhost_wire_inflight *inflight);
+int vc_vhost_backend_set_inflight(struct vcore_vhost_user *s, const struct vc_vhost_wire_inflight *inflight, int fd);
+/* Of none any more. */
+void vc_vhost_backend_drop_inflight(struct vcore_vhost_user *s);
+
+/* ---- backend_channel.c ---- */
+
+/* Takes over a descriptor, -1: none. */
+void vc_vhost_backend_set_channel(struct vcore_vhost_user *s, int fd);
+/* The configuration has changed. Any thread. */
+void vc_vhost_backend_tell_config(struct vcore_vhost_user *s);
 
 /* ---- backend_request.c ---- */
 

@@ -9,7 +9,9 @@
 #include "core/util.h"
 #include "vhost/backend.h"
 
-#define PROTOCOL_OFFERED (VC_VHOST_P_MQ | VC_VHOST_P_REPLY_ACK | VC_VHOST_P_CONFIG | VC_VHOST_P_RESET_DEVICE)
+#define PROTOCOL_OFFERED                                                                                        \
+	(VC_VHOST_P_MQ | VC_VHOST_P_LOG_SHMFD | VC_VHOST_P_REPLY_ACK | VC_VHOST_P_BACKEND_REQ | VC_VHOST_P_CONFIG | \
+	 VC_VHOST_P_INFLIGHT | VC_VHOST_P_RESET_DEVICE | VC_VHOST_P_MEM_SLOTS | VC_VHOST_P_STATUS)
 
 struct state {
 	uint32_t index, value;
@@ -25,13 +27,19 @@ struct config {
 	uint8_t data[VC_VHOST_BACKEND_CONFIG_MAX];
 };
 
-enum { TABLE_HEADER = 8, LOG_WRITES = 1 /* flag of SET_VRING_ADDR */ };
+struct area {
+	uint64_t length, offset;
+};
+
+enum { INFLIGHT_BYTES = 20 /* QEMU sends the padding as well */, INFLIGHT_PADDED = 24 };
+enum { TABLE_HEADER = 8, REGION_BYTES = TABLE_HEADER + sizeof(struct vc_vhost_wire_region) };
 
 /* A request: what belongs to it, and what is done. */
 struct request {
 	uint32_t least, most; /* bytes of payload */
 	bool answers;         /* the answer is in the message then */
 	int (*serve)(struct vcore_vhost_user *s, struct vc_vhost_message *m);
+	bool gives; /* and with it are descriptors */
 };
 
 static int answer_u64(struct vc_vhost_message *m, uint64_t value)
@@ -85,9 +93,10 @@ static int set_features(struct vcore_vhost_user *s, struct vc_vhost_message *m)
 	if (extra)
 		return vc_fail(EPROTO, "features %#llx: %#llx are not offered", (unsigned long long)features,
 		               (unsigned long long)extra);
-	if (features != s->features && vc_virtio_status(s->v))
+	if ((features ^ s->features) & ~VC_VHOST_F_LOG_ALL && vc_virtio_status(s->v))
 		return vc_fail(EPROTO, "features %#llx come while rings are under way", (unsigned long long)features);
 	s->features = features;
+	atomic_store(&s->logging, features & VC_VHOST_F_LOG_ALL);
 	return 0;
 }
 
@@ -119,15 +128,84 @@ static int do_nothing(struct vcore_vhost_user *s, struct vc_vhost_message *m)
 
 static int set_mem_table(struct vcore_vhost_user *s, struct vc_vhost_message *m)
 {
-	struct vc_vhost_wire_region regions[VC_VHOST_BACKEND_REGIONS_MAX];
+	struct vc_vhost_wire_region regions[VC_VHOST_REGIONS_MAX];
 	uint32_t count = vc_ld32(m->payload);
 
-	if (count > VC_VHOST_BACKEND_REGIONS_MAX || count != m->fd_count ||
-	    m->size < TABLE_HEADER + count * sizeof regions[0])
+	if (count > VC_VHOST_REGIONS_MAX || count != m->fd_count || m->size < TABLE_HEADER + count * sizeof regions[0])
 		return vc_fail(EPROTO, "%u regions in %u bytes with %u descriptors: expected at most %d, each with its own",
-		               count, m->size, m->fd_count, VC_VHOST_BACKEND_REGIONS_MAX);
+		               count, m->size, m->fd_count, VC_VHOST_REGIONS_MAX);
 	memcpy(regions, m->payload + TABLE_HEADER, count * sizeof regions[0]);
 	return vc_vhost_backend_set_memory(s, regions, m->fds, count);
+}
+
+static int get_max_mem_slots(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	return answer_u64(m, VC_VHOST_BACKEND_SLOTS_MAX);
+}
+
+static int add_mem_reg(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	struct vc_vhost_wire_region region;
+
+	memcpy(&region, m->payload + TABLE_HEADER, sizeof region);
+	return m->fd_count == 1 ? vc_vhost_backend_add_region(s, &region, m->fds[0])
+	                        : vc_fail(EPROTO, "%u descriptors: expected one", m->fd_count);
+}
+
+static int rem_mem_reg(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	struct vc_vhost_wire_region region;
+
+	memcpy(&region, m->payload + TABLE_HEADER, sizeof region);
+	return vc_vhost_backend_remove_region(s, &region);
+}
+
+static int set_log_base(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	struct area area;
+	int r;
+
+	memcpy(&area, m->payload, sizeof area);
+	if (!(s->protocol & VC_VHOST_P_LOG_SHMFD) || m->fd_count != 1)
+		return vc_fail(EPROTO,
+		               "a log in the front-end's own memory: expected a descriptor, and protocol feature LOG_SHMFD");
+	r = vc_vhost_backend_set_log(s, m->fds[0], area.offset, area.length);
+	return r < 0 ? r : answer_u64(m, 0);
+}
+
+static struct vc_vhost_wire_inflight inflight_of(const struct vc_vhost_message *m)
+{
+	struct vc_vhost_wire_inflight inflight = {0};
+
+	memcpy(&inflight, m->payload, INFLIGHT_BYTES);
+	return inflight;
+}
+
+static int get_inflight_fd(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	struct vc_vhost_wire_inflight inflight = inflight_of(m);
+	int fd = vc_vhost_backend_new_inflight(s, &inflight);
+
+	vc_vhost_close_fds(m);
+	if (fd < 0)
+		return fd;
+	memcpy(m->payload, &inflight, INFLIGHT_BYTES);
+	m->fds[m->fd_count++] = fd;
+	return 0;
+}
+
+static int set_inflight_fd(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	struct vc_vhost_wire_inflight inflight = inflight_of(m);
+
+	return m->fd_count == 1 ? vc_vhost_backend_set_inflight(s, &inflight, m->fds[0])
+	                        : vc_fail(EPROTO, "%u descriptors: expected one", m->fd_count);
+}
+
+static int set_backend_req_fd(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	vc_vhost_backend_set_channel(s, take_fd(m));
+	return 0;
 }
 
 /* ---- configuration ---- */
@@ -178,33 +256,39 @@ static int set_vring_num(struct vcore_vhost_user *s, struct vc_vhost_message *m)
 
 	if (!ring)
 		return -EPROTO;
-	if (!state.value || state.value > vc_virtq_size_max(s->v, state.index) || (state.value & (state.value - 1)))
+	if (!state.value || state.value > vc_virtq_size_max(s->v, state.index) ||
+	    (state.value & (state.value - 1) && !(s->features & VC_VIRTIO_F_RING_PACKED)))
 		return vc_fail(EPROTO, "ring %u of size %u: expected a power of 2 up to %u", state.index, state.value,
 		               vc_virtq_size_max(s->v, state.index));
 	ring->setup.size = state.value;
 	return 0;
 }
 
+/* Whether what is written to the ring itself is logged (a.flags, a.log) goes without saying: all is. */
 static int set_vring_addr(struct vcore_vhost_user *s, struct vc_vhost_message *m)
 {
 	struct vc_vhost_backend_ring *ring;
+	struct vc_virtq_setup setup = {.ready = true};
 	struct addresses a;
 	int r;
 
 	memcpy(&a, m->payload, sizeof a);
-	ring = find_resting(s, a.index);
+	ring = find_ring(s, a.index);
 	if (!ring)
 		return -EPROTO;
-	if (a.flags & LOG_WRITES)
-		return vc_fail(EPROTO, "ring %u: a log of writes is not offered", a.index);
-	r = vc_vhost_backend_translate(s, a.descriptors, &ring->setup.descriptors);
+	r = vc_vhost_backend_translate(s, a.descriptors, &setup.descriptors);
 	if (r >= 0)
-		r = vc_vhost_backend_translate(s, a.available, &ring->setup.driver);
+		r = vc_vhost_backend_translate(s, a.available, &setup.driver);
 	if (r >= 0)
-		r = vc_vhost_backend_translate(s, a.used, &ring->setup.device);
-	if (r >= 0)
-		ring->setup.ready = true;
-	return r;
+		r = vc_vhost_backend_translate(s, a.used, &setup.device);
+	if (r < 0)
+		return r;
+	if (ring->live && (setup.descriptors != ring->setup.descriptors || setup.driver != ring->setup.driver ||
+	                   setup.device != ring->setup.device))
+		return vc_fail(EPROTO, "ring %u is under way elsewhere", a.index);
+	setup.size = ring->setup.size;
+	ring->setup = setup;
+	return 0;
 }
 
 static int set_vring_base(struct vcore_vhost_user *s, struct vc_vhost_message *m)
@@ -214,9 +298,9 @@ static int set_vring_base(struct vcore_vhost_user *s, struct vc_vhost_message *m
 
 	if (!ring)
 		return -EPROTO;
-	if (state.value > UINT16_MAX)
+	if (state.value > UINT16_MAX && !(s->features & VC_VIRTIO_F_RING_PACKED))
 		return vc_fail(EPROTO, "ring %u begins at %u: expected at most %u", state.index, state.value, UINT16_MAX);
-	ring->position = (uint16_t)state.value;
+	ring->position = state.value;
 	return 0;
 }
 
@@ -293,6 +377,23 @@ static int reset_device(struct vcore_vhost_user *s, struct vc_vhost_message *m)
 	return r;
 }
 
+/* ---- status ---- */
+
+static int get_status(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	return answer_u64(m, s->status | (vc_virtio_status(s->v) & VC_VIRTIO_S_NEEDS_RESET));
+}
+
+static int set_status(struct vcore_vhost_user *s, struct vc_vhost_message *m)
+{
+	uint64_t status = vc_ld64(m->payload);
+
+	if (status > UINT8_MAX)
+		return vc_fail(EPROTO, "status %#llx: expected a byte", (unsigned long long)status);
+	s->status = (uint8_t)status;
+	return status ? 0 : reset_device(s, m);
+}
+
 /* ---- dispatch ---- */
 
 static const struct request requests[VC_VHOST_REQUESTS] = {
@@ -301,6 +402,8 @@ static const struct request requests[VC_VHOST_REQUESTS] = {
     [VC_VHOST_SET_OWNER] = {0, 0, false, do_nothing},
     [VC_VHOST_RESET_OWNER] = {0, 0, false, do_nothing},
     [VC_VHOST_SET_MEM_TABLE] = {TABLE_HEADER, VC_VHOST_PAYLOAD_MAX, false, set_mem_table},
+    [VC_VHOST_SET_LOG_BASE] = {sizeof(struct area), sizeof(struct area), true, set_log_base},
+    [VC_VHOST_SET_LOG_FD] = {0, 8, false, do_nothing},
     [VC_VHOST_SET_VRING_NUM] = {8, 8, false, set_vring_num},
     [VC_VHOST_SET_VRING_ADDR] = {40, 40, false, set_vring_addr},
     [VC_VHOST_SET_VRING_BASE] = {8, 8, false, set_vring_base},
@@ -312,9 +415,17 @@ static const struct request requests[VC_VHOST_REQUESTS] = {
     [VC_VHOST_SET_PROTOCOL_FEATURES] = {8, 8, false, set_protocol_features},
     [VC_VHOST_GET_QUEUE_NUM] = {0, 0, true, get_queue_num},
     [VC_VHOST_SET_VRING_ENABLE] = {8, 8, false, set_vring_enable},
+    [VC_VHOST_SET_BACKEND_REQ_FD] = {0, 8, false, set_backend_req_fd},
     [VC_VHOST_GET_CONFIG] = {VC_VHOST_CONFIG_HEADER, sizeof(struct config), true, get_config},
     [VC_VHOST_SET_CONFIG] = {VC_VHOST_CONFIG_HEADER, sizeof(struct config), false, set_config},
+    [VC_VHOST_GET_INFLIGHT_FD] = {INFLIGHT_BYTES, INFLIGHT_PADDED, true, get_inflight_fd, true},
+    [VC_VHOST_SET_INFLIGHT_FD] = {INFLIGHT_BYTES, INFLIGHT_PADDED, false, set_inflight_fd},
     [VC_VHOST_RESET_DEVICE] = {0, 0, false, reset_device},
+    [VC_VHOST_GET_MAX_MEM_SLOTS] = {0, 0, true, get_max_mem_slots},
+    [VC_VHOST_ADD_MEM_REG] = {REGION_BYTES, REGION_BYTES, false, add_mem_reg},
+    [VC_VHOST_REM_MEM_REG] = {REGION_BYTES, REGION_BYTES, false, rem_mem_reg},
+    [VC_VHOST_SET_STATUS] = {8, 8, false, set_status},
+    [VC_VHOST_GET_STATUS] = {0, 0, true, get_status},
 };
 _Static_assert(sizeof(struct addresses) == 40, "as it is sent");
 
@@ -345,7 +456,8 @@ static int serve(struct vcore_vhost_user *s, struct vc_vhost_message *m)
 	if (m->size < request->least || m->size > request->most)
 		return vc_fail(EPROTO, "%u bytes: expected %u to %u", m->size, request->least, request->most);
 	r = request->serve(s, m);
-	vc_vhost_close_fds(m);
+	if (!request->gives)
+		vc_vhost_close_fds(m);
 	return r < 0 ? r : reply(s, m, request);
 }
 

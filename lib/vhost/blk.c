@@ -77,4 +77,5 @@ const struct vc_device_type vc_vhost_user_blk_type = {
     .summary = "disk that another process serves",
     .properties = VC_VHOST_PROPERTIES "queues       1 to 64 (1)\n" VC_VIRTIO_PROPERTIES,
     .create = blk_create,
+    .shares_memory = true,
 };

@@ -61,4 +61,5 @@ const struct vc_device_type vc_vhost_user_fs_type = {
     .properties = VC_VHOST_PROPERTIES "tag          what the guest mounts: mount -t virtiofs TAG DIR\n"
                                       "queues       of requests, 1 to 63 (1)\n" VC_VIRTIO_PROPERTIES,
     .create = fs_create,
+    .shares_memory = true,
 };

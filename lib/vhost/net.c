@@ -179,4 +179,5 @@ const struct vc_device_type vc_vhost_user_net_type = {
     .properties = VC_VHOST_PROPERTIES "mac          address (a random one, locally administered)\n"
                                       "queues       pairs of queues, 1 to 32 (1)\n" VC_VIRTIO_PROPERTIES,
     .create = net_create,
+    .shares_memory = true,
 };

@@ -9,6 +9,8 @@ const char *vc_vhost_request_name(uint32_t request)
 	    [VC_VHOST_SET_OWNER] = "SET_OWNER",
 	    [VC_VHOST_RESET_OWNER] = "RESET_OWNER",
 	    [VC_VHOST_SET_MEM_TABLE] = "SET_MEM_TABLE",
+	    [VC_VHOST_SET_LOG_BASE] = "SET_LOG_BASE",
+	    [VC_VHOST_SET_LOG_FD] = "SET_LOG_FD",
 	    [VC_VHOST_SET_VRING_NUM] = "SET_VRING_NUM",
 	    [VC_VHOST_SET_VRING_ADDR] = "SET_VRING_ADDR",
 	    [VC_VHOST_SET_VRING_BASE] = "SET_VRING_BASE",
@@ -23,11 +25,14 @@ const char *vc_vhost_request_name(uint32_t request)
 	    [VC_VHOST_SET_BACKEND_REQ_FD] = "SET_BACKEND_REQ_FD",
 	    [VC_VHOST_GET_CONFIG] = "GET_CONFIG",
 	    [VC_VHOST_SET_CONFIG] = "SET_CONFIG",
+	    [VC_VHOST_GET_INFLIGHT_FD] = "GET_INFLIGHT_FD",
+	    [VC_VHOST_SET_INFLIGHT_FD] = "SET_INFLIGHT_FD",
 	    [VC_VHOST_RESET_DEVICE] = "RESET_DEVICE",
 	    [VC_VHOST_GET_MAX_MEM_SLOTS] = "GET_MAX_MEM_SLOTS",
 	    [VC_VHOST_ADD_MEM_REG] = "ADD_MEM_REG",
 	    [VC_VHOST_REM_MEM_REG] = "REM_MEM_REG",
 	    [VC_VHOST_SET_STATUS] = "SET_STATUS",
+	    [VC_VHOST_GET_STATUS] = "GET_STATUS",
 	};
 
 	return request < VC_VHOST_REQUESTS && names[request] ? names[request] : "?";

@@ -5,13 +5,17 @@
 
 #include <stdint.h>
 
-#define VC_VHOST_F_PROTOCOL (1ull << 30) /* among the device's features: there are protocol features */
+/* Among the device's features */
+#define VC_VHOST_F_LOG_ALL  (1ull << 26) /* what the back-end writes is marked in the log */
+#define VC_VHOST_F_PROTOCOL (1ull << 30) /* there are protocol features */
 
 /* Protocol features */
 #define VC_VHOST_P_MQ           (1ull << 0)
+#define VC_VHOST_P_LOG_SHMFD    (1ull << 1)
 #define VC_VHOST_P_REPLY_ACK    (1ull << 3)
 #define VC_VHOST_P_BACKEND_REQ  (1ull << 5)
 #define VC_VHOST_P_CONFIG       (1ull << 9)
+#define VC_VHOST_P_INFLIGHT     (1ull << 12)
 #define VC_VHOST_P_RESET_DEVICE (1ull << 13)
 #define VC_VHOST_P_MEM_SLOTS    (1ull << 15)
 #define VC_VHOST_P_STATUS       (1ull << 16)
@@ -25,6 +29,8 @@ enum {
 	VC_VHOST_SET_OWNER = 3,
 	VC_VHOST_RESET_OWNER = 4,
 	VC_VHOST_SET_MEM_TABLE = 5,
+	VC_VHOST_SET_LOG_BASE = 6,
+	VC_VHOST_SET_LOG_FD = 7,
 	VC_VHOST_SET_VRING_NUM = 8,
 	VC_VHOST_SET_VRING_ADDR = 9,
 	VC_VHOST_SET_VRING_BASE = 10,
@@ -39,11 +45,14 @@ enum {
 	VC_VHOST_SET_BACKEND_REQ_FD = 21,
 	VC_VHOST_GET_CONFIG = 24,
 	VC_VHOST_SET_CONFIG = 25,
+	VC_VHOST_GET_INFLIGHT_FD = 31,
+	VC_VHOST_SET_INFLIGHT_FD = 32,
 	VC_VHOST_RESET_DEVICE = 34,
 	VC_VHOST_GET_MAX_MEM_SLOTS = 36,
 	VC_VHOST_ADD_MEM_REG = 37,
 	VC_VHOST_REM_MEM_REG = 38,
 	VC_VHOST_SET_STATUS = 39,
+	VC_VHOST_GET_STATUS = 40,
 
 	VC_VHOST_REQUESTS,
 };

@@ -138,12 +138,11 @@ static int make_device(struct vcore_vhost_user *s, const char *properties)
 {
 	const struct vc_device_type *type = vc_device_type_find(s->kind->type);
 	struct vc_props *props;
-	struct vc_dev *dev;
 	int r = vc_props_parse(properties, &props);
 
 	if (r < 0)
 		return r;
-	r = type->create(&s->env, props, &dev);
+	r = type->create(&s->env, props, &s->dev);
 	if (r >= 0)
 		r = vc_props_finish(props, type->name);
 	vc_props_free(props);
@@ -177,6 +176,8 @@ static int make(struct vcore_vhost_user *s, const char *properties, const char *
 	set_options(s, o);
 	/* rings of other programs' own may lie anywhere */
 	s->mem.gpa_limit = 1ull << 63;
+	s->mem.listener = &vc_vhost_backend_listener;
+	s->mem.listener_ctx = s;
 	if (o->switch_name)
 		r = vc_switch_names_add(&s->switches, o->switch_name, o->sw);
 	if (r >= 0)
@@ -194,7 +195,8 @@ static struct vcore_vhost_user *new_server(void)
 
 	if (!s)
 		return NULL;
-	s->fd = s->listener = -1;
+	s->fd = s->listener = s->channel = -1;
+	pthread_mutex_init(&s->channel_lock, NULL);
 	vc_gate_init(&s->gate);
 	vc_clock_init(&s->clock);
 	vc_mem_init(&s->mem, &s->gate);
@@ -234,6 +236,11 @@ int vcore_vhost_user_serve(const char *type, const char *properties, const char 
 	return r < 0 ? r : 0;
 }
 
+vcore_device *vcore_vhost_user_device(vcore_vhost_user *s)
+{
+	return s ? (vcore_device *)s->dev : NULL;
+}
+
 static void close_listener(struct vcore_vhost_user *s)
 {
 	vc_watch_free(s->listen_watch);
@@ -261,6 +268,7 @@ void vcore_vhost_user_free(vcore_vhost_user *s)
 	vc_switch_names_fini(&s->switches);
 	for (uint32_t i = 0; i < VC_VHOST_BACKEND_QUEUES_MAX; i++)
 		pthread_mutex_destroy(&s->rings[i].lock);
+	pthread_mutex_destroy(&s->channel_lock);
 	vc_gate_fini(&s->gate);
 	free(s);
 }

@@ -417,6 +417,8 @@ static void set_setup(struct vc_virtio *v, struct vc_virtq *q, const struct vc_v
 	}
 	q->setup = *setup;
 	q->setup.ready = setup->ready && (vc_virtio_status(v) & VC_VIRTIO_S_FEATURES_OK) && vc_virtq_setup_valid(q, setup);
+	if (q->setup.ready && q->inflight.at && vc_inflight_take_up(q) < 0)
+		q->setup.ready = false;
 	/* one that comes late, such as after RING_RESET */
 	if (q->setup.ready && vc_virtio_pause(v))
 		vc_virtio_start(v);
@@ -440,25 +442,38 @@ void vc_virtq_reset(struct vc_virtio *v, unsigned n)
 	vc_virtio_give_turn(v);
 }
 
-void vc_virtq_set_position(struct vc_virtio *v, unsigned n, uint16_t position)
+enum { POSITION_WRAP = 1 << 15 };
+
+void vc_virtq_set_position(struct vc_virtio *v, unsigned n, uint32_t position)
 {
 	struct vc_virtq *q = &v->queues[n];
+	bool packed = vc_virtio_has(v, VC_VIRTIO_F_RING_PACKED);
 
 	vc_virtio_take_turn(v);
-	if (!q->setup.ready)
-		q->avail = q->seen = q->used = q->shown = position;
+	if (!q->setup.ready) {
+		if (packed)
+			q->avail_wrap = q->used_wrap = position & POSITION_WRAP;
+		q->avail = q->seen = q->used = q->shown = (uint16_t)(packed ? position & (POSITION_WRAP - 1) : position);
+	}
 	vc_virtio_give_turn(v);
 }
 
-uint16_t vc_virtq_take_position(struct vc_virtio *v, unsigned n)
+static uint32_t position_of(const struct vc_virtq *q, bool packed)
+{
+	uint32_t half = q->used | (packed && q->used_wrap ? POSITION_WRAP : 0u);
+
+	return packed ? half | half << 16 : half;
+}
+
+uint32_t vc_virtq_take_position(struct vc_virtio *v, unsigned n)
 {
 	struct vc_virtq *q = &v->queues[n];
 	bool was_started;
-	uint16_t position;
+	uint32_t position;
 
 	vc_virtio_take_turn(v);
 	was_started = vc_virtio_pause(v);
-	position = q->used;
+	position = position_of(q, vc_virtio_has(v, VC_VIRTIO_F_RING_PACKED));
 	q->setup = (struct vc_virtq_setup){.size = q->size_max};
 	vc_virtq_rewind(q);
 	if (was_started)

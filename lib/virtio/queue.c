@@ -185,6 +185,7 @@ void vc_virtq_init(struct vc_virtq *q, struct vc_virtio *v, struct vc_mem *mem, 
 void vc_virtq_fini(struct vc_virtq *q)
 {
 	vc_replay_clear(q);
+	free(q->inflight.next);
 	while (q->spare_pins) {
 		struct vc_pin *pin = q->spare_pins;
 
@@ -209,6 +210,10 @@ bool vc_virtq_setup_valid(struct vc_virtq *q, const struct vc_virtq_setup *s)
 	if (!size_valid)
 		vc_virtio_broken(q->v, "queue %u: size %u: expected at most %u%s", q->index, s->size, q->size_max,
 		                 packed ? "" : " and a power of 2");
+	if (packed && size_valid && (q->avail >= s->size || q->used >= s->size)) {
+		vc_virtio_broken(q->v, "queue %u: it begins at %u of %u", q->index, q->avail, s->size);
+		return false;
+	}
 	for (unsigned i = 0; size_valid && i < VC_AREA_COUNT; i++) {
 		if (area_valid(q, s, i))
 			continue;
@@ -223,6 +228,7 @@ bool vc_virtq_setup_valid(struct vc_virtq *q, const struct vc_virtq_setup *s)
 void vc_virtq_rewind(struct vc_virtq *q)
 {
 	vc_replay_clear(q);
+	vc_inflight_forget(q);
 	q->avail = q->seen = q->used = q->shown = q->unshown = q->descs = 0;
 	q->avail_wrap = q->used_wrap = true;
 	q->notify = true;
@@ -299,7 +305,7 @@ static int look_again(struct vc_virtq *q)
 
 static int is_available(struct vc_virtq *q)
 {
-	int r = q->replay ? 1 : vc_ring_ops(q)->available(q);
+	int r = vc_virtq_has_again(q) ? 1 : vc_ring_ops(q)->available(q);
 
 	if (vc_likely(r))
 		return r;
@@ -310,20 +316,27 @@ static int is_available(struct vc_virtq *q)
 	return r;
 }
 
-static int fill_chain(struct vc_virtq *q, struct vc_chain *chain)
+int vc_virtq_count_descs(struct vc_virtq *q, const struct vc_chain *chain)
 {
-	int r;
-
-	if (vc_unlikely(q->replay != NULL))
-		return vc_replay_pop(q, chain);
-	r = vc_ring_ops(q)->pop(q, chain);
-	if (r < 0)
-		return r;
 	q->descs += chain->descs;
 	if (vc_likely(q->descs <= q->size))
 		return 0;
 	vc_virtio_broken(q->v, "queue %u: %u descriptors are in flight in a ring of %u", q->index, q->descs, q->size);
 	return -EPROTO;
+}
+
+static int fill_chain(struct vc_virtq *q, struct vc_chain *chain)
+{
+	int r;
+
+	if (vc_unlikely(vc_virtq_has_again(q)))
+		return q->replay ? vc_replay_pop(q, chain) : vc_inflight_pop(q, chain);
+	r = vc_ring_ops(q)->pop(q, chain);
+	if (r >= 0)
+		r = vc_virtq_count_descs(q, chain);
+	if (vc_unlikely(q->inflight.at != NULL) && r >= 0)
+		vc_inflight_popped(q, chain);
+	return r;
 }
 
 int vc_virtq_pop(struct vc_virtq *q, struct vc_virtq_chain **out)
@@ -347,13 +360,14 @@ int vc_virtq_pop(struct vc_virtq *q, struct vc_virtq_chain **out)
 	}
 	chain->c.out = chain->iov;
 	chain->c.in = chain->iov + chain->c.out_count;
+	chain->out_count = chain->c.out_count;
 	*out = &chain->c;
 	return 1;
 }
 
 bool vc_virtq_waiting(struct vc_virtq *q)
 {
-	return !q->starved && open_queue(q) >= 0 && (q->replay || vc_ring_ops(q)->available(q) > 0);
+	return !q->starved && open_queue(q) >= 0 && (vc_virtq_has_again(q) || vc_ring_ops(q)->available(q) > 0);
 }
 
 static struct vc_chain *chain_of(struct vc_virtq_chain *c)
@@ -363,19 +377,30 @@ static struct vc_chain *chain_of(struct vc_virtq_chain *c)
 
 uint64_t vc_virtq_in_gpa(const struct vc_virtq_chain *c, unsigned n)
 {
-	return VC_CONTAINER_OF(c, struct vc_chain, c)->segs[c->out_count + n].gpa;
+	const struct vc_chain *chain = VC_CONTAINER_OF(c, struct vc_chain, c);
+
+	return chain->segs[chain->out_count + n].gpa;
 }
 
 /* The device has written so much from the start of what it may write. */
 static void wrote_chain(const struct vc_chain *chain, uint32_t written)
 {
-	for (uint32_t i = chain->c.out_count; i < chain->count && written; i++) {
+	for (uint32_t i = chain->out_count; i < chain->count && written; i++) {
 		const struct vc_seg *seg = &chain->segs[i];
 		uint32_t piece = written < seg->length ? written : seg->length;
 
 		vc_mem_wrote(seg->pin->slot, seg->gpa, piece);
 		written -= piece;
 	}
+}
+
+static void put_used(struct vc_virtq *q, const struct vc_chain *chain, uint32_t written)
+{
+	if (vc_unlikely(q->inflight.at != NULL))
+		vc_inflight_pushing(q, chain);
+	vc_ring_ops(q)->push(q, chain, written);
+	if (vc_unlikely(q->inflight.at != NULL))
+		vc_inflight_pushed(q, chain);
 }
 
 void vc_virtq_push(struct vc_virtq_chain *c, uint32_t written)
@@ -387,7 +412,7 @@ void vc_virtq_push(struct vc_virtq_chain *c, uint32_t written)
 	wrote_chain(chain, written);
 	q->descs -= chain->descs;
 	if (vc_likely(open_queue(q) >= 0))
-		vc_ring_ops(q)->push(q, chain, written);
+		put_used(q, chain, written);
 	vc_chain_free(q, chain);
 }
 
@@ -402,6 +427,8 @@ void vc_virtq_unpop(struct vc_virtq_chain *c)
 		q->avail = chain->position;
 		q->avail_wrap = chain->position_wrap;
 		q->descs -= chain->descs;
+		if (q->inflight.at)
+			vc_inflight_unpopped(q, chain);
 	}
 	vc_chain_free(q, chain);
 }
@@ -420,8 +447,11 @@ void vc_virtq_drop(struct vc_virtq_chain *c)
 
 void vc_virtq_flush(struct vc_virtq *q)
 {
-	bool interrupt = q->unshown && open_queue(q) >= 0 && vc_ring_ops(q)->flush(q);
+	uint32_t count = q->unshown;
+	bool shown = count && open_queue(q) >= 0, interrupt = shown && vc_ring_ops(q)->flush(q);
 
+	if (vc_unlikely(q->inflight.at != NULL) && shown)
+		vc_inflight_flushed(q, count);
 	if (!q->busy && !atomic_load_explicit(&q->in_notify, memory_order_relaxed))
 		rest(q);
 	if (interrupt)
@@ -444,7 +474,7 @@ bool vc_virtq_notify_on(struct vc_virtq *q)
 	q->notify = true;
 	if (r >= 0)
 		r = look_again(q);
-	if (r >= 0 && q->replay)
+	if (r >= 0 && vc_virtq_has_again(q))
 		r = 1;
 	if (q->starved) /* give_big() wakes */
 		r = 0;

@@ -70,9 +70,11 @@ struct vc_chain {
 	uint16_t descs;          /* descriptors of the ring it takes */
 	uint16_t position;       /* in the ring, before it was popped */
 	bool position_wrap;
-	bool busy;   /* popped, and neither pushed nor dropped */
-	bool replay; /* came from the replay list */
+	uint16_t entry; /* of vc_inflight: the first */
+	bool busy;      /* popped, and neither pushed nor dropped */
+	bool replay;    /* came from the replay list */
 	uint32_t count, room;
+	uint32_t out_count; /* of these: c.out_count as it was popped, for the frontend may use c.out up */
 	struct iovec *iov;
 	struct vc_seg *segs;
 	struct vc_big *big;
@@ -86,7 +88,7 @@ struct vc_chain {
 struct vc_replay {
 	struct vc_replay *next;
 	uint64_t sequence;
-	uint16_t id, descs;
+	uint16_t id, descs, entry;
 	uint32_t count, out_count;
 	struct {
 		uint64_t address; /* as the driver gave it */
@@ -104,6 +106,17 @@ struct vc_area {
 	uint32_t length;
 	uint64_t address;                                    /* as the driver gave it */
 	struct vc_iommu_mapping *mappings[VC_AREA_MAPPINGS]; /* held */
+};
+
+/* Where a queue keeps what is in flight, for who serves it after this process (inflight.c). */
+struct vc_inflight {
+	uint8_t *at;   /* NULL: nowhere */
+	uint16_t size; /* entries there, and of each of these */
+	uint16_t *next, *free, *again, *lengths;
+	uint16_t batch;                 /* split: the entry that was used last */
+	uint16_t free_count;            /* packed */
+	uint16_t again_count, again_at; /* what was in flight when the queue was taken up, the oldest first */
+	uint64_t counter;
 };
 
 struct vc_virtq {
@@ -141,6 +154,7 @@ struct vc_virtq {
 	uint32_t bigs;
 	uint64_t sequence;
 	struct vc_replay *replay; /* oldest first */
+	struct vc_inflight inflight;
 
 	/* NULL: the driver gives GPAs; constant while active. What it gives else is looked up, and what is found is held
 	 * as long as it is used: by chains, and by the areas of an open queue. */
@@ -161,6 +175,9 @@ void vc_virtq_rewind(struct vc_virtq *q);
 int vc_virtq_activate(struct vc_virtq *q);
 /* Takes everything back, chains that the frontend has kept included. */
 void vc_virtq_deactivate(struct vc_virtq *q);
+
+/* The chain's descriptors are in flight. -EPROTO, and the device is broken. */
+int vc_virtq_count_descs(struct vc_virtq *q, const struct vc_chain *chain);
 
 /* The bytes of memory at an address of the driver's, for chain.c, and at gpa; false: some are nowhere. */
 bool vc_virtq_read(struct vc_virtq *q, uint64_t address, void *buffer, uint32_t length);
@@ -228,7 +245,31 @@ struct vc_replay *vc_replay_new(uint32_t count);
 int vc_replay_pop(struct vc_virtq *q, struct vc_chain *chain);
 void vc_replay_clear(struct vc_virtq *q);
 
+/* ---- inflight.c: where inflight.at is not NULL ---- */
+
+/* The queue has been set up: after whom served it before. -EPROTO, and the device is broken. */
+int vc_inflight_take_up(struct vc_virtq *q);
+/* The oldest of what was in flight then; errors as vc_chain_add(). */
+int vc_inflight_pop(struct vc_virtq *q, struct vc_chain *chain);
+void vc_inflight_forget(struct vc_virtq *q);
+/* A new chain is in flight; or is not. */
+void vc_inflight_popped(struct vc_virtq *q, struct vc_chain *chain);
+void vc_inflight_unpopped(struct vc_virtq *q, const struct vc_chain *chain);
+/* Around the push of the ring; and after its flush, of so many. */
+void vc_inflight_pushing(struct vc_virtq *q, const struct vc_chain *chain);
+void vc_inflight_pushed(struct vc_virtq *q, const struct vc_chain *chain);
+void vc_inflight_flushed(struct vc_virtq *q, uint32_t count);
+
+/* Chains that come before those of the ring. */
+static inline bool vc_virtq_has_again(const struct vc_virtq *q)
+{
+	return q->replay || q->inflight.again_at < q->inflight.again_count;
+}
+
 /* ---- split.c, packed.c ---- */
+
+/* The chain that begins there; errors as vc_chain_add(). */
+int vc_split_read_chain(struct vc_virtq *q, struct vc_chain *chain, uint16_t head);
 
 struct vc_ring_ops {
 	uint32_t (*area_length)(uint32_t size, enum vc_area_kind kind);

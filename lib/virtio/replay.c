@@ -34,7 +34,8 @@ int vc_replay_keep(struct vc_virtq *q, struct vc_chain *chain)
 	replay->sequence = chain->sequence;
 	replay->id = chain->id;
 	replay->descs = chain->descs;
-	replay->out_count = chain->c.out_count;
+	replay->entry = chain->entry;
+	replay->out_count = chain->out_count;
 	for (uint32_t i = 0; i < chain->count; i++) {
 		replay->segs[i].address = q->endpoint ? translated[i].iova : chain->segs[i].gpa;
 		replay->segs[i].length = chain->segs[i].length;
@@ -51,6 +52,7 @@ int vc_replay_pop(struct vc_virtq *q, struct vc_chain *chain)
 	chain->sequence = replay->sequence;
 	chain->id = replay->id;
 	chain->descs = replay->descs;
+	chain->entry = replay->entry;
 	for (uint32_t i = 0; i < replay->count; i++) {
 		struct vc_desc desc = {replay->segs[i].address, replay->segs[i].length,
 		                       i < replay->out_count ? 0 : VC_DESC_WRITE};

@@ -40,7 +40,7 @@ static int available(struct vc_virtq *q)
 	return q->avail != index;
 }
 
-static int read_chain(struct vc_virtq *q, struct vc_chain *chain, uint16_t head)
+int vc_split_read_chain(struct vc_virtq *q, struct vc_chain *chain, uint16_t head)
 {
 	const uint8_t *table = q->areas[VC_AREA_DESC].hva;
 	uint32_t at = head;
@@ -72,7 +72,7 @@ static int pop(struct vc_virtq *q, struct vc_chain *chain)
 
 	chain->position = q->avail;
 	chain->id = vc_ring_ld16(avail_at(q, RING_ENTRIES + 2 * slot));
-	r = read_chain(q, chain, chain->id);
+	r = vc_split_read_chain(q, chain, chain->id);
 	if (r >= 0)
 		q->avail++;
 	return r;

@@ -226,11 +226,21 @@ void vc_virtio_set_status(struct vc_virtio *v, uint8_t status); /* 0: reset */
 void vc_virtq_get_setup(struct vc_virtio *v, unsigned n, struct vc_virtq_setup *setup);
 void vc_virtq_set_setup(struct vc_virtio *v, unsigned n, const struct vc_virtq_setup *setup);
 void vc_virtq_reset(struct vc_virtio *v, unsigned n); /* RING_RESET */
-/* Of a split queue that is not set up: it has been used before, up to that entry (free running). */
-void vc_virtq_set_position(struct vc_virtio *v, unsigned n, uint16_t position);
-/* As vc_virtq_reset() of a split queue whose chains come back in order, or when it is stopped: the position from which
- * on somebody else, or we again, must take chains. */
-uint16_t vc_virtq_take_position(struct vc_virtio *v, unsigned n);
+/*
+ * Of a queue that is not set up: it has been used before, up to there. A split queue's position is the next entry, free
+ * running; a packed one's the next descriptor, with the wrap counter in bit 15, and once more in the upper 16 bits.
+ */
+void vc_virtq_set_position(struct vc_virtio *v, unsigned n, uint32_t position);
+/* As vc_virtq_reset() of a queue whose chains come back in order, or when it is stopped: the position from which on
+ * somebody else, or we again, must take chains. */
+uint32_t vc_virtq_take_position(struct vc_virtio *v, unsigned n);
+/*
+ * Memory where a queue keeps what is in flight, all zero at first. It stays when this process ends, and who sets the
+ * queue up with it again pops first what was in flight. at: of a queue that is not set up; NULL: nowhere; size: largest
+ * of the queue. -ENOMEM.
+ */
+uint64_t vc_virtq_inflight_bytes(bool packed, uint32_t size);
+int vc_virtq_set_inflight(struct vc_virtio *v, unsigned n, uint8_t *at, uint32_t size);
 uint32_t vc_virtio_generation(const struct vc_virtio *v);
 void vc_virtio_config_read(struct vc_virtio *v, uint32_t offset, void *data, uint32_t length);
 void vc_virtio_config_write(struct vc_virtio *v, uint32_t offset, const void *data, uint32_t length);

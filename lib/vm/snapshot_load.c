@@ -2,6 +2,7 @@
 /* A vm becomes what a snapshot says: a new one, or one that is there. */
 #include <stdlib.h>
 
+#include "device/device.h"
 #include "memory/missing.h"
 #include "vm/snapshot.h"
 
@@ -290,6 +291,18 @@ static enum vcore_irqchip irqchip_for(const struct vcore_snapshot *s, enum vcore
 	return s->has_hpet ? VCORE_IRQCHIP_SPLIT : VCORE_IRQCHIP_FULL;
 }
 
+/* Memory that a process of its own maps is not mapped privately from the snapshot. */
+static uint32_t memory_kind_for(const struct vcore_snapshot *s)
+{
+	for (uint32_t i = 0; i < s->devices; i++) {
+		const struct vc_device_type *type = s->device[i].properties ? vc_device_type_find(s->device[i].type) : NULL;
+
+		if (type && type->shares_memory)
+			return VCORE_MEMORY_MEMFD;
+	}
+	return VCORE_MEMORY_ANON;
+}
+
 static int build(const struct vcore_snapshot *s, const struct vcore_clone_options *c, struct vcore_vm **vm)
 {
 	enum vcore_backend backend = c->backend ? c->backend : s->backend;
@@ -306,6 +319,7 @@ static int build(const struct vcore_snapshot *s, const struct vcore_clone_option
 	    .vcpus = s->has_cpu_hotplug ? 1 : s->vcpus,
 	    .max_vcpus = s->vcpus,
 	    .memory = s->ram_low + s->ram_high,
+	    .memory_kind = memory_kind_for(s),
 	    .unhandled = s->unhandled,
 	    .loop = c->loop,
 	    .tsc_khz = s->tsc_khz,

@@ -38,7 +38,7 @@ static struct vcore_vhost_user *server(void)
 	check(listener >= 0 && bind(listener, &(struct sockaddr){AF_UNIX}, sizeof(sa_family_t)) == 0 &&
 	      listen(listener, 1) == 0);
 	snprintf(text, sizeof text, "fd:%d", listener);
-	check(vcore_vhost_user_serve("virtio-blk", "image=null:1M,queues=2", text, NULL, &s) == 0);
+	check(vcore_vhost_user_serve("virtio-blk", "image=null:1M,queues=2,packed=on", text, NULL, &s) == 0);
 	close(listener);
 	vc_loop_hold(s->loop);
 	return s;
@@ -61,6 +61,13 @@ static size_t tell(int to, const int fds[2], const uint8_t *data, size_t length)
 	return 3 + m.size;
 }
 
+static void check_answer(struct vc_vhost_message *answer)
+{
+	check(answer->flags == (VC_VHOST_VERSION | VC_VHOST_REPLY));
+	check(answer->fd_count == (answer->request == VC_VHOST_GET_INFLIGHT_FD));
+	vc_vhost_close_fds(answer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 {
 	struct vcore_vhost_user *s = server();
@@ -78,9 +85,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 		length -= n;
 		r = vc_vhost_backend_serve(s);
 		if (r >= 0 && vc_vhost_receive(pair[1], &answer, 0) == 0)
-			check(answer.flags == (VC_VHOST_VERSION | VC_VHOST_REPLY) && !answer.fd_count);
+			check_answer(&answer);
 	}
 	vc_vhost_backend_reset(s);
+	check(!s->pages_log.at && !s->inflight.at && s->channel < 0);
 	check(!s->region_count && !s->mem.count && !vc_virtio_status(s->v));
 	close(s->fd);
 	s->fd = -1;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/util.h"
+#include "fuzz/saved.h"
 #include "unit/virtio_driver.h"
 #include "unit/virtio_machine.h"
 #include "virtio/gpu.h"
@@ -144,20 +145,6 @@ static void set_up(struct vdrv *d, uint32_t queues)
 		vdrv_write(d, VDRV_QUEUE_READY, 1);
 	}
 	vdrv_start(d);
-}
-
-static void save_and_load(struct vc_dev *dev)
-{
-	int64_t size = dev->ops.save(dev->ctx, NULL, 0);
-	uint8_t *state;
-
-	if (size < 0)
-		return;
-	state = malloc((size_t)size);
-	if (!state || dev->ops.save(dev->ctx, state, (size_t)size) != size)
-		abort();
-	dev->ops.load(dev->ctx, state, (size_t)size);
-	free(state);
 }
 
 /* One more chain, which begins at a descriptor of the fuzzer's choice. */

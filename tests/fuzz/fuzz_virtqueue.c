@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "core/util.h"
+#include "fuzz/saved.h"
 #include "unit/virtio_driver.h"
 #include "unit/virtio_echo.h"
 #include "unit/virtio_machine.h"
@@ -33,20 +34,6 @@ static void complete(struct echo *echo, unsigned n)
 	if (in != chain->in_bytes)
 		abort();
 	echo_done(echo, n, in);
-}
-
-static void save_and_load(struct vc_dev *dev)
-{
-	int64_t size = dev->ops.save(dev->ctx, NULL, 0);
-	uint8_t *state;
-
-	if (size < 0)
-		return;
-	state = malloc((size_t)size);
-	if (!state || dev->ops.save(dev->ctx, state, (size_t)size) != size)
-		abort();
-	dev->ops.load(dev->ctx, state, (size_t)size);
-	free(state);
 }
 
 static void obey(struct vdrv *d, struct echo *echo, uint8_t order)

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <virtcore/block.h>
 #include <virtcore/error.h>
 #include <virtcore/vhost_user.h>
 
@@ -266,6 +267,26 @@ START_TEST(network)
 }
 END_TEST
 
+/* The driver is told of a new size. */
+START_TEST(resize)
+{
+	vcore_vhost_user *s;
+
+	make_names();
+	s = serve_disk();
+	begin_disk("");
+	ck_assert_uint_eq(vdrv_read(&d, VDRV_CONFIG), DISK / SECTOR);
+	ck_assert_int_eq(vcore_block_resize(vcore_vhost_user_device(s), 2 * DISK), 0);
+	for (unsigned i = 0; i < 10000 && vdrv_read(&d, VDRV_CONFIG) != 2 * DISK / SECTOR; i++)
+		usleep(1000);
+	ck_assert_uint_eq(vdrv_read(&d, VDRV_CONFIG), 2 * DISK / SECTOR);
+	platform_fini(&p);
+	vcore_vhost_user_free(s);
+	ck_assert_ptr_null(vcore_vhost_user_device(NULL));
+	remove_names();
+}
+END_TEST
+
 /* ---- what is refused ---- */
 
 START_TEST(refuses_to_serve)
@@ -277,7 +298,6 @@ START_TEST(refuses_to_serve)
 	    {"uart", "", "/tmp/x", ENOENT},
 	    {"virtio-gpu", "", "/tmp/x", ENOENT},
 	    {"virtio-blk", "", "/tmp/x", EINVAL},
-	    {"virtio-blk", "image=null:1M,packed=on", "/tmp/x", EINVAL},
 	    {"virtio-blk", "image=null:1M,transport=pci", "/tmp/x", EINVAL},
 	    {"virtio-blk", "image=null:1M", "fd:x", EINVAL},
 	    {"virtio-blk", "image=null:1M", "fd:999", EBADF},
@@ -360,7 +380,14 @@ START_TEST(turns_out)
 	    {VC_VHOST_SET_FEATURES, 4, {0}, "4 bytes"},
 	    {VC_VHOST_SET_FEATURES, 8, {1ull << 63}, "not offered"},
 	    {VC_VHOST_SET_FEATURES, 8, {VC_VIRTIO_F_RING_PACKED}, "not offered"},
-	    {VC_VHOST_SET_PROTOCOL_FEATURES, 8, {1ull << 1}, "offered are"},
+	    {VC_VHOST_SET_PROTOCOL_FEATURES, 8, {1ull << 4}, "offered are"},
+	    {VC_VHOST_SET_LOG_BASE, 16, {4096}, "expected a descriptor"},
+	    {VC_VHOST_ADD_MEM_REG, 40, {0}, "0 descriptors"},
+	    {VC_VHOST_REM_MEM_REG, 40, {0, 4096, 4096}, "no region"},
+	    {VC_VHOST_GET_INFLIGHT_FD, 20, {0, 0, 2 | 64 << 16}, "of 2 rings"},
+	    {VC_VHOST_GET_INFLIGHT_FD, 20, {0, 0, 1 | 2048 << 16}, "of 2048"},
+	    {VC_VHOST_SET_INFLIGHT_FD, 20, {0, 0, 1}, "0 descriptors"},
+	    {VC_VHOST_SET_STATUS, 8, {256}, "status 0x100"},
 	    {VC_VHOST_SET_MEM_TABLE, 40, {1}, "1 regions"},
 	    {VC_VHOST_SET_MEM_TABLE, 8, {0xffffffff}, "4294967295 regions"},
 	    {VC_VHOST_SET_VRING_NUM, 8, {1 | 256ull << 32}, "ring 1"},
@@ -368,7 +395,6 @@ START_TEST(turns_out)
 	    {VC_VHOST_SET_VRING_NUM, 8, {0}, "of size 0"},
 	    {VC_VHOST_SET_VRING_NUM, 8, {2048ull << 32}, "of size 2048"},
 	    {VC_VHOST_SET_VRING_ADDR, 40, {0, 0x1000}, "in no region"},
-	    {VC_VHOST_SET_VRING_ADDR, 40, {1ull << 32, 0x1000}, "log of writes"},
 	    {VC_VHOST_SET_VRING_BASE, 8, {0x10000ull << 32}, "begins at 65536"},
 	    {VC_VHOST_GET_VRING_BASE, 8, {77}, "ring 77"},
 	    {VC_VHOST_SET_VRING_KICK, 8, {VC_VHOST_VRING_NO_FD}, "polled"},
@@ -421,6 +447,100 @@ START_TEST(turns_out_memory)
 }
 END_TEST
 
+static void ask(const struct peer *peer, uint32_t number, void *payload, uint32_t size, const int *fds, unsigned count)
+{
+	struct vc_vhost_message m;
+
+	tell(peer, number, payload, size, fds, count);
+	ck_assert_int_eq(vc_vhost_receive(peer->fd, &m, vc_host_ns() + 10000000000ull), 0);
+	ck_assert_uint_eq(m.request, number);
+	memcpy(payload, m.payload, m.size);
+	vc_vhost_close_fds(&m);
+}
+
+static uint64_t ask_u64(const struct peer *peer, uint32_t number)
+{
+	uint64_t answer[64];
+
+	ask(peer, number, answer, 0, NULL, 0);
+	return answer[0];
+}
+
+static void end_peer(struct peer *peer)
+{
+	vcore_vhost_user_free(peer->s);
+	close(peer->fd);
+	ck_assert_str_eq(server_log, "");
+}
+
+/* Regions one by one, and a log of what the device writes into them. */
+START_TEST(logs_writes)
+{
+	enum { SIZE = 1 << 16, PAGES = SIZE / 4096, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, DATA = 0x5000 };
+	const uint64_t features = VC_VIRTIO_F_VERSION_1 | VC_VHOST_F_LOG_ALL, protocol = VC_VHOST_P_LOG_SHMFD;
+	const uint64_t region[5] = {0, 0x100000, SIZE, 0x7000000, 0}, gone[5] = {0, 0x200000, SIZE, 0x8000000, 0};
+	const uint64_t addresses[5] = {0, 0x7000000 + DESC, 0x7000000 + USED, 0x7000000 + AVAIL, 0};
+	const uint64_t ring = 0, size = 4ull << 32, base = 0;
+	uint64_t area[64] = {4096, 0}, answer[64] = {0};
+	int memory = new_memory(SIZE, F_SEAL_SHRINK), log = new_memory(4096, F_SEAL_SHRINK), kick = eventfd(1, 0);
+	struct peer peer = begin_peer();
+	uint8_t *ram = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	uint8_t *pages = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, log, 0);
+
+	ck_assert(ram != MAP_FAILED && pages != MAP_FAILED);
+	tell(&peer, VC_VHOST_SET_PROTOCOL_FEATURES, &protocol, 8, NULL, 0);
+	tell(&peer, VC_VHOST_SET_FEATURES, &features, 8, NULL, 0);
+	ck_assert_uint_ge(ask_u64(&peer, VC_VHOST_GET_MAX_MEM_SLOTS), 32);
+	tell(&peer, VC_VHOST_ADD_MEM_REG, region, sizeof region, &memory, 1);
+	tell(&peer, VC_VHOST_ADD_MEM_REG, gone, sizeof gone, &memory, 1);
+	tell(&peer, VC_VHOST_REM_MEM_REG, gone, sizeof gone, NULL, 0);
+	ask(&peer, VC_VHOST_SET_LOG_BASE, area, 16, &log, 1);
+	/* a read of a sector */
+	vc_st64(ram + DESC, 0x100000 + DATA);
+	vc_st64(ram + DESC + 8, 16 | 1ull << 32 | 1ull << 48);
+	vc_st64(ram + DESC + 16, 0x100000 + DATA + 0x1000);
+	vc_st64(ram + DESC + 24, SECTOR | 3ull << 32 | 2ull << 48);
+	vc_st64(ram + DESC + 32, 0x100000 + DATA + 0x3000);
+	vc_st64(ram + DESC + 40, 1 | 2ull << 32);
+	vc_st16(ram + AVAIL + 2, 1);
+	tell(&peer, VC_VHOST_SET_VRING_NUM, &size, 8, NULL, 0);
+	tell(&peer, VC_VHOST_SET_VRING_BASE, &base, 8, NULL, 0);
+	tell(&peer, VC_VHOST_SET_VRING_ADDR, addresses, sizeof addresses, NULL, 0);
+	tell(&peer, VC_VHOST_SET_VRING_KICK, &ring, 8, &kick, 1);
+	for (unsigned i = 0; i < 10000 && !vc_ld16(ram + USED + 2); i++)
+		usleep(1000);
+	/* the same addresses once more, as at the start of a migration */
+	tell(&peer, VC_VHOST_SET_VRING_ADDR, addresses, sizeof addresses, NULL, 0);
+	ask(&peer, VC_VHOST_GET_VRING_BASE, answer, 8, NULL, 0);
+	ck_assert_uint_eq(answer[0] >> 32, 1);
+	/* the sector, the status and the used ring */
+	for (unsigned n = 0; n < PAGES; n++)
+		ck_assert_msg((pages[(0x100 + n) / 8] >> n % 8 & 1) ==
+		                  (n == USED >> 12 || n == (DATA >> 12) + 1 || n == (DATA >> 12) + 3),
+		              "page %u of %02x%02x", n, pages[0x21], pages[0x20]);
+	end_peer(&peer);
+	munmap(ram, SIZE);
+	munmap(pages, 4096);
+	close(memory);
+	close(log);
+	close(kick);
+}
+END_TEST
+
+START_TEST(status)
+{
+	const uint64_t driver = VC_VIRTIO_S_ACKNOWLEDGE | VC_VIRTIO_S_DRIVER, none = 0;
+	struct peer peer = begin_peer();
+
+	ck_assert_uint_eq(ask_u64(&peer, VC_VHOST_GET_STATUS), 0);
+	tell(&peer, VC_VHOST_SET_STATUS, &driver, 8, NULL, 0);
+	ck_assert_uint_eq(ask_u64(&peer, VC_VHOST_GET_STATUS), driver);
+	tell(&peer, VC_VHOST_SET_STATUS, &none, 8, NULL, 0);
+	ck_assert_uint_eq(ask_u64(&peer, VC_VHOST_GET_STATUS), 0);
+	end_peer(&peer);
+}
+END_TEST
+
 /* A pipe in place of an eventfd, which would make us wait. */
 START_TEST(turns_out_pipes)
 {
@@ -448,6 +568,9 @@ int main(void)
 	tcase_add_test(c, front_ends_come_and_go);
 	tcase_add_test(c, back_end_comes_and_goes);
 	tcase_add_test(c, network);
+	tcase_add_test(c, resize);
+	tcase_add_test(c, logs_writes);
+	tcase_add_test(c, status);
 	tcase_add_test(c, refuses_to_serve);
 	tcase_add_test(c, turns_out);
 	tcase_add_test(c, turns_out_memory);

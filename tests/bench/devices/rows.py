@@ -59,8 +59,10 @@ def packets(command):
         machine.wake()
         try:
             if command:
-                must(machine, command.format(milliseconds=(seconds + 2) * 1000), seconds * 10 + 60)
+                must(machine, command.format(milliseconds=(seconds * 3 + 10) * 1000), seconds * 10 + 60)
             rates = machine.rates(seconds)
+            if command:
+                must(machine, "killall rtt", 60)
         finally:
             machine.sleep()
         return statistics.median(rates) / 1e3

@@ -1,28 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# blk.sh DIR MICROVM PROPERTIES KILLS|prepare [OPTION...]
+# blk.sh DIR MICROVM PROPERTIES KILLS [OPTION...]
 # Debian's cloud kernel on a disk that qemu-storage-daemon serves, which is killed KILLS times while the guest writes, and started again. It passes
 # when the guest reads what it wrote, sees no error, and the disk holds on the host what the guest says. 77 where a component is missing.
-# prepare: only the kernel and the initramfs are made.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-tools=$here/../../tools
 dir=$1 microvm=$2 properties=$3 kills=$4
 shift 4
-for tool in busybox cpio gzip modprobe qemu-storage-daemon; do
-	command -v $tool >/dev/null || {
-		echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod, qemu-system-common)"
-		exit 77
-	}
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/vhost-blk-$(cksum <"$here/blk-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" virtio_mmio virtio_pci virtio_blk ext4) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd.$$" "$here/blk-init.sh" $files && mv "$initrd.$$" "$initrd" || exit 70
-fi
-[ "$kills" != prepare ] || exit 0
+. "$(dirname "$0")/../../linux/common.sh"
+need qemu-storage-daemon
+find_kernel
+here=$(cd "$(dirname "$0")" && pwd) # where make_initrd finds the init
+make_initrd vhost-blk blk-init.sh "virtio_mmio virtio_pci virtio_blk ext4"
 
 work=$(mktemp -d)
 daemon= guest=
@@ -65,10 +53,6 @@ status=$?
 guest=
 sed -i 's/\r//' "$log"
 
-bad=
-expect() { # expect TEXT PATTERN
-	grep -qE -- "$2" "$log" || bad="$bad no $1;"
-}
 [ "$status" = 0 ] || bad="$bad microvm ended with $status;"
 expect "vda" '^vhost: vda size 65536 ro 0 queues [12]$'
 for step in "direct data" mount umount "rounds bad 0" "programs bad 0"; do
@@ -77,12 +61,6 @@ done
 expect "end" '^vhost: end$'
 back=$(grep -c 'is there again' "$log")
 [ "$back" -ge "$kills" ] || bad="$bad the daemon came back $back times of $kills;"
-trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|soft lockup|I/O error|EXT4-fs error' "$log" | head -n 3)
-[ -z "$trouble" ] || bad="$bad $trouble;"
+no_trouble 'I/O error|EXT4-fs error'
 [ "$(md5sum <"$work/disk" | cut -d ' ' -f 1)" = "$(sed -n 's/^vhost: sum //p' "$log")" ] || bad="$bad other data on the host;"
-if [ -n "$bad" ]; then
-	cat "$log" "$work/daemon.log"
-	echo "blk.sh $*:$bad"
-	exit 1
-fi
-echo "blk.sh $*: a disk served by qemu-storage-daemon, killed $kills times"
+verdict "blk.sh $*" "a disk served by qemu-storage-daemon, killed $kills times" "$work/daemon.log"

@@ -4,23 +4,13 @@
 # Debian's cloud kernel with a network card that DPDK's testpmd serves, which answers every ping; it is killed KILLS times (0 or 1) and started
 # again. 77 where a component is missing. testpmd takes a whole CPU while it runs.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-tools=$here/../../tools
 dir=$1 microvm=$2 properties=$3 pairs=$4 kills=$5
 shift 5
-for tool in busybox cpio gzip modprobe dpdk-testpmd; do
-	command -v $tool >/dev/null || {
-		echo "SKIP: $tool is not installed (Debian: busybox-static, cpio, gzip, kmod, dpdk-dev)"
-		exit 77
-	}
-done
-kernel=$("$tools/get-kernel.sh" "$dir") || { echo "SKIP: no Debian cloud kernel: neither in $dir nor from apt"; exit 77; }
-initrd=$dir/vhost-net-$(cksum <"$here/net-init.sh" | cut -d ' ' -f 1).gz
-if [ ! -f "$initrd" ]; then
-	files=$("$tools/module-files.sh" "$dir" "$kernel" virtio_mmio virtio_pci virtio_net) || exit 70
-	# shellcheck disable=SC2086 # one word a file
-	sh "$tools/mkinitramfs.sh" "$initrd.$$" "$here/net-init.sh" $files && mv "$initrd.$$" "$initrd" || exit 70
-fi
+. "$(dirname "$0")/../../linux/common.sh"
+need dpdk-testpmd
+find_kernel
+here=$(cd "$(dirname "$0")" && pwd) # where make_initrd finds the init
+make_initrd vhost-net net-init.sh "virtio_mmio virtio_pci virtio_net"
 
 work=$(mktemp -d)
 daemon= guest=
@@ -43,8 +33,7 @@ start_daemon() {
 		sleep 0.1
 	done
 	cat "$work/daemon.log"
-	echo "SKIP: testpmd does not start here"
-	exit 77
+	skip "testpmd does not start here"
 }
 log=$work/log
 start_daemon
@@ -66,22 +55,10 @@ status=$?
 guest=
 sed -i 's/\r//' "$log"
 
-bad=
-expect() { # expect TEXT
-	grep -qE -- "^vhost: $1\$" "$log" || bad="$bad no $1;"
-}
 [ "$status" = 0 ] || bad="$bad microvm ended with $status;"
-expect "mac 52:54:00:12:34:56 queues $pairs"
-for step in ping "large ping" "ping again" "ping after down and up"; do
-	expect "$step ok"
+for said in "mac 52:54:00:12:34:56 queues $pairs" "ping ok" "large ping ok" "ping again ok" "ping after down and up ok" end; do
+	expect "$said" "^vhost: $said\$"
 done
-expect "end"
 [ "$(grep -c 'is there again' "$log")" -ge "$kills" ] || bad="$bad the daemon did not come back;"
-trouble=$(grep -E 'BUG|WARNING|Oops|Call Trace|soft lockup|NETDEV WATCHDOG' "$log" | head -n 3)
-[ -z "$trouble" ] || bad="$bad $trouble;"
-if [ -n "$bad" ]; then
-	cat "$log" "$work/daemon.log"
-	echo "net.sh $*:$bad"
-	exit 1
-fi
-echo "net.sh $*: a network card served by testpmd, $pairs pairs of queues, killed $kills times"
+no_trouble 'NETDEV WATCHDOG'
+verdict "net.sh $*" "a network card served by testpmd, $pairs pairs of queues, killed $kills times" "$work/daemon.log"
