@@ -37,36 +37,13 @@ int vc_hooks_init(struct vc_hooks *hooks)
 
 /* ---- looking up ---- */
 
-/* How many entries start at or below an address: they come first. */
-static uint32_t starting_by(const struct vc_hook_list *list, uint64_t address)
-{
-	uint32_t low = 0, high = list ? list->count : 0;
-
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-
-		if (list->entry[mid].start <= address)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-bool vc_hooks_touch(const struct vc_hook_list *list, uint64_t first, uint64_t last)
-{
-	uint32_t n = starting_by(list, last);
-
-	return n && list->entry[n - 1].reach >= first;
-}
-
 /* The oldest hook from number `from` on that touches [first, last] and is for that access. */
 static struct vcore_hook *find(const struct vc_hook_list *list, uint64_t first, uint64_t last, uint32_t access,
                                uint64_t from)
 {
 	struct vcore_hook *found = NULL;
 
-	for (uint32_t i = starting_by(list, last); i-- > 0 && list->entry[i].reach >= first;) {
+	for (uint32_t i = vc_hooks_starting_by(list, last); i-- > 0 && list->entry[i].reach >= first;) {
 		struct vcore_hook *hook = list->entry[i].hook;
 
 		if (hook->last >= first && (hook->options.access & access) && hook->number >= from &&
@@ -127,7 +104,7 @@ static void replace(struct vc_bvm *vm, uint32_t kind, struct vc_hook_list *list)
 static int insert(struct vc_bvm *vm, struct vcore_hook *hook)
 {
 	const struct vc_hook_list *old = vm->hooks.list[hook->options.kind];
-	uint32_t count = old ? old->count : 0, at = starting_by(old, hook->options.start);
+	uint32_t count = old ? old->count : 0, at = vc_hooks_starting_by(old, hook->options.start);
 	struct vc_hook_list *list = list_new(count + 1);
 
 	if (!list)

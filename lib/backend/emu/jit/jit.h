@@ -26,6 +26,9 @@
  * does not help (device, page crossing, page with code, watchpoint, fault) it leaves at the instruction, of which
  * nothing has happened yet, and the interpreter goes on. So only the interpreter raises faults of memory accesses.
  *
+ * Hooks. A block that hooks on code or blocks are on has a call of C before each such instruction, with the flags in
+ * their place as if all of them were always read. Where hooks on blocks are it ends at the first branch.
+ *
  * Stores to code make the blocks of their page stale: their first instruction is replaced by a call of a thunk,
  * atomically. Nothing else has to be undone: every way into a block leads over its first instruction.
  */
@@ -97,8 +100,10 @@ struct jit_site {
 	emu_system_fn fn; /* NULL: the interpreter executes this instruction */
 	uint8_t *resume;  /* executable; NULL: the block ends here */
 	uint16_t page_offset;
+	uint8_t hooks; /* JIT_HOOK_*: a call of these, before the instruction; else 0 */
 	struct jit_block *block;
 };
+enum { JIT_HOOK_CODE = 1, JIT_HOOK_BLOCK = 2 };
 
 /* Blocks by page. */
 struct jit_page_node {
@@ -143,6 +148,7 @@ struct jit_block {
 #define JIT_PAGES_BITS  13
 #define JIT_MAX_INSNS   64u
 #define JIT_MAX_BYTES   512u
+#define JIT_MAX_HOOKED  32u /* instructions of a block that hooks are on: each has a struct jit_site of its own */
 #define JIT_MAX_KEYS    15u
 
 struct jit_thunks {
@@ -226,6 +232,7 @@ struct jit_source {
 	unsigned bytes; /* of the block */
 	unsigned page_offset;
 	unsigned count; /* instructions */
+	bool hooked;    /* hooks on code or blocks are there */
 	const uint8_t *host;
 	uint8_t code[JIT_MAX_BYTES + 16];
 	struct emu_insn insn[JIT_MAX_INSNS];

@@ -75,6 +75,7 @@ struct jit_trans {
 	int32_t delta;           /* guest RSP = R15 + delta */
 	bool vec_ready, vec_avx; /* checked in this block */
 	bool no_groups;
+	bool hooked; /* hooks are on the block: all flags are read */
 	bool ended; /* nothing falls out of the block any more */
 
 	/*
