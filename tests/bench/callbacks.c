@@ -59,7 +59,7 @@ static size_t make_loop(uint8_t *code, const uint8_t *body, size_t length, uint3
 	code[0] = 0xb9;
 	memcpy(code + 1, &turns, sizeof turns);
 	memcpy(code + 5, body, length);
-	memcpy(code + 5 + length, (uint8_t[]){0x49, 0x75, (uint8_t)-(length + 3), 0xf4}, 4);
+	memcpy(code + 5 + length, (uint8_t[]){0x49, 0x75, (uint8_t) - (length + 3), 0xf4}, 4);
 	return 8 + length;
 }
 

@@ -64,8 +64,8 @@ static void shorten_for_hooks(const struct emu_vcpu *c, struct jit_source *s)
 	bool blocks = c->bvm->hooks.list[VCORE_HOOK_BLOCK] != NULL;
 	unsigned count = 0, bytes = 0;
 
-	s->hooked = s->count && (emu_hooks_block_wanted(c, s->page_offset, 1) ||
-	                         emu_hooks_code_wanted(c, s->page_offset, s->bytes));
+	s->hooked = s->count &&
+	            (emu_hooks_block_wanted(c, s->page_offset, 1) || emu_hooks_code_wanted(c, s->page_offset, s->bytes));
 	while ((s->hooked || blocks) && count < s->count) {
 		bytes += s->insn[count++].len;
 		if ((blocks && s->insn[count - 1].desc->attr & EMU_A_END) || count == JIT_MAX_HOOKED) {

@@ -8,6 +8,7 @@
  *   block.c      what a block is; flags; the way out of blocks
  *   memory.c     memory operands: TLB checks, groups of accesses, slow ways
  *   integer.c, branch.c, vector.c, system.c   translation of instructions
+ *   plain.c      loads and stores of devices
  *   recover.c    flags that were not kept, for the frame of a fault
  *   fast.c       C that translated code calls while vector registers are the guest's
  *   run.c        the engine: finding blocks, serving what translated code cannot do
@@ -162,11 +163,16 @@ enum jit_leave {
 	JIT_LEAVE_LINK,     /* value: struct jit_link */
 	JIT_LEAVE_SITE,     /* struct jit_site */
 	JIT_LEAVE_INDIRECT, /* offset in the page; extra: tag of the target */
-	JIT_LEAVE_BAIL,   /* offset in the page | 1 << 16: extra is a struct jit_block with a group that does not lie in one
-	                     page;   (1 + offset of the instruction that flags must be computed from) << 17 */
-	JIT_LEAVE_POLL,   /* offset in the page */
-	JIT_LEAVE_SECOND, /* struct jit_block: its second page is not known to be there */
-	JIT_LEAVE_STALE,  /* behind the entry of a stale block */
+	JIT_LEAVE_BAIL,     /* offset in the page | (1 + offset of the instruction that flags must be computed from) << 17 |
+	                       JIT_BAIL_* */
+	JIT_LEAVE_POLL,     /* offset in the page */
+	JIT_LEAVE_SECOND,   /* struct jit_block: its second page is not known to be there */
+	JIT_LEAVE_STALE,    /* behind the entry of a stale block */
+};
+
+enum {
+	JIT_BAIL_GROUP = 1u << 16,  /* extra is a struct jit_block with a group that does not lie in one page */
+	JIT_BAIL_ACCESS = 1u << 31, /* extra is the struct jit_block: the TLB does not let the access through */
 };
 
 struct jit_vm {
@@ -241,6 +247,11 @@ struct jit_source {
 bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear);
 /* recover.c: aflags as the instruction at linear set them, whose registers have not changed since. */
 void jit_recover_flags(struct emu_vcpu *c, uint64_t linear);
+/*
+ * plain.c: execute the instruction of the block at s.rip, if it is a plain load or store. False: it is not, nothing has
+ * happened. May raise.
+ */
+bool jit_plain(struct emu_vcpu *c, const struct jit_block *b);
 /* run.c: the function for an instruction that is not native; NULL: the interpreter executes it. */
 emu_system_fn jit_called(struct emu_vcpu *c, struct emu_insn *n);
 /* NULL: no room (evict and try again). With the lock. */

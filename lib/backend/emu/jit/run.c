@@ -426,7 +426,7 @@ static bool second_is_there(struct emu_vcpu *c, const struct jit_block *b)
 /* Flags that translated code did not keep, because only a fault's frame shows them. */
 static void recover(struct emu_vcpu *c)
 {
-	uint64_t setter = c->jit_value >> 17;
+	uint64_t setter = (c->jit_value & ~(uint64_t)JIT_BAIL_ACCESS) >> 17;
 
 	if (setter)
 		jit_recover_flags(c, rip_at(c, setter - 1));
@@ -499,10 +499,12 @@ static const uint8_t *by_bail(struct emu_vcpu *c, enum emu_stop *why)
 {
 	c->s.rip = rip_at(c, c->jit_value & 0xffff);
 	recover(c);
-	if (c->jit_value >> 16 & 1)
+	if (c->jit_value & JIT_BAIL_GROUP)
 		note_bail(c, (struct jit_block *)(uintptr_t)c->jit_extra);
 	c->jit_bails++;
 	not_executed(c);
+	if (c->jit_value & JIT_BAIL_ACCESS && jit_plain(c, (const struct jit_block *)(uintptr_t)c->jit_extra))
+		return NULL;
 	*why = interp_run_block(c);
 	return NULL;
 }

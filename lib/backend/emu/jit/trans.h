@@ -76,7 +76,7 @@ struct jit_trans {
 	bool vec_ready, vec_avx; /* checked in this block */
 	bool no_groups;
 	bool hooked; /* hooks are on the block: all flags are read */
-	bool ended; /* nothing falls out of the block any more */
+	bool ended;  /* nothing falls out of the block any more */
 
 	/*
 	 * Pages that were checked: [lo, hi) off `base` is in one. The addend of one of them may be in R11 (in_r11, else
