@@ -34,6 +34,28 @@ static void decode(struct emu_vcpu *c, struct jit_source *s, unsigned available)
 	}
 }
 
+/* Hooks on code or blocks, where the block is. */
+static bool are_hooks_on(const struct emu_vcpu *c, const struct jit_source *s)
+{
+	return emu_hooks_on(c) &&
+	       (emu_hooks_block_wanted(c, s->page_offset, 1) || emu_hooks_code_wanted(c, s->page_offset, s->bytes));
+}
+
+/* Fewer instructions where hooks are, and nothing behind a branch where they are on blocks. */
+static void shorten_for_hooks(const struct emu_vcpu *c, struct jit_source *s)
+{
+	bool blocks = c->bvm->hooks.list[VCORE_HOOK_BLOCK] != NULL;
+	unsigned count = 0, bytes = 0;
+
+	while ((s->hooked || blocks) && count < s->count) {
+		bytes += s->insn[count++].len;
+		if ((blocks && s->insn[count - 1].desc->attr & EMU_A_END) || count == JIT_MAX_HOOKED) {
+			s->count = count;
+			s->bytes = bytes;
+		}
+	}
+}
+
 /* One instruction that goes on in the next page. */
 static bool read_crossing(struct emu_vcpu *c, struct jit_source *s, uint64_t linear, unsigned first)
 {
@@ -53,26 +75,10 @@ static bool read_crossing(struct emu_vcpu *c, struct jit_source *s, uint64_t lin
 		return false;
 	s->count = 1;
 	s->bytes = s->insn[0].len;
+	s->hooked = are_hooks_on(c, s);
 	s->generation = emu_code_mark(c, s->page, s->gpa, first);
 	s->second_generation = emu_code_mark(c, s->second, s->second_gpa, s->bytes - first);
 	return !memcmp(s->code, s->host, first) && !memcmp(s->code + first, host, s->bytes - first);
-}
-
-/* Fewer instructions where hooks are, and nothing behind a branch where they are on blocks. */
-static void shorten_for_hooks(const struct emu_vcpu *c, struct jit_source *s)
-{
-	bool blocks = c->bvm->hooks.list[VCORE_HOOK_BLOCK] != NULL;
-	unsigned count = 0, bytes = 0;
-
-	s->hooked = s->count &&
-	            (emu_hooks_block_wanted(c, s->page_offset, 1) || emu_hooks_code_wanted(c, s->page_offset, s->bytes));
-	while ((s->hooked || blocks) && count < s->count) {
-		bytes += s->insn[count++].len;
-		if ((blocks && s->insn[count - 1].desc->attr & EMU_A_END) || count == JIT_MAX_HOOKED) {
-			s->count = count;
-			s->bytes = bytes;
-		}
-	}
 }
 
 bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
@@ -87,8 +93,8 @@ bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
 		available = JIT_MAX_BYTES + 15;
 	memcpy(s->code, s->host, available);
 	s->second = NULL;
-	s->hooked = false;
 	decode(c, s, available);
+	s->hooked = s->count && are_hooks_on(c, s);
 	if (emu_hooks_on(c))
 		shorten_for_hooks(c, s);
 	if (!s->count)

@@ -344,12 +344,22 @@ static bool is_device(const struct emu_vcpu *c, uint64_t linear, unsigned size, 
 	return false;
 }
 
+/* The device's callback may have added a hook, which is told of that very access. */
+static void tell_of_device(struct emu_vcpu *c, uint64_t gpa, uint64_t linear, uint64_t value, unsigned size, bool write)
+{
+	if (hooked(c))
+		emu_hook_memory(c, gpa, linear, &value, size, write);
+}
+
 uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
 	uint64_t value = 0, gpa;
 
-	if (is_device(c, linear, size, false, &gpa))
-		return emu_mmio_read(c, gpa, size);
+	if (is_device(c, linear, size, false, &gpa)) {
+		value = emu_mmio_read(c, gpa, size);
+		tell_of_device(c, gpa, linear, value, size, false);
+		return value;
+	}
 	check_integer(c, linear, size);
 	load(c, linear, &value, size, EMU_BY_CPL);
 	return value;
@@ -361,6 +371,7 @@ void emu_store_slow(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t
 
 	if (is_device(c, linear, size, true, &gpa)) {
 		emu_mmio_write(c, gpa, size, value);
+		tell_of_device(c, gpa, linear, value, size, true);
 		return;
 	}
 	check_integer(c, linear, size);
