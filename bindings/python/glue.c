@@ -41,13 +41,15 @@ static const char *vcpy_clone_properties(void *ctx, uint32_t index, const char *
 static int vcpy_clone_prepare(void *ctx, vcore_vm *vm);
 static void vcpy_destroy(void *ctx);
 
-/* Of this thread. */
-static __thread struct {
+struct thread {
 	vcore_vcpu *vcpu;     /* whose callback runs; NULL: no vcpu's */
 	PyThreadState *state; /* as long as it is sure to stay: in vcpy_run(), and on a thread of the library; else NULL */
+	unsigned depth;       /* callbacks that have begun and not ended */
 	uint64_t last_ns;     /* when the lock was taken last */
 	unsigned burst;       /* ... and how often in a row soon after the time before */
-} me __attribute__((tls_model("initial-exec")));
+	atomic_bool inside;   /* of the borrower of the lock: it is in Python */
+};
+static __thread struct thread me __attribute__((tls_model("initial-exec")));
 
 static vcore_vcpu *vcpy_current(void)
 {
@@ -66,80 +68,97 @@ static vcore_vcpu *enter(vcore_vcpu *vcpu)
 
 /*
  * To take the lock and to give it back costs as much as a short function does. A thread that calls Python again and
- * again keeps it when it goes back to the guest, as a loan: `lent` says so. Whoever clears `lent` has the lock: the
- * thread itself, when it calls the next time; another thread of ours that wants it; or the watch, within two
- * milliseconds, so that a guest that has stopped calling, or waits, holds up nobody. A thread that goes on calling
- * gives the lock back for real once a millisecond.
+ * again keeps it, as a loan, while it is back in the guest. Whoever else needs the lock recalls it: another thread of
+ * ours before it waits for the lock; for all others the watch, every millisecond, so that a guest that has stopped
+ * calling, or waits, holds up nobody.
  *
- * Another thread than the borrower can only give it back as long as the interpreter keeps the current thread in one
- * place for all: from Python 3.12 on there are no loans.
+ * Of borrower and recaller each stores first and then loads what the other has stored: `inside` and `recalled`. The
+ * recaller, who comes seldom, has a barrier made in both. Where both have seen each other the mutex decides.
+ *
+ * A thread can give the lock back in another's name as long as the interpreter keeps the current thread in one place
+ * for all: from Python 3.12 on there are no loans.
  */
 #define LOANS      (PY_VERSION_HEX < 0x030c0000)
 #define TICK_NS    1000000
 #define BURST_NS   20000 /* calls are close together ... */
 #define BURST_LONG 8     /* ... and have been so often */
 
-static _Atomic(PyThreadState *) lent;
-static atomic_uint calls_lent; /* written by the borrower */
-static atomic_bool call_in;    /* the borrower is to give the lock back next time */
+static pthread_mutex_t loans = PTHREAD_MUTEX_INITIALIZER; /* who clears `borrower` holds it */
+static _Atomic(struct thread *) borrower;                 /* NULL: none. It has the lock but for what it does inside */
+static atomic_bool recalled;                              /* the borrower is to give the lock back */
 
-/* Of the calling thread, if it is lent to it. */
-static bool take_back(PyThreadState *mine)
+static bool barrier_everywhere(void)
 {
-	PyThreadState *expected = mine;
-
-	return mine && atomic_compare_exchange_strong(&lent, &expected, NULL);
+	return !syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
-/* Whoever has borrowed the lock and is not in Python. */
+/* With the mutex. The caller has the lock for good then. */
+static void clear_loan(void)
+{
+	atomic_store(&borrower, NULL);
+	atomic_store(&recalled, false);
+}
+
+/* The borrower keeps the lock as long as it is in Python, and is told. */
 static void recall(void)
 {
-	if (take_back(atomic_load(&lent)))
+	struct thread *whose;
+
+	if (!atomic_load(&borrower))
+		return;
+	pthread_mutex_lock(&loans);
+	whose = atomic_load(&borrower);
+	atomic_store(&recalled, whose != NULL);
+	if (whose && barrier_everywhere() && !atomic_load(&whose->inside)) {
+		clear_loan();
 		PyEval_SaveThread();
+	}
+	pthread_mutex_unlock(&loans);
+}
+
+/* The loan of this thread, which is not in Python, is over. False: it was before. */
+static bool cancel(void)
+{
+	bool mine;
+
+	pthread_mutex_lock(&loans);
+	mine = atomic_load(&borrower) == &me;
+	if (mine)
+		clear_loan();
+	pthread_mutex_unlock(&loans);
+	return mine;
 }
 
 /* Before cffi takes the lock by itself, or the thread's state may go. */
 static void end_loan(void)
 {
-	if (take_back(me.state))
+	if (atomic_load(&borrower) == &me && !atomic_load(&me.inside) && cancel())
 		PyEval_SaveThread();
 }
 
+/* The watch: sleeps while nothing is on loan. */
 static struct {
 	pthread_once_t once;
-	atomic_bool started;
-	atomic_bool awake; /* it looks after loans; who lends while it sleeps wakes it */
+	bool started;      /* with the interpreter's lock */
+	atomic_bool awake; /* who borrows while it is not wakes it */
 	sem_t wanted;
+	pthread_key_t leaving; /* threads of the library */
 } watch = {.once = PTHREAD_ONCE_INIT};
-
-/* It may sleep: a loan that began before `awake` was cleared is seen here, of a later one the lender wakes it. */
-static bool nothing_to_watch(void)
-{
-	atomic_store(&watch.awake, false);
-	/* a barrier in every thread, so that give() needs none between its store and its load */
-	if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) < 0 || atomic_load(&lent))
-		return atomic_exchange(&watch.awake, true);
-	return true;
-}
 
 static void *run_watch(void *unused)
 {
-	unsigned seen = atomic_load(&calls_lent);
-
 	for (;;) {
-		unsigned calls;
-
 		nanosleep(&(struct timespec){.tv_nsec = TICK_NS}, NULL);
-		calls = atomic_load(&calls_lent);
-		if (calls != seen) {
-			atomic_store(&call_in, true);
-		} else {
+		if (atomic_load(&borrower)) {
 			recall();
-			if (nothing_to_watch())
-				while (sem_wait(&watch.wanted) < 0)
-					;
+			continue;
 		}
-		seen = calls;
+		atomic_store(&watch.awake, false);
+		/* who has borrowed since has either found it awake, and is seen here, or wakes it */
+		if (atomic_load(&borrower) && !atomic_exchange(&watch.awake, true))
+			continue;
+		while (sem_wait(&watch.wanted) < 0)
+			;
 	}
 	return unused;
 }
@@ -147,31 +166,52 @@ static void *run_watch(void *unused)
 /* The child of a fork has one thread, which is in Python. */
 static void forget_watch(void)
 {
-	atomic_store(&watch.started, false);
+	watch.started = false;
+	pthread_mutex_init(&loans, NULL);
+	if (atomic_load(&borrower) != &me)
+		atomic_store(&borrower, NULL);
+	atomic_store(&recalled, atomic_load(&borrower) != NULL);
+}
+
+static void thread_leaves(void *unused)
+{
+	(void)unused;
+	end_loan();
 }
 
 static void prepare_watch(void)
 {
 	pthread_atfork(NULL, NULL, forget_watch);
+	pthread_key_create(&watch.leaving, thread_leaves);
+	syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
-/* With the lock, so one thread at a time. Signals are for Python's own threads. False: there cannot be loans. */
+/* With the interpreter's lock. Signals are for Python's own threads. False: there cannot be loans. */
 static bool start_watch(void)
 {
 	sigset_t all, before;
 	pthread_t thread;
 
-	pthread_once(&watch.once, prepare_watch);
+	if (watch.started || !barrier_everywhere())
+		return watch.started;
 	sem_init(&watch.wanted, 0, 0);
 	atomic_store(&watch.awake, true);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (!pthread_create(&thread, NULL, run_watch, NULL)) {
-		pthread_detach(thread);
-		atomic_store(&watch.started, true);
-	}
+	watch.started = !pthread_create(&thread, NULL, run_watch, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return atomic_load(&watch.started);
+	if (watch.started)
+		pthread_detach(thread);
+	return watch.started;
+}
+
+/* From now on, to the end of callbacks. */
+static void borrow(void)
+{
+	atomic_store(&me.inside, false);
+	atomic_store(&borrower, &me);
+	if (!atomic_exchange(&watch.awake, true))
+		sem_post(&watch.wanted);
 }
 
 static void note_burst(void)
@@ -185,50 +225,72 @@ static void note_burst(void)
 	me.last_ns = now;
 }
 
-/* The state to give the lock back with. */
-static PyThreadState *take_slowly(void)
+/* The interpreter would make its record of a thread of the library's for each call anew; cffi keeps it. */
+static PyThreadState *meet_thread(void)
 {
-	PyThreadState *state = me.state;
+	vcpy_meet_thread();
+	pthread_once(&watch.once, prepare_watch);
+	pthread_setspecific(watch.leaving, &me);
+	return me.state = PyGILState_GetThisThreadState();
+}
+
+static void take_slowly(void)
+{
+	PyThreadState *state = me.state ? me.state : PyGILState_GetThisThreadState();
 
 	recall();
-	if (!state) {
-		state = PyGILState_GetThisThreadState();
-		/* the interpreter would make its record of a thread of the library's for each call anew; cffi keeps it */
-		if (!state) {
-			vcpy_meet_thread();
-			state = me.state = PyGILState_GetThisThreadState();
-		}
-	}
-	PyEval_RestoreThread(state);
+	PyEval_RestoreThread(state ? state : meet_thread());
 	if (LOANS && me.state)
 		note_burst();
-	return state;
 }
 
-static void take(void)
+/* The borrower, which is out of Python, goes in. False: the loan is over. */
+static bool come_in(void)
 {
-	if (!take_back(me.state))
-		take_slowly();
+	bool mine;
+
+	atomic_store_explicit(&me.inside, true, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!atomic_load_explicit(&recalled, memory_order_acquire) &&
+	    atomic_load_explicit(&borrower, memory_order_relaxed) == &me)
+		return true;
+	pthread_mutex_lock(&loans);
+	mine = atomic_load(&borrower) == &me;
+	pthread_mutex_unlock(&loans);
+	if (!mine)
+		atomic_store(&me.inside, false);
+	return mine;
 }
 
-static bool may_lend(void)
+/* Whether on loan. */
+static bool take(void)
 {
-	return LOANS && me.state && me.burst >= BURST_LONG && !atomic_load_explicit(&call_in, memory_order_relaxed) &&
-	       (atomic_load_explicit(&watch.started, memory_order_relaxed) || start_watch());
+	me.depth++;
+	if (atomic_load_explicit(&borrower, memory_order_relaxed) == &me && me.depth == 1 && come_in())
+		return true;
+	take_slowly();
+	return false;
 }
 
-static void give(void)
+/* Another borrower may be in Python and have given the lock up there, as functions that wait do: it stays that. */
+static bool may_borrow(void)
 {
-	if (may_lend()) {
-		atomic_store_explicit(&calls_lent, atomic_load_explicit(&calls_lent, memory_order_relaxed) + 1,
-		                      memory_order_relaxed);
-		atomic_store_explicit(&lent, me.state, memory_order_release);
+	return LOANS && me.state && !me.depth && me.burst >= BURST_LONG && !atomic_load(&borrower) && start_watch();
+}
+
+static void give(bool on_loan)
+{
+	me.depth--;
+	if (on_loan) {
+		atomic_store_explicit(&me.inside, false, memory_order_release);
 		atomic_signal_fence(memory_order_seq_cst);
-		if (!atomic_load_explicit(&watch.awake, memory_order_relaxed) && !atomic_exchange(&watch.awake, true))
-			sem_post(&watch.wanted);
+		if (!atomic_load_explicit(&recalled, memory_order_relaxed) || !cancel())
+			return;
+		me.burst = 0;
+	} else if (may_borrow()) {
+		borrow();
 		return;
 	}
-	atomic_store_explicit(&call_in, false, memory_order_relaxed);
 	PyEval_SaveThread();
 }
 
@@ -237,6 +299,7 @@ static int vcpy_run(vcore_vcpu *vcpu, int64_t timeout_ns, struct vcore_exit *exi
 	PyThreadState *outer = me.state;
 	int result;
 
+	pthread_once(&watch.once, prepare_watch);
 	/* the caller's, which has given up the lock and stays for as long as this takes */
 	me.state = PyGILState_GetThisThreadState();
 	result = vcore_vcpu_run(vcpu, timeout_ns, exit);
@@ -395,11 +458,12 @@ static void on_read(void *opaque, struct vcore_io *io)
 {
 	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(io->vcpu);
+	bool on_loan;
 
 	io->data = UINT64_MAX;
-	take();
+	on_loan = take();
 	finish_with(ctx, call(&ctx->read, (PyObject *[]){NULL, NULL, box(io->offset), box(io->width)}, 2), &io->data);
-	give();
+	give(on_loan);
 	me.vcpu = outer;
 }
 
@@ -429,13 +493,13 @@ static void on_write(void *opaque, struct vcore_io *io)
 {
 	struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(io->vcpu);
+	bool on_loan = take();
 
-	take();
 	if (io->bus == VCORE_BUS_HYPERCALL)
 		hypercall(ctx, io);
 	else
 		finish(ctx, call(&ctx->write, (PyObject *[]){NULL, NULL, box(io->offset), box(io->width), box(io->data)}, 3));
-	give();
+	give(on_loan);
 	me.vcpu = outer;
 }
 
@@ -443,12 +507,13 @@ static void on_pci_read(void *opaque, uint32_t bar, struct vcore_io *io)
 {
 	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(io->vcpu);
+	bool on_loan;
 
 	io->data = UINT64_MAX;
-	take();
+	on_loan = take();
 	finish_with(ctx, call(&ctx->read, (PyObject *[]){NULL, NULL, box(bar), box(io->offset), box(io->width)}, 3),
 	            &io->data);
-	give();
+	give(on_loan);
 	me.vcpu = outer;
 }
 
@@ -456,11 +521,11 @@ static void on_pci_write(void *opaque, uint32_t bar, struct vcore_io *io)
 {
 	const struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(io->vcpu);
+	bool on_loan = take();
 
-	take();
 	finish(ctx,
 	       call(&ctx->write, (PyObject *[]){NULL, NULL, box(bar), box(io->offset), box(io->width), box(io->data)}, 4));
-	give();
+	give(on_loan);
 	me.vcpu = outer;
 }
 
@@ -468,13 +533,13 @@ static void on_hook(void *opaque, const struct vcore_hook_event *event)
 {
 	struct vcpy_ctx *ctx = opaque;
 	vcore_vcpu *outer = enter(event->vcpu);
+	bool on_loan = take();
 
-	take();
 	if (ctx->event)
 		finish(ctx, call(&ctx->hook, (PyObject *[]){NULL, NULL, make_event(ctx, event)}, 1));
 	else
 		finish(ctx, call(&ctx->hook, (PyObject *[]){NULL, NULL, box(event->address), box(event->length)}, 2));
-	give();
+	give(on_loan);
 	me.vcpu = outer;
 }
 
@@ -507,10 +572,11 @@ static void on_destroy(void *opaque)
 	struct vcpy_ctx *ctx = opaque;
 
 	if (ctx->call.tuple || ctx->hook.tuple) {
-		take();
+		bool on_loan = take();
+
 		Py_CLEAR(ctx->call.tuple);
 		Py_CLEAR(ctx->hook.tuple);
-		give();
+		give(on_loan);
 	}
 	end_loan();
 	vcpy_destroy(ctx->handle);

@@ -261,6 +261,7 @@ int vc_hook_remove(struct vcore_hook *hook, bool wait)
 		return vc_fail(EALREADY, "the hook is being removed already");
 	/* nobody can find it any more; those who had are named in their passes. Counted before that is looked at. */
 	atomic_fetch_add(&hooks->waiting, 1);
+	vc_gate_fence(vm->gate);
 	pthread_mutex_lock(&hooks->lock);
 	if (wait) {
 		while (vc_gate_busy(vm->gate, hook, false))
@@ -307,8 +308,8 @@ static void wake_removers(struct vc_hooks *hooks, struct vc_pass *pass)
 }
 
 /*
- * Leaving the gate publishes busy to whoever takes the hook away; entering, a full barrier, stands between clearing
- * busy and looking for removers, who in turn count themselves before they look at busy. The hook may be gone
+ * Leaving the gate publishes busy to whoever takes the hook away; busy is cleared before we look for removers, who in
+ * turn count themselves, have a fence made everywhere, and then look at busy. The hook may be gone
  * afterwards.
  */
 static void call_one(struct vc_hooks *hooks, struct vc_pass *pass, struct vcore_hook *hook,

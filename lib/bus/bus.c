@@ -298,6 +298,7 @@ static void take_away(struct vc_buses *buses, struct vc_dev *dev)
 	change_end(buses, NULL);
 	/* nobody can find it any more; wait for those who had */
 	atomic_fetch_add(&buses->waiting, 1);
+	vc_gate_fence(buses->gate);
 	pthread_mutex_lock(&buses->lock);
 	while (busy(buses, dev, false))
 		pthread_cond_wait(&buses->idle, &buses->lock);
@@ -410,8 +411,8 @@ static void wake_removers(struct vc_buses *buses, struct vc_pass *pass)
 
 /*
  * On a vcpu's thread, inside the gate: step out for the callback. Leaving publishes busy to whoever takes the device
- * away; entering, a full barrier, stands between clearing busy and looking for removers, who in turn count themselves
- * before they look at busy.
+ * away; busy is cleared before we look for removers, who in turn count themselves, have a fence made everywhere, and
+ * then look at busy.
  */
 static void call_with_pass(struct vc_buses *buses, struct vc_pass *pass, struct vc_dev *dev, struct vcore_io *io)
 {

@@ -4,22 +4,37 @@
  * `inside`; all four are sequentially consistent, so at least one of the two sees the other. `closed` changes only
  * under the lock: what is decided there about it stays true until the lock is given up.
  *
- * Where the host has membarrier() the one of them that comes as often as callbacks do and decides least, the store of a
- * leaver, has no barrier: the beginner has the kernel execute one in every thread of the process, between its own store
- * and its loads. A leaver whose store comes too late for the loads then sees `closed`, and wakes the beginner.
+ * Where the host has membarrier() the holder's stores, which come with every callback, have no barrier behind them. The
+ * beginner, who comes seldom, has the kernel execute one in every thread of the process instead, between its own store
+ * and its loads: what a holder stored before is visible then, and what it loads later is what the beginner stored.
  */
 #include "core/gate.h"
 
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/error.h"
 
 static bool membarrier(int command)
 {
 	return !syscall(SYS_membarrier, command, 0, 0);
+}
+
+void vc_gate_fence(const struct vc_gate *gate)
+{
+	uint64_t start;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!gate->light || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+		return;
+	/* It was there when the gate was made; a filter of the program's has forbidden it since. No CPU keeps a store to
+	 * itself for so long. */
+	start = vc_host_ns();
+	while (vc_host_ns() - start < 1000000)
+		sched_yield();
 }
 
 int vc_gate_init(struct vc_gate *gate)
@@ -129,25 +144,9 @@ void vc_gate_leave_slow(struct vc_pass *pass)
 	pthread_mutex_unlock(&gate->lock);
 }
 
-/* heard: who leaves will say so. Else the program has had the system call forbidden since, and we must look. */
-static void wait_for_leavers(struct vc_gate *gate, bool heard)
-{
-	struct timespec soon;
-
-	if (heard) {
-		pthread_cond_wait(&gate->changed, &gate->lock);
-		return;
-	}
-	clock_gettime(CLOCK_REALTIME, &soon);
-	soon.tv_nsec += 1000000;
-	soon.tv_sec += soon.tv_nsec / 1000000000;
-	soon.tv_nsec %= 1000000000;
-	pthread_cond_timedwait(&gate->changed, &gate->lock, &soon);
-}
-
 void vc_gate_begin(struct vc_gate *gate, struct vc_pass *self)
 {
-	bool was_inside = false, heard = true;
+	bool was_inside = false;
 
 	pthread_mutex_lock(&gate->lock);
 	if (owned_by_me(gate)) {
@@ -166,13 +165,12 @@ void vc_gate_begin(struct vc_gate *gate, struct vc_pass *self)
 	gate->owner = pthread_self();
 	gate->stepped_out = was_inside ? self : NULL;
 	atomic_store(&gate->closed, 1);
-	if (gate->light)
-		heard = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+	vc_gate_fence(gate);
 	for (struct vc_pass *p = gate->passes; p; p = p->next)
 		if (p->kick && atomic_load(&p->inside))
 			p->kick(p->ctx);
 	while (somebody_inside(gate))
-		wait_for_leavers(gate, heard);
+		pthread_cond_wait(&gate->changed, &gate->lock);
 	pthread_mutex_unlock(&gate->lock);
 }
 

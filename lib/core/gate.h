@@ -24,7 +24,7 @@ struct vc_gate {
 	struct vc_pass *stepped_out; /* the owner's own pass, if it was inside: it enters again at the end */
 	unsigned depth;              /* nesting of the owner; 0: nobody holds it */
 	_Atomic uint32_t closed;     /* 1: enter must take the slow way */
-	bool light;                  /* leaving has no barrier of its own: vc_gate_begin() makes one in every thread */
+	bool light;                  /* entering and leaving have no barrier of their own: see vc_gate_fence() */
 };
 
 struct vc_pass {
@@ -54,22 +54,33 @@ uint64_t vc_gate_counted(struct vc_gate *gate, unsigned which);
 void vc_gate_enter_slow(struct vc_pass *pass);
 void vc_gate_leave_slow(struct vc_pass *pass);
 
+/*
+ * A barrier between what the caller has stored and what it loads then, and with gate->light in every thread that has a
+ * pass: who asks something of passes (are you inside? are you busy?) stores first, has this done, and looks.
+ */
+void vc_gate_fence(const struct vc_gate *gate);
+
+static inline void vc_gate_store(struct vc_pass *pass, uint32_t inside)
+{
+	if (__builtin_expect(pass->gate->light, 1)) {
+		atomic_store_explicit(&pass->inside, inside, memory_order_release);
+		atomic_signal_fence(memory_order_seq_cst);
+	} else {
+		atomic_store(&pass->inside, inside);
+	}
+}
+
 /* Step in; waits while somebody else has an exclusive section. */
 static inline void vc_gate_enter(struct vc_pass *pass)
 {
-	atomic_store(&pass->inside, 1);
+	vc_gate_store(pass, 1);
 	if (__builtin_expect(atomic_load(&pass->gate->closed), 0))
 		vc_gate_enter_slow(pass);
 }
 
 static inline void vc_gate_leave(struct vc_pass *pass)
 {
-	if (__builtin_expect(pass->gate->light, 1)) {
-		atomic_store_explicit(&pass->inside, 0, memory_order_release);
-		atomic_signal_fence(memory_order_seq_cst);
-	} else {
-		atomic_store(&pass->inside, 0);
-	}
+	vc_gate_store(pass, 0);
 	if (__builtin_expect(atomic_load(&pass->gate->closed), 0))
 		vc_gate_leave_slow(pass);
 }

@@ -119,10 +119,16 @@ static void pause_a_little(unsigned round)
 static void drop_write_of(struct emu_vcpu *c, uint32_t writers)
 {
 	struct vc_bvm *vm = c->bvm;
+	bool asked = false;
 
-	for (unsigned i = 0; i < vm->vcpus; i++)
-		if (vm->vcpu[i] && vm->vcpu[i] != c->bvcpu && (writers & emu_writer_bit(vm->vcpu[i])))
+	for (unsigned i = 0; i < vm->vcpus; i++) {
+		if (vm->vcpu[i] && vm->vcpu[i] != c->bvcpu && (writers & emu_writer_bit(vm->vcpu[i]))) {
 			emu_ask(vm->vcpu[i], EMU_REQ_DROP_WRITES);
+			asked = true;
+		}
+	}
+	if (asked)
+		vc_gate_fence(vm->gate);
 	for (unsigned i = 0; i < vm->vcpus; i++) {
 		struct vc_bvcpu *other = vm->vcpu[i];
 
