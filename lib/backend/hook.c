@@ -328,6 +328,7 @@ static void call_one(struct vc_hooks *hooks, struct vc_pass *pass, struct vcore_
 bool vc_hooks_call(struct vc_bvcpu *vcpu, struct vcore_hook_event *e, uint64_t from)
 {
 	struct vc_hooks *hooks = &vcpu->vm->hooks;
+	const struct vc_hook_list *list = hooks->list[e->kind];
 	/* a callback may add hooks: they are for what comes next */
 	uint64_t newest = hooks->added, last = e->address + (kinds[e->kind].has_access ? e->length - 1 : 0);
 	uint32_t access = e->is_write ? VCORE_HOOK_WRITES : VCORE_HOOK_READS;
@@ -336,6 +337,16 @@ bool vc_hooks_call(struct vc_bvcpu *vcpu, struct vcore_hook_event *e, uint64_t f
 
 	e->size = sizeof *e;
 	e->vcpu = vcpu->handle;
+	if (vc_likely(list && list->count == 1)) {
+		/* whatever others are there when it has been called are newer */
+		hook = list->entry[0].hook;
+		if (last < list->entry[0].start || hook->last < e->address || !(hook->options.access & access) ||
+		    hook->number < from)
+			return false;
+		e->hook = hook;
+		call_one(hooks, &vcpu->pass, hook, e);
+		return true;
+	}
 	while ((hook = find(hooks->list[e->kind], e->address, last, access, from)) && hook->number <= newest) {
 		from = hook->number + 1;
 		e->hook = hook;
