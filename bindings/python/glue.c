@@ -29,7 +29,8 @@ struct vcpy_ctx {
 	void *handle;
 	struct callee read, write, call, hook;
 	PyTypeObject *event; /* of a memory or port hook; NULL: numbers are passed */
-	PyObject *failed;    /* is given what they raise */
+	struct vcore_hook_event before;
+	PyObject *failed; /* is given what they raise */
 };
 
 static void vcpy_meet_thread(void);
@@ -373,24 +374,40 @@ static bool put_data(PyObject *tuple, Py_ssize_t at, const void *data, size_t le
 	return put(tuple, at, PyBytes_FromStringAndSize(data, (Py_ssize_t)length));
 }
 
+/* What differs from the event that the tuple was filled from before, if it was. */
+static bool put_changed(PyObject *tuple, Py_ssize_t at, uint64_t before, uint64_t now)
+{
+	return (PyTuple_GET_ITEM(tuple, at) && before == now) || put(tuple, at, box(now));
+}
+
+static bool put_is_write(PyObject *tuple, Py_ssize_t at, bool is_write)
+{
+	PyObject *object = is_write ? Py_True : Py_False;
+
+	Py_INCREF(object);
+	return put(tuple, at, object);
+}
+
+static bool fill_event(PyObject *event, const struct vcore_hook_event *before, const struct vcore_hook_event *e)
+{
+	if (e->kind == VCORE_HOOK_PORT)
+		return put_is_write(event, 2, e->is_write) && put_changed(event, 0, before->address, e->address) &&
+		       put_changed(event, 1, before->length, e->length) && put_changed(event, 3, before->value, e->value);
+	return put_is_write(event, 3, e->is_write) && put_changed(event, 0, before->address, e->address) &&
+	       put_changed(event, 1, before->linear, e->linear) && put_changed(event, 2, before->length, e->length) &&
+	       put_changed(event, 4, before->value, e->value) && put_data(event, 5, e->data, e->length);
+}
+
+/* New reference. */
 static PyObject *make_event(struct vcpy_ctx *ctx, const struct vcore_hook_event *e)
 {
-	const bool memory = e->kind == VCORE_HOOK_MEMORY;
-	PyObject *event = fresh_tuple(&ctx->hook, ctx->event, memory ? 6 : 4), *is_write = e->is_write ? Py_True : Py_False;
-	bool made;
+	PyObject *event = fresh_tuple(&ctx->hook, ctx->event, e->kind == VCORE_HOOK_MEMORY ? 6 : 4);
 
-	if (!event)
-		return NULL;
-	Py_INCREF(is_write);
-	made = memory ? put(event, 3, is_write) && put(event, 0, box(e->address)) && put(event, 1, box(e->linear)) &&
-	                    put(event, 2, box(e->length)) && put(event, 4, box(e->value)) &&
-	                    put_data(event, 5, e->data, e->length)
-	              : put(event, 2, is_write) && put(event, 0, box(e->address)) && put(event, 1, box(e->length)) &&
-	                    put(event, 3, box(e->value));
-	if (!made)
+	if (event && !fill_event(event, &ctx->before, e)) {
 		Py_CLEAR(ctx->hook.tuple); /* not whole */
-	if (!made)
 		Py_CLEAR(event);
+	}
+	ctx->before = *e;
 	return event;
 }
 
