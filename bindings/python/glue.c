@@ -28,9 +28,10 @@ struct callee {
 struct vcpy_ctx {
 	void *handle;
 	struct callee read, write, call, hook;
-	PyTypeObject *event; /* of a memory or port hook; NULL: numbers are passed */
-	struct vcore_hook_event before;
-	PyObject *failed; /* is given what they raise */
+	PyTypeObject *event;            /* of a memory or port hook; NULL: numbers are passed */
+	struct vcore_hook_event before; /* what hook.tuple was made from */
+	uint64_t args[4];               /* ... call.tuple */
+	PyObject *failed;               /* is given what they raise */
 };
 
 static void vcpy_meet_thread(void);
@@ -374,7 +375,7 @@ static bool put_data(PyObject *tuple, Py_ssize_t at, const void *data, size_t le
 	return put(tuple, at, PyBytes_FromStringAndSize(data, (Py_ssize_t)length));
 }
 
-/* What differs from the event that the tuple was filled from before, if it was. */
+/* What differs from that from which the tuple was filled before, if it was. */
 static bool put_changed(PyObject *tuple, Py_ssize_t at, uint64_t before, uint64_t now)
 {
 	return (PyTuple_GET_ITEM(tuple, at) && before == now) || put(tuple, at, box(now));
@@ -491,11 +492,12 @@ static void hypercall(struct vcpy_ctx *ctx, struct vcore_io *io)
 	bool made = args;
 
 	for (Py_ssize_t k = 0; made && k < 4; k++)
-		made = put(args, k, box(io->args[k]));
+		made = put_changed(args, k, ctx->args[k], io->args[k]);
 	if (!made)
 		Py_CLEAR(ctx->call.tuple);
 	if (!made)
 		Py_CLEAR(args);
+	memcpy(ctx->args, io->args, sizeof ctx->args);
 	io->data = UINT64_MAX;
 	result = call(&ctx->call, (PyObject *[]){NULL, NULL, box(io->address), args}, 2);
 	if (result == Py_None) {
