@@ -149,6 +149,7 @@ static struct {
 
 static void *run_watch(void *unused)
 {
+	pthread_setname_np(pthread_self(), "virtcore-lock");
 	for (;;) {
 		nanosleep(&(struct timespec){.tv_nsec = TICK_NS}, NULL);
 		if (atomic_load(&borrower)) {
