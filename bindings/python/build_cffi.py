@@ -21,18 +21,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GLUE = """
 extern "Python" {
     void vcpy_meet_thread(void);
-    uint64_t vcpy_device_call(void *ctx, uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
     void vcpy_device_reset(void *ctx);
     int64_t vcpy_device_save(void *ctx, void *buffer, size_t length);
     int vcpy_device_load(void *ctx, const void *buffer, size_t length);
-    void vcpy_hook_access(void *ctx, const struct vcore_hook_event *event);
     void vcpy_log(void *ctx, int level, const char *message);
     const char *vcpy_clone_properties(void *ctx, uint32_t index, const char *type, const char *properties);
     int vcpy_clone_prepare(void *ctx, vcore_vm *vm);
     void vcpy_destroy(void *ctx);
 }
 struct vcpy_ctx { ...; };
-void vcpy_fill(struct vcpy_ctx *ctx, void *handle, uintptr_t read, uintptr_t write, uintptr_t code, uintptr_t failed);
+void vcpy_fill(struct vcpy_ctx *ctx, void *handle, uintptr_t read, uintptr_t write, uintptr_t call, uintptr_t hook, uintptr_t event, uintptr_t failed);
+int vcpy_run(vcore_vcpu *vcpu, int64_t timeout_ns, struct vcore_exit *exit);
 vcore_vcpu *vcpy_current(void);
 int vcpy_io_add(vcore_vm *vm, int bus, uint64_t start, uint64_t length, void *ctx, vcore_device **device);
 int vcpy_pci_add(vcore_vm *vm, const struct vcore_pci_description *description, void *ctx, vcore_device **device);

@@ -91,11 +91,16 @@ struct vc_bvcpu {
  */
 void vc_bvcpu_request(struct vc_bvcpu *vcpu, uint32_t bits);
 
+/* One more in a statistic, on the vcpu's thread: nobody else writes it, so no locked addition is needed. */
+static inline void vc_bvcpu_count(_Atomic uint64_t *statistic)
+{
+	atomic_store_explicit(statistic, atomic_load_explicit(statistic, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
 /* On the vcpu's thread. */
 static inline void vc_bvcpu_left(struct vc_bvcpu *vcpu, enum vc_exit_kind kind)
 {
-	atomic_store_explicit(&vcpu->left[kind], atomic_load_explicit(&vcpu->left[kind], memory_order_relaxed) + 1,
-	                      memory_order_relaxed);
+	vc_bvcpu_count(&vcpu->left[kind]);
 }
 
 /* One line a device access at VCORE_LOG_TRACE. */

@@ -37,36 +37,13 @@ int vc_hooks_init(struct vc_hooks *hooks)
 
 /* ---- looking up ---- */
 
-/* How many entries start at or below an address: they come first. */
-static uint32_t starting_by(const struct vc_hook_list *list, uint64_t address)
-{
-	uint32_t low = 0, high = list ? list->count : 0;
-
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-
-		if (list->entry[mid].start <= address)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-bool vc_hooks_touch(const struct vc_hook_list *list, uint64_t first, uint64_t last)
-{
-	uint32_t n = starting_by(list, last);
-
-	return n && list->entry[n - 1].reach >= first;
-}
-
 /* The oldest hook from number `from` on that touches [first, last] and is for that access. */
 static struct vcore_hook *find(const struct vc_hook_list *list, uint64_t first, uint64_t last, uint32_t access,
                                uint64_t from)
 {
 	struct vcore_hook *found = NULL;
 
-	for (uint32_t i = starting_by(list, last); i-- > 0 && list->entry[i].reach >= first;) {
+	for (uint32_t i = vc_hooks_starting_by(list, last); i-- > 0 && list->entry[i].reach >= first;) {
 		struct vcore_hook *hook = list->entry[i].hook;
 
 		if (hook->last >= first && (hook->options.access & access) && hook->number >= from &&
@@ -127,7 +104,7 @@ static void replace(struct vc_bvm *vm, uint32_t kind, struct vc_hook_list *list)
 static int insert(struct vc_bvm *vm, struct vcore_hook *hook)
 {
 	const struct vc_hook_list *old = vm->hooks.list[hook->options.kind];
-	uint32_t count = old ? old->count : 0, at = starting_by(old, hook->options.start);
+	uint32_t count = old ? old->count : 0, at = vc_hooks_starting_by(old, hook->options.start);
 	struct vc_hook_list *list = list_new(count + 1);
 
 	if (!list)
@@ -284,6 +261,7 @@ int vc_hook_remove(struct vcore_hook *hook, bool wait)
 		return vc_fail(EALREADY, "the hook is being removed already");
 	/* nobody can find it any more; those who had are named in their passes. Counted before that is looked at. */
 	atomic_fetch_add(&hooks->waiting, 1);
+	vc_gate_fence(vm->gate);
 	pthread_mutex_lock(&hooks->lock);
 	if (wait) {
 		while (vc_gate_busy(vm->gate, hook, false))
@@ -330,8 +308,8 @@ static void wake_removers(struct vc_hooks *hooks, struct vc_pass *pass)
 }
 
 /*
- * Leaving the gate publishes busy to whoever takes the hook away; entering, a full barrier, stands between clearing
- * busy and looking for removers, who in turn count themselves before they look at busy. The hook may be gone
+ * Leaving the gate publishes busy to whoever takes the hook away; busy is cleared before we look for removers, who in
+ * turn count themselves, have a fence made everywhere, and then look at busy. The hook may be gone
  * afterwards.
  */
 static void call_one(struct vc_hooks *hooks, struct vc_pass *pass, struct vcore_hook *hook,
@@ -350,6 +328,7 @@ static void call_one(struct vc_hooks *hooks, struct vc_pass *pass, struct vcore_
 bool vc_hooks_call(struct vc_bvcpu *vcpu, struct vcore_hook_event *e, uint64_t from)
 {
 	struct vc_hooks *hooks = &vcpu->vm->hooks;
+	const struct vc_hook_list *list = hooks->list[e->kind];
 	/* a callback may add hooks: they are for what comes next */
 	uint64_t newest = hooks->added, last = e->address + (kinds[e->kind].has_access ? e->length - 1 : 0);
 	uint32_t access = e->is_write ? VCORE_HOOK_WRITES : VCORE_HOOK_READS;
@@ -358,6 +337,16 @@ bool vc_hooks_call(struct vc_bvcpu *vcpu, struct vcore_hook_event *e, uint64_t f
 
 	e->size = sizeof *e;
 	e->vcpu = vcpu->handle;
+	if (vc_likely(list && list->count == 1)) {
+		/* whatever others are there when it has been called are newer */
+		hook = list->entry[0].hook;
+		if (last < list->entry[0].start || hook->last < e->address || !(hook->options.access & access) ||
+		    hook->number < from)
+			return false;
+		e->hook = hook;
+		call_one(hooks, &vcpu->pass, hook, e);
+		return true;
+	}
 	while ((hook = find(hooks->list[e->kind], e->address, last, access, from)) && hook->number <= newest) {
 		from = hook->number + 1;
 		e->hook = hook;

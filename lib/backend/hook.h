@@ -62,8 +62,28 @@ int vc_hook_remove(struct vcore_hook *hook, bool wait);
 
 /* ---- on a vcpu's thread, inside the gate ---- */
 
+/* How many entries start at or below an address: they come first. list may be NULL. */
+static inline uint32_t vc_hooks_starting_by(const struct vc_hook_list *list, uint64_t address)
+{
+	uint32_t low = 0, high = list ? list->count : 0;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (list->entry[mid].start <= address)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
 /* Whether a hook's range touches [first, last]. list may be NULL. */
-bool vc_hooks_touch(const struct vc_hook_list *list, uint64_t first, uint64_t last);
+static inline bool vc_hooks_touch(const struct vc_hook_list *list, uint64_t first, uint64_t last)
+{
+	uint32_t n = vc_hooks_starting_by(list, last);
+
+	return n && list->entry[n - 1].reach >= first;
+}
 /*
  * Call the hooks of e->kind that e->address (MEMORY, PORT: and the rest of e->length) touches and whose number is at
  * least `from`, in order. Steps out of the gate for each callback, so anything may have changed if it returns true: one

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/util.h"
 
+_Static_assert(VC_BUS_COUNT == VC_GATE_COUNTS, "a pass counts the accesses to each bus");
 static const char *const bus_names[VC_BUS_COUNT] = {"port", "MMIO", "hypercall"};
 /* Highest address of each bus. */
 static const uint64_t bus_last[VC_BUS_COUNT] = {0xffff, (1ull << 52) - 1, UINT64_MAX};
@@ -297,6 +298,7 @@ static void take_away(struct vc_buses *buses, struct vc_dev *dev)
 	change_end(buses, NULL);
 	/* nobody can find it any more; wait for those who had */
 	atomic_fetch_add(&buses->waiting, 1);
+	vc_gate_fence(buses->gate);
 	pthread_mutex_lock(&buses->lock);
 	while (busy(buses, dev, false))
 		pthread_cond_wait(&buses->idle, &buses->lock);
@@ -409,13 +411,16 @@ static void wake_removers(struct vc_buses *buses, struct vc_pass *pass)
 
 /*
  * On a vcpu's thread, inside the gate: step out for the callback. Leaving publishes busy to whoever takes the device
- * away; entering, a full barrier, stands between clearing busy and looking for removers, who in turn count themselves
- * before they look at busy.
+ * away; busy is cleared before we look for removers, who in turn count themselves, have a fence made everywhere, and
+ * then look at busy.
  */
 static void call_with_pass(struct vc_buses *buses, struct vc_pass *pass, struct vc_dev *dev, struct vcore_io *io)
 {
+	_Atomic uint64_t *count = &pass->counts[io->bus];
+
 	atomic_store_explicit(&pass->thread, pthread_self(), memory_order_relaxed);
 	atomic_store_explicit(&pass->busy, dev, memory_order_release);
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
 	vc_gate_leave(pass);
 	call(dev, io);
 	atomic_store_explicit(&pass->busy, NULL, memory_order_release);
@@ -429,6 +434,7 @@ static void call_without_pass(struct vc_buses *buses, struct vc_dev *dev, struct
 {
 	struct vc_visit visit;
 
+	atomic_fetch_add_explicit(&buses->accesses[io->bus], 1, memory_order_relaxed);
 	visit_begin(buses, &visit, dev);
 	pthread_mutex_unlock(&buses->lock);
 	call(dev, io);
@@ -521,7 +527,6 @@ bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_
 	if (vc_likely(r && r->length - (io->address - r->start) >= width)) {
 		io->size = sizeof *io;
 		io->offset = io->address - r->start;
-		atomic_fetch_add_explicit(&buses->accesses[io->bus], 1, memory_order_relaxed);
 		if (pass)
 			call_with_pass(buses, pass, r->dev, io);
 		else
@@ -532,6 +537,11 @@ bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_
 	if (!pass)
 		pthread_mutex_unlock(&buses->lock);
 	return signalled || (split && dispatch_bytes(buses, pass, io));
+}
+
+uint64_t vc_buses_accesses(struct vc_buses *buses, enum vcore_bus bus)
+{
+	return vc_gate_counted(buses->gate, bus) + atomic_load_explicit(&buses->accesses[bus], memory_order_relaxed);
 }
 
 /* ---- ioeventfd ---- */

@@ -93,8 +93,8 @@ struct vc_buses {
 	struct vc_ioeventfd *ioeventfds; /* replaced like the maps */
 	uint32_t ioeventfd_count;
 	_Atomic uint32_t waiting; /* removers waiting for a callback to end */
-	char pad[64]; /* every vcpu writes the following and reads the above: keep them in different cache lines */
-	_Atomic uint64_t accesses[VC_BUS_COUNT]; /* dispatched */
+	char pad[64]; /* many threads write the following and read the above: keep them in different cache lines */
+	_Atomic uint64_t accesses[VC_BUS_COUNT]; /* dispatched without a pass; the others are counted in passes */
 };
 
 int vc_buses_init(struct vc_buses *buses, struct vc_gate *gate);
@@ -149,6 +149,9 @@ void vc_buses_reset(struct vc_buses *buses);
  * split into bytes; those nobody answers read 0xff.
  */
 bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_io *io);
+
+/* Accesses to a bus that devices took. */
+uint64_t vc_buses_accesses(struct vc_buses *buses, enum vcore_bus bus);
 
 /* -EINVAL; -EEXIST when one write could signal both it and another. Where one matches, no device is called. */
 int vc_ioeventfd_add(struct vc_buses *buses, struct vc_pass *self, const struct vc_ioeventfd *e); /* duplicates e->fd */

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define VC_GATE_COUNTS 3 /* what they count is for lib/bus to say */
+
 struct vc_gate {
 	pthread_mutex_t lock; /* protects what follows; closed is written under it */
 	pthread_cond_t changed;
@@ -22,6 +24,7 @@ struct vc_gate {
 	struct vc_pass *stepped_out; /* the owner's own pass, if it was inside: it enters again at the end */
 	unsigned depth;              /* nesting of the owner; 0: nobody holds it */
 	_Atomic uint32_t closed;     /* 1: enter must take the slow way */
+	bool light;                  /* entering and leaving have no barrier of their own: see vc_gate_fence() */
 };
 
 struct vc_pass {
@@ -29,6 +32,8 @@ struct vc_pass {
 	/* Written by the holder: the device or hook whose callback it runs (NULL: none), and on which thread. */
 	_Atomic(void *) busy;
 	_Atomic(pthread_t) thread;
+	/* Written by the holder alone, without locked additions: see vc_gate_counted(). */
+	_Atomic uint64_t counts[VC_GATE_COUNTS];
 	struct vc_gate *gate;
 	struct vc_pass *next;
 	void (*kick)(void *ctx); /* makes the holder leave soon; called with gate->lock held; must not block */
@@ -43,20 +48,39 @@ void vc_gate_remove(struct vc_gate *gate, struct vc_pass *pass);
 /* Does a pass have `busy` set to what? mine: and that on the calling thread. */
 bool vc_gate_busy(struct vc_gate *gate, const void *what, bool mine);
 
+/* One of the counts of all passes together. */
+uint64_t vc_gate_counted(struct vc_gate *gate, unsigned which);
+
 void vc_gate_enter_slow(struct vc_pass *pass);
 void vc_gate_leave_slow(struct vc_pass *pass);
+
+/*
+ * A barrier between what the caller has stored and what it loads then, and with gate->light in every thread that has a
+ * pass: who asks something of passes (are you inside? are you busy?) stores first, has this done, and looks.
+ */
+void vc_gate_fence(const struct vc_gate *gate);
+
+static inline void vc_gate_store(struct vc_pass *pass, uint32_t inside)
+{
+	if (__builtin_expect(pass->gate->light, 1)) {
+		atomic_store_explicit(&pass->inside, inside, memory_order_release);
+		atomic_signal_fence(memory_order_seq_cst);
+	} else {
+		atomic_store(&pass->inside, inside);
+	}
+}
 
 /* Step in; waits while somebody else has an exclusive section. */
 static inline void vc_gate_enter(struct vc_pass *pass)
 {
-	atomic_store(&pass->inside, 1);
+	vc_gate_store(pass, 1);
 	if (__builtin_expect(atomic_load(&pass->gate->closed), 0))
 		vc_gate_enter_slow(pass);
 }
 
 static inline void vc_gate_leave(struct vc_pass *pass)
 {
-	atomic_store(&pass->inside, 0);
+	vc_gate_store(pass, 0);
 	if (__builtin_expect(atomic_load(&pass->gate->closed), 0))
 		vc_gate_leave_slow(pass);
 }

@@ -405,9 +405,9 @@ int vcore_vm_get_info(vcore_vm *vm, struct vcore_vm_info *out)
 	info.memory = sum_memory(vm, &info.slots);
 	info.tsc_khz = vm->bvm.tsc_khz;
 	info.time_ns = vc_clock_now(&vm->clock);
-	info.pio = vm->buses.accesses[VCORE_BUS_PIO];
-	info.mmio = vm->buses.accesses[VCORE_BUS_MMIO];
-	info.hypercalls = vm->buses.accesses[VCORE_BUS_HYPERCALL];
+	info.pio = vc_buses_accesses(&vm->buses, VCORE_BUS_PIO);
+	info.mmio = vc_buses_accesses(&vm->buses, VCORE_BUS_MMIO);
+	info.hypercalls = vc_buses_accesses(&vm->buses, VCORE_BUS_HYPERCALL);
 	for (uint32_t i = 0; i < vm->bvm.vcpus; i++) {
 		const struct vc_bvcpu *v = &vm->vcpus[i].b;
 

@@ -16,8 +16,16 @@ SPIN = "ebfe"
 
 
 def resources():
+    """But for the package's one thread, which looks after the interpreter's lock from the first burst of callbacks on."""
     gc.collect()
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm", encoding="ascii") as file:
+                names.append(file.read().strip())
+        except OSError:  # it has just ended
+            pass
+    return len(os.listdir("/proc/self/fd")), len([name for name in names if name != "virtcore-lock"])
 
 
 def test_thousand_vms():

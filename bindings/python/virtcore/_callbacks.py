@@ -18,12 +18,12 @@ Failed = Callable[[BaseException], None]
 
 class Binding:
     """What a callback of the library finds behind its ctx. Alive until vcpy_destroy()."""
-    __slots__ = ("handles", "handle", "ctx", "failed", "noted", "read", "write", "call", "device", "function")
+    __slots__ = ("handles", "handle", "ctx", "failed", "noted", "read", "write", "call", "device", "function", "event")
 
     def __init__(self, handles: Set[Any], failed: Failed, **callbacks: Any) -> None:
         self.failed = failed
         self.noted: Failed = failed
-        self.read = self.write = self.call = self.function = None
+        self.read = self.write = self.call = self.function = self.event = None
         self.device: Union[Device, PciDevice, None] = None
         for name, value in callbacks.items():
             setattr(self, name, value)
@@ -31,24 +31,13 @@ class Binding:
         self.handle = ffi.new_handle(self)
         # C calls these by their addresses, which stay as long as this object has them
         self.ctx = ffi.new("struct vcpy_ctx *")
-        lib.vcpy_fill(self.ctx, self.handle, id(self.read), id(self.write), id(self.function), id(failed))
+        lib.vcpy_fill(self.ctx, self.handle, id(self.read), id(self.write), id(self.call), id(self.function), id(self.event) if self.event else 0, id(failed))
         handles.add(self.handle)
 
 
 @ffi.def_extern()
 def vcpy_meet_thread() -> None:
     """To have been called is all it is for."""
-
-
-@ffi.def_extern()
-def vcpy_device_call(ctx: Any, number: int, *args: int) -> int:
-    binding = from_handle(ctx)
-    try:
-        value: int = binding.call(number, args) or 0
-        return value & 0xffffffffffffffff
-    except BaseException as error:
-        binding.failed(error)
-        return 0xffffffffffffffff
 
 
 @ffi.def_extern()
@@ -86,15 +75,6 @@ def vcpy_device_load(ctx: Any, buffer: Any, length: int) -> int:
     except BaseException as error:
         binding.noted(error)
         return -errno.EINVAL
-
-
-@ffi.def_extern()
-def vcpy_hook_access(ctx: Any, event: Any) -> None:
-    binding = from_handle(ctx)
-    try:
-        binding.function(event)
-    except BaseException as error:
-        binding.failed(error)
 
 
 @ffi.def_extern()

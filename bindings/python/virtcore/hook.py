@@ -6,7 +6,7 @@
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, Optional, TypeVar
 
 from ._callbacks import Binding
 from ._core import check
@@ -51,7 +51,7 @@ class Hook:
     def __init__(self, vm: "VM", kind: HookKind, function: Callable[..., object], start: int, length: int, access: int = 0) -> None:
         core = vm._core.handle
         out = ffi.new("vcore_hook **")
-        binding = Binding(vm._core.handles, vm._failed, function=ADAPTERS[kind](function))
+        binding = Binding(vm._core.handles, vm._failed, function=function, event=EVENTS[kind])
         check(lib.vcpy_hook_add(core, kind, start, length, access, binding.ctx, out))
         self._vm = vm
         self._handle: Any = out[0]
@@ -76,20 +76,5 @@ class Hook:
         return f"<virtcore hook {self.kind.name.lower()}{' (removed)' if self._handle is None else ''}>"
 
 
-def _code(function: CodeFunction) -> Callable[..., object]:
-    return function
-
-
-def _memory(function: MemoryFunction) -> Callable[[Any], object]:
-    def adapted(event: Any) -> object:
-        return function(MemoryEvent(event.address, event.linear, event.length, bool(event.is_write), event.value, ffi.buffer(event.data, event.length)[:]))
-    return adapted
-
-
-def _port(function: PortFunction) -> Callable[[Any], object]:
-    def adapted(event: Any) -> object:
-        return function(PortEvent(event.address, event.length, bool(event.is_write), event.value))
-    return adapted
-
-
-ADAPTERS: Dict[HookKind, Callable[..., Callable[..., object]]] = {HookKind.CODE: _code, HookKind.BLOCK: _code, HookKind.MEMORY: _memory, HookKind.PORT: _port}
+# what a function of such a hook is called with; None: address and length
+EVENTS: Dict[HookKind, Optional[type]] = {HookKind.CODE: None, HookKind.BLOCK: None, HookKind.MEMORY: MemoryEvent, HookKind.PORT: PortEvent}

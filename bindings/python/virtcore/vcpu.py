@@ -60,7 +60,7 @@ class Vcpu:
             if threading.current_thread() is threading.main_thread():
                 self._run_sliced(timeout)
             else:
-                check(lib.vcore_vcpu_run(self._handle, nanoseconds(timeout), self._exit))
+                check(lib.vcpy_run(self._handle, nanoseconds(timeout), self._exit))
         self.vm._raise_failure()
         return typed(self._exit)
 
@@ -68,7 +68,7 @@ class Vcpu:
         end = None if timeout is None else time.monotonic() + timeout
         left = timeout
         while True:
-            check(lib.vcore_vcpu_run(self._handle, nanoseconds(SLICE if left is None else min(left, SLICE)), self._exit))
+            check(lib.vcpy_run(self._handle, nanoseconds(SLICE if left is None else min(left, SLICE)), self._exit))
             left = None if end is None else end - time.monotonic()
             if self._exit.reason != lib.VCORE_EXIT_TIMEOUT or (left is not None and left <= 0):
                 return

@@ -50,7 +50,7 @@ static void begin_instruction(struct emu_vcpu *c)
 
 static void tell_hooks(struct emu_vcpu *c, const struct vcore_io *io)
 {
-	if (vc_hooks_port(c->bvcpu, io))
+	if (vc_unlikely(c->bvm->hooks.list[VCORE_HOOK_PORT] != NULL) && vc_hooks_port(c->bvcpu, io))
 		emu_inside_again(c);
 }
 
@@ -141,7 +141,7 @@ uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address
 	}
 	if (write)
 		tell_hooks(c, &io);
-	atomic_fetch_add_explicit(&c->bvcpu->exits, 1, memory_order_relaxed);
+	vc_bvcpu_count(&c->bvcpu->exits);
 	vc_bvcpu_left(c->bvcpu, (enum vc_exit_kind)(VC_LEFT_PIO + bus));
 	answered = vc_bus_dispatch(c->bvm->env.buses, &c->bvcpu->pass, &io);
 	vc_trace_access(c->bvcpu, &io, answered);

@@ -34,6 +34,13 @@ struct emu_hook_told {
 	uint64_t next; /* number of the first hook that was not there yet */
 };
 
+/* An instruction that jit_plain() has decoded: by its bytes in a block, which are there until the next eviction. */
+struct emu_plain {
+	const uint8_t *code; /* NULL: none */
+	uint64_t evictions;
+	struct emu_insn insn;
+};
+
 /* Which address spaces are promoted (promote/). */
 enum emu_promote { EMU_PROMOTE_NEVER, EMU_PROMOTE_HOT, EMU_PROMOTE_ALWAYS };
 
@@ -84,6 +91,7 @@ struct emu_sys {
 	} done_by;
 
 	struct emu_hook_told told[2]; /* VCORE_HOOK_CODE, VCORE_HOOK_BLOCK */
+	struct emu_plain plain[16];
 
 	unsigned pauses;      /* PAUSE instructions since the thread last gave way */
 	bool give_way;        /* ... enough of them: let another thread run */

@@ -297,7 +297,7 @@ static int enter_guest(struct vc_bvcpu *v)
 
 	k->unfinished = false;
 	r = ioctl(k->fd, KVM_RUN, 0);
-	atomic_store_explicit(&v->exits, atomic_load_explicit(&v->exits, memory_order_relaxed) + 1, memory_order_relaxed);
+	vc_bvcpu_count(&v->exits);
 	if (r >= 0)
 		return 1;
 	if (errno == EINTR || errno == EAGAIN) {

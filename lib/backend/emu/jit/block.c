@@ -4,6 +4,7 @@
  * branches in between are ways out of it.
  */
 #include "backend/emu/decode/tables.h"
+#include "backend/emu/hook.h"
 #include "backend/emu/jit/trans.h"
 
 /* ---- reading guest code ---- */
@@ -33,6 +34,28 @@ static void decode(struct emu_vcpu *c, struct jit_source *s, unsigned available)
 	}
 }
 
+/* Hooks on code or blocks, where the block is. */
+static bool are_hooks_on(const struct emu_vcpu *c, const struct jit_source *s)
+{
+	return emu_hooks_on(c) &&
+	       (emu_hooks_block_wanted(c, s->page_offset, 1) || emu_hooks_code_wanted(c, s->page_offset, s->bytes));
+}
+
+/* Fewer instructions where hooks are, and nothing behind a branch where they are on blocks. */
+static void shorten_for_hooks(const struct emu_vcpu *c, struct jit_source *s)
+{
+	bool blocks = c->bvm->hooks.list[VCORE_HOOK_BLOCK] != NULL;
+	unsigned count = 0, bytes = 0;
+
+	while ((s->hooked || blocks) && count < s->count) {
+		bytes += s->insn[count++].len;
+		if ((blocks && s->insn[count - 1].desc->attr & EMU_A_END) || count == JIT_MAX_HOOKED) {
+			s->count = count;
+			s->bytes = bytes;
+		}
+	}
+}
+
 /* One instruction that goes on in the next page. */
 static bool read_crossing(struct emu_vcpu *c, struct jit_source *s, uint64_t linear, unsigned first)
 {
@@ -52,6 +75,7 @@ static bool read_crossing(struct emu_vcpu *c, struct jit_source *s, uint64_t lin
 		return false;
 	s->count = 1;
 	s->bytes = s->insn[0].len;
+	s->hooked = are_hooks_on(c, s);
 	s->generation = emu_code_mark(c, s->page, s->gpa, first);
 	s->second_generation = emu_code_mark(c, s->second, s->second_gpa, s->bytes - first);
 	return !memcmp(s->code, s->host, first) && !memcmp(s->code + first, host, s->bytes - first);
@@ -70,6 +94,9 @@ bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
 	memcpy(s->code, s->host, available);
 	s->second = NULL;
 	decode(c, s, available);
+	s->hooked = s->count && are_hooks_on(c, s);
+	if (emu_hooks_on(c))
+		shorten_for_hooks(c, s);
 	if (!s->count)
 		return s->page_offset + MAX_INSN > VC_PAGE_SIZE && read_crossing(c, s, linear, available);
 	s->generation = emu_code_mark(c, s->page, s->gpa, s->bytes);
@@ -151,7 +178,7 @@ static void find_live(struct jit_trans *t)
 		const struct emu_insn *n = &t->s->insn[k];
 
 		t->live[k + 1] = live;
-		if (n->op == EMU_JCC)
+		if (n->op == EMU_JCC || t->hooked)
 			live = EMU_FL_ALL;
 		else
 			live = (uint8_t)((live & ~jit_flags_killed(n)) | jit_flags_needed(n, live));
@@ -164,7 +191,7 @@ static enum jit_flags_in flags_in(const struct jit_trans *t)
 {
 	if (!t->live[0])
 		return JIT_FLAGS_DEAD;
-	for (unsigned k = 0; k < t->s->count && !t->j->lockstep && !t->s->second; k++) {
+	for (unsigned k = 0; k < t->s->count && !t->j->lockstep && !t->s->second && !t->hooked; k++) {
 		const struct emu_insn *n = &t->s->insn[k];
 
 		if (!jit_is_native(t, n) || (n->prefixes & EMU_P_MEM && n->op != EMU_LEA && n->op != EMU_NOP) ||
@@ -469,21 +496,42 @@ struct jit_site *jit_new_site(struct jit_trans *t)
 	return site;
 }
 
-static void emit_call_out(struct jit_trans *t)
+/* Out at a site, with everything in its place. */
+static void emit_site(struct jit_trans *t, struct jit_site *site, bool comes_back)
 {
-	struct jit_site *site = jit_new_site(t);
-	bool end = t->n->desc->attr & EMU_A_END;
-
 	jit_settle_rsp(t);
 	jit_spoil_flags(t, EMU_FL_ALL); /* it may fault */
 	jit_mov_imm64(&t->a, H_R11, (uintptr_t)site);
 	jit_jmp_to(&t->a, t->j->thunks.leave_site);
-	if (!end)
+	if (comes_back)
 		site->resume = jit_here(&t->a);
-	t->ended = end;
 	t->flags = JIT_FL_MEMORY;
 	t->vec_ready = t->vec_avx = false;
 	jit_forget_group(t, EMU_REG_NONE);
+}
+
+static void emit_call_out(struct jit_trans *t)
+{
+	bool end = t->n->desc->attr & EMU_A_END;
+
+	emit_site(t, jit_new_site(t), !end);
+	t->ended = end;
+}
+
+/* Hooks that the instruction, or the block that it begins, has to be told. */
+static void emit_hooks(struct jit_trans *t)
+{
+	unsigned at = t->s->page_offset + t->offset;
+	unsigned hooks = (emu_hooks_code_wanted(t->c, at, 1) ? JIT_HOOK_CODE : 0) |
+	                 (!t->i && emu_hooks_block_wanted(t->c, at, 1) ? JIT_HOOK_BLOCK : 0);
+	struct jit_site *site;
+
+	if (!hooks)
+		return;
+	site = jit_meta_alloc(t->j, sizeof *site);
+	*site = (struct jit_site){.insn = *t->n, .block = t->b, .page_offset = (uint16_t)at, .hooks = (uint8_t)hooks};
+	emit_site(t, site, true);
+	t->cached = EMU_REG_NONE;
 }
 
 /* ---- the whole ---- */
@@ -555,6 +603,8 @@ static void emit_all(struct jit_trans *t)
 		t->n = &t->s->insn[t->i];
 		if (!jit_keeps_cached(t->n))
 			t->cached = EMU_REG_NONE;
+		if (t->hooked)
+			emit_hooks(t);
 		if (jit_is_native(t, t->n)) {
 			if (t->j->lockstep && !leading)
 				break;
@@ -612,6 +662,7 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	t->delta = 0;
 	t->vec_ready = t->vec_avx = t->ended = false;
 	t->no_groups = no_groups;
+	t->hooked = s->hooked;
 	memset(t->group, 0, sizeof t->group);
 	t->in_r11 = -1;
 	t->next_group = 0;

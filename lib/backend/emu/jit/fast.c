@@ -3,8 +3,21 @@
  * C that translated code calls with the guest's vector registers in the host's: compiled for general registers only,
  * and calling nothing that is not.
  */
+#include "backend/emu/hook.h"
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
+
+/* The first level will not have the page, whatever is done: it is a device's, or hooks watch it. */
+static bool never_fills(struct emu_vcpu *c, uint64_t linear)
+{
+	const struct emu_l2_entry *set = c->mmu->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
+	uint64_t tag = (linear & VC_PAGE_MASK) | c->mmu->context[linear >> 63];
+
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++)
+		if (set[i].tag == tag)
+			return !set[i].slot || emu_hooks_page(c, set[i].gpa & VC_PAGE_MASK);
+	return false;
+}
 
 /* The entry for linear, from the second-level TLB; see fill_first_level() in mmu/tlb.c. */
 static bool quick_fill(struct emu_vcpu *c, uint64_t linear, bool write)
@@ -45,6 +58,8 @@ uint32_t jit_fill(struct emu_vcpu *c, uint64_t linear, uint32_t how)
 	unsigned size = how & 0xffff;
 
 	if ((linear & (VC_PAGE_SIZE - 1)) + size > VC_PAGE_SIZE || (how & JIT_HOW_ALIGNED && linear & (size - 1)))
+		return JIT_FILL_NO;
+	if (never_fills(c, linear))
 		return JIT_FILL_NO;
 	return quick_fill(c, linear, how & JIT_HOW_WRITE) ? JIT_FILL_DONE : JIT_FILL_SLOW;
 }

@@ -8,6 +8,7 @@
  *   block.c      what a block is; flags; the way out of blocks
  *   memory.c     memory operands: TLB checks, groups of accesses, slow ways
  *   integer.c, branch.c, vector.c, system.c   translation of instructions
+ *   plain.c      loads and stores of devices
  *   recover.c    flags that were not kept, for the frame of a fault
  *   fast.c       C that translated code calls while vector registers are the guest's
  *   run.c        the engine: finding blocks, serving what translated code cannot do
@@ -25,6 +26,9 @@
  * Memory. An access that the TLB lets through is made in place. For any other the block asks for a fill, and if that
  * does not help (device, page crossing, page with code, watchpoint, fault) it leaves at the instruction, of which
  * nothing has happened yet, and the interpreter goes on. So only the interpreter raises faults of memory accesses.
+ *
+ * Hooks. A block that hooks on code or blocks are on has a call of C before each such instruction, with the flags in
+ * their place as if all of them were always read. Where hooks on blocks are it ends at the first branch.
  *
  * Stores to code make the blocks of their page stale: their first instruction is replaced by a call of a thunk,
  * atomically. Nothing else has to be undone: every way into a block leads over its first instruction.
@@ -97,8 +101,10 @@ struct jit_site {
 	emu_system_fn fn; /* NULL: the interpreter executes this instruction */
 	uint8_t *resume;  /* executable; NULL: the block ends here */
 	uint16_t page_offset;
+	uint8_t hooks; /* JIT_HOOK_*: a call of these, before the instruction; else 0 */
 	struct jit_block *block;
 };
+enum { JIT_HOOK_CODE = 1, JIT_HOOK_BLOCK = 2 };
 
 /* Blocks by page. */
 struct jit_page_node {
@@ -143,6 +149,7 @@ struct jit_block {
 #define JIT_PAGES_BITS  13
 #define JIT_MAX_INSNS   64u
 #define JIT_MAX_BYTES   512u
+#define JIT_MAX_HOOKED  32u /* instructions of a block that hooks are on: each has a struct jit_site of its own */
 #define JIT_MAX_KEYS    15u
 
 struct jit_thunks {
@@ -156,11 +163,16 @@ enum jit_leave {
 	JIT_LEAVE_LINK,     /* value: struct jit_link */
 	JIT_LEAVE_SITE,     /* struct jit_site */
 	JIT_LEAVE_INDIRECT, /* offset in the page; extra: tag of the target */
-	JIT_LEAVE_BAIL,   /* offset in the page | 1 << 16: extra is a struct jit_block with a group that does not lie in one
-	                     page;   (1 + offset of the instruction that flags must be computed from) << 17 */
-	JIT_LEAVE_POLL,   /* offset in the page */
-	JIT_LEAVE_SECOND, /* struct jit_block: its second page is not known to be there */
-	JIT_LEAVE_STALE,  /* behind the entry of a stale block */
+	JIT_LEAVE_BAIL,     /* offset in the page | (1 + offset of the instruction that flags must be computed from) << 17 |
+	                       JIT_BAIL_* */
+	JIT_LEAVE_POLL,     /* offset in the page */
+	JIT_LEAVE_SECOND,   /* struct jit_block: its second page is not known to be there */
+	JIT_LEAVE_STALE,    /* behind the entry of a stale block */
+};
+
+enum {
+	JIT_BAIL_GROUP = 1u << 16,  /* extra is a struct jit_block with a group that does not lie in one page */
+	JIT_BAIL_ACCESS = 1u << 31, /* extra is the struct jit_block: the TLB does not let the access through */
 };
 
 struct jit_vm {
@@ -226,6 +238,7 @@ struct jit_source {
 	unsigned bytes; /* of the block */
 	unsigned page_offset;
 	unsigned count; /* instructions */
+	bool hooked;    /* hooks on code or blocks are there */
 	const uint8_t *host;
 	uint8_t code[JIT_MAX_BYTES + 16];
 	struct emu_insn insn[JIT_MAX_INSNS];
@@ -234,6 +247,11 @@ struct jit_source {
 bool jit_read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear);
 /* recover.c: aflags as the instruction at linear set them, whose registers have not changed since. */
 void jit_recover_flags(struct emu_vcpu *c, uint64_t linear);
+/*
+ * plain.c: execute the instruction of the block at s.rip, if it is a plain load or store. False: it is not, nothing has
+ * happened. May raise.
+ */
+bool jit_plain(struct emu_vcpu *c, const struct jit_block *b);
 /* run.c: the function for an instruction that is not native; NULL: the interpreter executes it. */
 emu_system_fn jit_called(struct emu_vcpu *c, struct emu_insn *n);
 /* NULL: no room (evict and try again). With the lock. */

@@ -476,9 +476,10 @@ void jit_emit_cold_miss(struct jit_trans *t, struct jit_cold *c)
 	jit_jcc_to(a, H_NE, c->back);
 	if (c->delta)
 		jit_lea(a, true, H_R15, (struct host_mem){.base = H_R15, .index = H_NONE, .disp = c->delta});
-	if (c->size > c->access.size)
-		jit_mov_imm64(a, H_R10, (uintptr_t)t->b);
-	jit_mov_imm64(a, H_R11, c->page_offset | (uint32_t)(c->size > c->access.size) << 16 | (uint32_t)c->recover << 17);
+	jit_mov_imm64(a, H_R10, (uintptr_t)t->b);
+	jit_mov_imm64(a, H_R11,
+	              c->page_offset | (c->size > c->access.size ? JIT_BAIL_GROUP : 0) | (uint32_t)c->recover << 17 |
+	                  JIT_BAIL_ACCESS);
 	jit_jmp_to(a, t->j->thunks.leave_bail);
 	t->delta = delta;
 }

@@ -168,13 +168,10 @@ static bool revalidate(struct emu_vcpu *c, struct jit_block *b, const uint8_t *h
 	return good;
 }
 
-/* What is to be translated. False: nothing there can be, or hooks are on it, which the interpreter calls. */
+/* What is to be translated. False: nothing there can be, or hooks are on what the interpreter must execute. */
 static bool read_source(struct emu_vcpu *c, struct jit_source *s, uint64_t linear)
 {
-	if (!jit_read_source(c, s, linear))
-		return false;
-	return !emu_hooks_on(c) ||
-	       (!emu_hooks_block_wanted(c, s->page_offset, 1) && !emu_hooks_code_wanted(c, s->page_offset, s->bytes));
+	return jit_read_source(c, s, linear) && !(s->hooked && (s->second || c->jit->lockstep));
 }
 
 static struct jit_block *make(struct emu_vcpu *c, uint64_t linear, bool no_groups)
@@ -311,6 +308,53 @@ bool jit_op_count(struct vc_bvcpu *v, unsigned n, const char **name, uint64_t *c
 	return true;
 }
 
+/*
+ * The instruction at s.rip has not been executed, though it was counted when hooks were told of it: they shall not be
+ * told again when it is.
+ */
+static void not_executed(struct emu_vcpu *c)
+{
+	uint64_t linear = linear_of(c, c->s.rip);
+
+	if (!emu_hooks_on(c))
+		return;
+	for (unsigned k = 0; k < VC_ARRAY_SIZE(c->sys->told); k++) {
+		if (c->sys->told[k].linear == linear && c->sys->told[k].count + 1 == c->icount) {
+			c->icount--;
+			return;
+		}
+	}
+}
+
+/* Where translated code goes on behind what stepped out of the gate; NULL: at s.rip. */
+static const uint8_t *still_good(struct emu_vcpu *c, const uint8_t *resume, const struct jit_block *block,
+                                 uint64_t evictions)
+{
+	if (!resume || wanted(c) || atomic_load(&c->jit->evictions) != evictions || atomic_load(&block->stale) ||
+	    !c->jit_can)
+		return NULL;
+	return resume;
+}
+
+/* Hooks before the instruction at site. Told once, whether translated code or the interpreter then executes it. */
+static const uint8_t *tell_hooks(struct emu_vcpu *c, const struct jit_site *site)
+{
+	uint64_t evictions = atomic_load(&c->jit->evictions), rip = c->s.rip;
+	const struct jit_block *block = site->block;
+	unsigned hooks = site->hooks, length = site->insn.len;
+	const uint8_t *resume = site->resume;
+	bool called = false;
+
+	if (hooks & JIT_HOOK_BLOCK)
+		called = emu_hook_block(c, rip, block->bytes, c->icount);
+	if (hooks & JIT_HOOK_CODE)
+		called |= emu_hook_code(c, rip, length, c->icount);
+	if (called)
+		resume = still_good(c, resume, block, evictions);
+	c->icount += resume != NULL;
+	return resume;
+}
+
 /* The instruction at site, by its function. Returns where translated code goes on; NULL: at s.rip. */
 static const uint8_t *call_out(struct emu_vcpu *c, struct jit_site *site)
 {
@@ -319,16 +363,16 @@ static const uint8_t *call_out(struct emu_vcpu *c, struct jit_site *site)
 	uint64_t evictions = atomic_load(&c->jit->evictions);
 	/* outside the gate, in a callback of a device or a hook, site and block may be evicted */
 	const struct emu_insn insn = site->insn;
+	enum emu_next next;
 
-	c->icount++;
+	not_executed(c);
 	count_call(c, insn.op);
-	if (site->fn(c, &insn) == EMU_JUMP)
+	next = site->fn(c, &insn);
+	c->icount++;
+	if (next == EMU_JUMP)
 		return NULL;
 	c->s.rip = linear_of(c, c->s.rip + insn.len);
-	if (!resume || wanted(c) || atomic_load(&c->jit->evictions) != evictions || atomic_load(&block->stale) ||
-	    !c->jit_can)
-		return NULL;
-	return resume;
+	return still_good(c, resume, block, evictions);
 }
 
 /* An indirect branch whose target is not in the jump cache; it has been executed but for its faults. */
@@ -382,7 +426,7 @@ static bool second_is_there(struct emu_vcpu *c, const struct jit_block *b)
 /* Flags that translated code did not keep, because only a fault's frame shows them. */
 static void recover(struct emu_vcpu *c)
 {
-	uint64_t setter = c->jit_value >> 17;
+	uint64_t setter = (c->jit_value & ~(uint64_t)JIT_BAIL_ACCESS) >> 17;
 
 	if (setter)
 		jit_recover_flags(c, rip_at(c, setter - 1));
@@ -430,8 +474,11 @@ static const uint8_t *by_site(struct emu_vcpu *c, enum emu_stop *why)
 	struct jit_site *site = (struct jit_site *)(uintptr_t)c->jit_value;
 
 	c->s.rip = rip_at(c, site->page_offset);
+	if (site->hooks)
+		return tell_hooks(c, site);
 	if (site->fn)
 		return call_out(c, site);
+	not_executed(c);
 	count_call(c, site->insn.op);
 	*why = interp_run_block(c);
 	return NULL;
@@ -452,9 +499,12 @@ static const uint8_t *by_bail(struct emu_vcpu *c, enum emu_stop *why)
 {
 	c->s.rip = rip_at(c, c->jit_value & 0xffff);
 	recover(c);
-	if (c->jit_value >> 16 & 1)
+	if (c->jit_value & JIT_BAIL_GROUP)
 		note_bail(c, (struct jit_block *)(uintptr_t)c->jit_extra);
 	c->jit_bails++;
+	not_executed(c);
+	if (c->jit_value & JIT_BAIL_ACCESS && jit_plain(c, (const struct jit_block *)(uintptr_t)c->jit_extra))
+		return NULL;
 	*why = interp_run_block(c);
 	return NULL;
 }

@@ -75,7 +75,8 @@ struct jit_trans {
 	int32_t delta;           /* guest RSP = R15 + delta */
 	bool vec_ready, vec_avx; /* checked in this block */
 	bool no_groups;
-	bool ended; /* nothing falls out of the block any more */
+	bool hooked; /* hooks are on the block: all flags are read */
+	bool ended;  /* nothing falls out of the block any more */
 
 	/*
 	 * Pages that were checked: [lo, hi) off `base` is in one. The addend of one of them may be in R11 (in_r11, else

@@ -326,10 +326,40 @@ static void store(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsig
 		tell_hooks(c, &s, buffer, true);
 }
 
+/* An access that lies in one page of devices only, and that nobody else wants to see: the shortest way there. */
+static bool is_device(const struct emu_vcpu *c, uint64_t linear, unsigned size, bool write, uint64_t *gpa)
+{
+	const struct emu_mmu *m = c->mmu;
+	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
+	uint64_t tag = (linear & VC_PAGE_MASK) | m->context[linear >> 63], need = write ? EMU_L2_W | EMU_L2_D : 0;
+
+	if (m->watch_count || m->slow_data || hooked(c) || (linear & (VC_PAGE_SIZE - 1)) + size > VC_PAGE_SIZE)
+		return false;
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
+		if (set[i].tag == tag && (set[i].gpa & need) == need) {
+			*gpa = (set[i].gpa & VC_PAGE_MASK) | (linear & (VC_PAGE_SIZE - 1));
+			return !set[i].slot;
+		}
+	}
+	return false;
+}
+
+/* The device's callback may have added a hook, which is told of that very access. */
+static void tell_of_device(struct emu_vcpu *c, uint64_t gpa, uint64_t linear, uint64_t value, unsigned size, bool write)
+{
+	if (hooked(c))
+		emu_hook_memory(c, gpa, linear, &value, size, write);
+}
+
 uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
-	uint64_t value = 0;
+	uint64_t value = 0, gpa;
 
+	if (is_device(c, linear, size, false, &gpa)) {
+		value = emu_mmio_read(c, gpa, size);
+		tell_of_device(c, gpa, linear, value, size, false);
+		return value;
+	}
 	check_integer(c, linear, size);
 	load(c, linear, &value, size, EMU_BY_CPL);
 	return value;
@@ -337,6 +367,13 @@ uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
 
 void emu_store_slow(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t value)
 {
+	uint64_t gpa;
+
+	if (is_device(c, linear, size, true, &gpa)) {
+		emu_mmio_write(c, gpa, size, value);
+		tell_of_device(c, gpa, linear, value, size, true);
+		return;
+	}
 	check_integer(c, linear, size);
 	store(c, linear, &value, size, EMU_BY_CPL);
 }

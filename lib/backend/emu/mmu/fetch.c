@@ -114,8 +114,28 @@ static void pause_a_little(unsigned round)
 		sched_yield();
 }
 
-/* Have the vcpus of these bits drop their write tags, and wait until each has done so or is outside the gate, where it
- * drops them before it comes in. */
+/* A vcpu that was asked to drop its write tags has done so, or is outside the gate, where it does before it comes in.
+ */
+static void wait_until_dropped(struct emu_vcpu *c, const struct vc_bvcpu *other)
+{
+	bool outside = false;
+
+	for (unsigned round = 0; atomic_load(&other->requests) & EMU_REQ_DROP_WRITES; round++) {
+		if (!atomic_load(&other->pass.inside)) {
+			/* it may be coming in and not have seen the request: not if it is still outside behind a fence */
+			if (outside)
+				return;
+			outside = true;
+			vc_gate_fence(c->bvm->gate);
+			continue;
+		}
+		outside = false;
+		emu_inside_again(c);
+		pause_a_little(round);
+	}
+}
+
+/* Have the vcpus of these bits drop their write tags. */
 static void drop_write_of(struct emu_vcpu *c, uint32_t writers)
 {
 	struct vc_bvm *vm = c->bvm;
@@ -123,17 +143,9 @@ static void drop_write_of(struct emu_vcpu *c, uint32_t writers)
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		if (vm->vcpu[i] && vm->vcpu[i] != c->bvcpu && (writers & emu_writer_bit(vm->vcpu[i])))
 			emu_ask(vm->vcpu[i], EMU_REQ_DROP_WRITES);
-	for (unsigned i = 0; i < vm->vcpus; i++) {
-		struct vc_bvcpu *other = vm->vcpu[i];
-
-		if (!other || other == c->bvcpu || !(writers & emu_writer_bit(other)))
-			continue;
-		for (unsigned round = 0;
-		     (atomic_load(&other->requests) & EMU_REQ_DROP_WRITES) && atomic_load(&other->pass.inside); round++) {
-			emu_inside_again(c);
-			pause_a_little(round);
-		}
-	}
+	for (unsigned i = 0; i < vm->vcpus; i++)
+		if (vm->vcpu[i] && vm->vcpu[i] != c->bvcpu && (writers & emu_writer_bit(vm->vcpu[i])))
+			wait_until_dropped(c, vm->vcpu[i]);
 }
 
 uint32_t emu_code_mark(struct emu_vcpu *c, struct vc_page_info *page, uint64_t gpa, unsigned len)
