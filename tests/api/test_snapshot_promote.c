@@ -260,7 +260,7 @@ START_TEST(given)
 	until_promoted(vm, 0);
 	s = take(vm);
 	before = promoted(vm);
-	until_turned(vm, 1000);
+	until_turned(vm, 100);
 	ck_assert_uint_eq(promoted(vm), before);
 	paused(vm);
 	vcore_vm_unref(vm);
