@@ -167,17 +167,43 @@ static void check_twin(vcore_snapshot *s, uint32_t least, uint32_t most)
 	vcore_vm_unref(twin);
 }
 
+/* ---- hosts that let nobody do it ---- */
+
+static _Atomic bool impossible;
+
+static void listen_to(void *ctx, enum vcore_log_level level, const char *message)
+{
+	if (strstr(message, "no address space can be promoted here"))
+		atomic_store(&impossible, true);
+}
+
+/* A vm whose guest runs promoted; NULL: not on this host, as a line says. */
+static vcore_vm *running(void)
+{
+	vcore_vm *vm = computing();
+
+	OK(vcore_vm_set_log(vm, listen_to, NULL, VCORE_LOG_INFO));
+	OK(vcore_vm_start(vm));
+	while (!atomic_load(&impossible) && !promoted(vm))
+		api_pause_ms(1);
+	if (!atomic_load(&impossible))
+		return vm;
+	printf("no address space can be promoted on this host: not tested\n");
+	vcore_vm_unref(vm);
+	return NULL;
+}
+
 /* ---- tests ---- */
 
 START_TEST(goes_on)
 {
-	vcore_vm *vm = computing();
+	vcore_vm *vm = running();
 	vcore_snapshot *first, *second, *third;
 	uint32_t counts[4];
 	uint64_t before;
 
-	OK(vcore_vm_start(vm));
-	until_promoted(vm, 0);
+	if (!vm)
+		return;
 	until_turned(vm, 10);
 	counts[0] = paused(vm);
 	before = promoted(vm);
@@ -219,10 +245,10 @@ END_TEST
 /* Snapshots and rewinding at any moment of the copying, and the end of the vm too. */
 START_TEST(interrupted)
 {
-	vcore_vm *vm = computing();
+	vcore_vm *vm = running();
 
-	OK(vcore_vm_start(vm));
-	until_turned(vm, 2);
+	if (!vm)
+		return;
 	for (unsigned n = 0; n < 30; n++) {
 		vcore_snapshot *s = take(vm);
 		vcore_vm *twin;
@@ -250,14 +276,14 @@ END_TEST
 /* Who has the address may write at any time: that memory stays where it is. */
 START_TEST(given)
 {
-	vcore_vm *vm = computing();
+	vcore_vm *vm = running();
 	vcore_snapshot *s;
 	uint64_t before;
 	void *at;
 
+	if (!vm)
+		return;
 	OK(vcore_memory_hva(vm, SCRATCH, 8, &at));
-	OK(vcore_vm_start(vm));
-	until_promoted(vm, 0);
 	s = take(vm);
 	before = promoted(vm);
 	until_turned(vm, 100);
