@@ -24,9 +24,12 @@ typedef struct vcore_snapshot vcore_snapshot;
  * processes have mapped.
  *
  * Requests that devices are at work on are finished or will be done again by whoever continues from the snapshot. What
- * is outside the machine is not in it: the contents of disk images, peers on the network, hooks, the debugger. Host
- * processes of promoted address spaces (VCORE_ENGINE_AUTO) need memory in a memfd: a vm has none after its first
- * snapshot.
+ * is outside the machine is not in it: the contents of disk images, peers on the network, hooks, the debugger.
+ *
+ * Host processes of promoted address spaces (VCORE_ENGINE_AUTO) need memory that they can map. A vm that derives from a
+ * snapshot, by taking it or as its clone, gets a copy of its own when a guest process has computed for about a quarter
+ * of a second: in pieces, while it runs, if the host has eight times as much memory available. Memory whose address the
+ * program has (vcore_memory_hva(), vcore_memory_get_info()) is not copied, for the program may write to it at any time.
  *
  * @param snapshot out: a new reference, to be given back with vcore_snapshot_unref()
  * @return 0; -ENOTSUP a device cannot be saved (named), or this backend cannot save its interrupt controllers; nothing
@@ -62,7 +65,8 @@ enum vcore_clone_flags {
 	 *  that the guest's random numbers are its own. */
 	VCORE_CLONE_SAME_IDENTITY = 1u << 0,
 	/** Its virtio-nets have new random addresses, locally administered: see vcore_net_set_mac() about what a guest has
-	 *  to do whose driver runs. */
+	 *  to do whose driver runs. Not those that somebody else serves (vhost-user-net), and no other cards: give them
+	 *  others by `properties`. */
 	VCORE_CLONE_NEW_MACS = 1u << 1,
 };
 

@@ -36,6 +36,9 @@ struct vc_bvm {
 	const struct vc_backend *ops;
 	struct vc_bvcpu **vcpu; /* vcpus entries */
 	struct vc_hooks hooks;
+	/* Memory that derives from a snapshot should become the vm's own, so that other processes can map it: soon,
+	 * perhaps, see vc_image_may_own(). Any thread. NULL: nobody can */
+	void (*want_own_memory)(struct vc_bvm *bvm);
 	void *priv;
 };
 

@@ -253,9 +253,9 @@ void vc_backing_discard(struct vc_slot *slot, uint64_t at, uint64_t length)
 	if (start >= end || slot->host_readonly)
 		return;
 	/* a host that cannot, such as for a file system without holes or locked memory, loses nothing but room */
-	if (slot->image || slot->kind == VCORE_MEMORY_ANON)
+	if (slot->fd < 0 && (slot->image || slot->kind == VCORE_MEMORY_ANON))
 		madvise(slot->hva + start, end - start, MADV_DONTNEED);
-	else if (slot->kind == VCORE_MEMORY_MEMFD || slot->kind == VCORE_MEMORY_FILE)
+	else if (slot->image || slot->kind == VCORE_MEMORY_MEMFD || slot->kind == VCORE_MEMORY_FILE)
 		fallocate(slot->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(slot->offset + start),
 		          (off_t)(end - start));
 }

@@ -191,11 +191,19 @@ int vc_image_map(struct vc_image *image, struct vc_slot *slot)
 	vc_image_unref(old);
 	if (slot->changed)
 		r = forget_changed(slot);
-	if (slot->fd >= 0)
-		close(slot->fd);
-	slot->fd = -1;
-	slot->offset = 0;
+	vc_image_disown(slot);
 	return r;
+}
+
+int vc_image_follow(struct vc_image *image, struct vc_slot *slot)
+{
+	struct vc_image *old = slot->image;
+
+	if (slot->fd < 0)
+		return vc_image_map(image, slot);
+	slot->image = vc_image_ref(image);
+	vc_image_unref(old);
+	return slot->changed ? forget_changed(slot) : 0;
 }
 
 /* ---- making them ---- */

@@ -88,6 +88,8 @@ int vc_image_patch(const struct vc_image *base, const struct vc_run *run, uint32
 const uint8_t *vc_image_view(struct vc_image *image);
 /* Map it privately over the slot's memory: what the slot held is forgotten. Nobody executes. 0 or -errno. */
 int vc_image_map(struct vc_image *image, struct vc_slot *slot);
+/* The same where the slot holds just that already: memory of its own stays where it is. */
+int vc_image_follow(struct vc_image *image, struct vc_slot *slot);
 /*
  * Bring slot->changed up to date: a bit for each page that may differ from the slot's image. The first time looks
  * through all of the slot and switches a dirty log on. Nobody executes. 0 or -errno.
@@ -95,5 +97,20 @@ int vc_image_map(struct vc_image *image, struct vc_slot *slot);
 int vc_image_track(struct vc_slot *slot);
 /* Make those pages what they are in the image. Nobody executes. 0 or -errno. */
 int vc_image_restore(struct vc_slot *slot);
+
+/* ---- image_own.c: memory that others can map ---- */
+
+/* Whether a slot that derives from an image can have a copy of its own, and has none: nobody must write to it but vcpus
+ * inside the gate and who holds the memory's lock. */
+bool vc_image_may_own(const struct vc_slot *slot);
+/* Bytes of an image that are there at all: about what a copy takes. */
+uint64_t vc_image_data(const struct vc_image *image);
+/*
+ * The next piece of it, up to some MiB, inside an exclusive section; devices are held. Addresses stay. With the last
+ * one slot->fd is a memfd with all of it, and changes go there. 0 or -errno
+ */
+int vc_image_own(struct vc_slot *slot);
+/* Back to nothing: all of the slot has been mapped anew. */
+void vc_image_disown(struct vc_slot *slot);
 
 #endif

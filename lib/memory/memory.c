@@ -41,6 +41,7 @@ static void slot_free(struct vc_slot *slot)
 		free(slot->unread[i]);
 	vc_backing_unmap(slot);
 	vc_image_unref(slot->image);
+	vc_image_file_unref(slot->own);
 	free(slot->changed);
 	free(slot);
 }

@@ -57,8 +57,13 @@ struct vc_slot {
 	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive
 	 * section. */
 	uint64_t *unread[VC_LOG_READERS];
-	/* The memory is a private mapping of this, with what was written since; NULL: it is not. While nobody executes. */
+	/* The memory is a private mapping of this, with what was written since, or with fd >= 0 a copy of its own; NULL: it
+	 * is neither. While nobody executes. */
 	struct vc_image *image;
+	/* memory of its own in the making, and how far it is mapped from there, see vc_image_own(). Likewise */
+	struct vc_image_file *own;
+	uint64_t owned;
+	_Atomic bool given;         /* the program has its address, and may write at any time */
 	uint64_t *changed;          /* pages that differ from it, see vc_image_track(); NULL: not known. Likewise */
 	struct vc_page_info *pages; /* length / 4096 entries; NULL unless vc_mem.want_pages */
 };

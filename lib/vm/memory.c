@@ -56,6 +56,8 @@ int vcore_memory_hva(vcore_vm *vm, uint64_t gpa, size_t length, void **pointer)
 		return vc_fail(EINVAL, "vcore_memory_hva: a vm and a place for the pointer are needed");
 	vc_mem_rdlock(&vm->mem);
 	p = vc_mem_ptr(&vm->mem, gpa, length);
+	if (p)
+		atomic_store(&vc_mem_find(&vm->mem, gpa)->given, true);
 	vc_mem_unlock(&vm->mem);
 	if (!p)
 		return vc_fail(EFAULT, "[%#llx, +%#zx) does not lie in one memory slot", (unsigned long long)gpa, length);
@@ -94,6 +96,7 @@ int vcore_memory_get_info(vcore_slot *slot, struct vcore_slot_info *out)
 	info.gpa = s->gpa;
 	info.length = s->length;
 	info.hva = s->hva;
+	atomic_store(&slot_of(slot)->given, true);
 	info.fd = s->fd;
 	info.kind = s->kind;
 	info.offset = s->offset;

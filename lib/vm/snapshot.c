@@ -54,11 +54,18 @@ int vcore_snapshot_get_info(const vcore_snapshot *s, struct vcore_snapshot_info 
 
 /* ---- a vm that is kept as it is ---- */
 
-static void hold_devices(struct vcore_vm *vm, bool on)
+void vc_vm_hold_devices(struct vcore_vm *vm, bool on)
 {
-	for (struct vc_dev *d = vm->buses.devices; d; d = d->next)
+	struct vc_visit visit;
+	struct vc_dev *d;
+	uint32_t id = 0;
+
+	while ((d = vc_dev_visit_from(&vm->buses, &visit, id))) {
+		id = d->id + 1;
 		if (d->hold)
 			d->hold(d->hold_ctx, on);
+		vc_dev_leave(&vm->buses, &visit);
+	}
 }
 
 int vc_still_begin(struct vcore_vm *vm, const char *who, bool exited, struct vc_still *still)
@@ -89,7 +96,7 @@ int vc_still_begin(struct vcore_vm *vm, const char *who, bool exited, struct vc_
 	if (vm->bvm.ops->settle)
 		vm->bvm.ops->settle(&vm->bvm);
 	vc_loop_hold(vm->loop);
-	hold_devices(vm, true);
+	vc_vm_hold_devices(vm, true);
 	pthread_mutex_lock(&vm->lock);
 	vc_vm_stop_time(vm);
 	pthread_mutex_unlock(&vm->lock);
@@ -100,7 +107,7 @@ void vc_still_end(struct vc_still *still)
 {
 	struct vcore_vm *vm = still->vm;
 
-	hold_devices(vm, false);
+	vc_vm_hold_devices(vm, false);
 	vc_loop_release(vm->loop);
 	vc_vm_release(vm);
 	if (still->resume)
@@ -201,7 +208,7 @@ static int save_changes(struct vc_slot *slot, struct vcore_snapshot *s, struct v
 		return r;
 	s->memory_copied += count_bits(slot->changed, (slot->length / VC_PAGE_SIZE + 63) / 64) * VC_PAGE_SIZE;
 	if (*image != slot->image)
-		r = vc_image_map(*image, slot);
+		r = vc_image_follow(*image, slot);
 	return r;
 }
 

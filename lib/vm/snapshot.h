@@ -58,6 +58,8 @@ struct vc_still {
 /* -EBUSY, -EDEADLK; exited: one that has exited may be had too, and is CREATED then. */
 int vc_still_begin(struct vcore_vm *vm, const char *who, bool exited, struct vc_still *still);
 void vc_still_end(struct vc_still *still);
+/* All devices that can be held are, or are let go; on the loop's thread, or with the loop held. */
+void vc_vm_hold_devices(struct vcore_vm *vm, bool on);
 
 /* All but the contents of memory, of a still vm: its slots have no images. 0; errors as vcore_snapshot_take() */
 int vc_snapshot_of_states(struct vcore_vm *vm, struct vcore_snapshot **snapshot);

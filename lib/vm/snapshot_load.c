@@ -177,6 +177,8 @@ static int load_slot(struct vcore_vm *vm, struct vc_slot *slot, struct vc_image 
 	if (slot->image == image)
 		return vc_image_restore(slot);
 	r = vc_image_map(image, slot);
+	/* what is known of descriptors is out of date */
+	atomic_fetch_add(&vm->mem.version, 1);
 	if (r >= 0 && !vm->newborn)
 		vc_mem_wrote(slot, slot->gpa, slot->length);
 	return r;

@@ -183,6 +183,7 @@ static int make_backend(struct vcore_vm *vm, const struct vcore_options *o)
 	    .registers = backend->registers ? vc_vm_registers : NULL,
 	    .kernel = &vc_vhost_kernel,
 	};
+	b->want_own_memory = vc_vm_want_own_memory;
 	r = backend->vm_create(b);
 	if (r < 0)
 		return r;
@@ -374,6 +375,7 @@ void vcore_vm_unref(vcore_vm *vm)
 	vc_migrate_fini(vm);
 	vc_arrival_stop(vm->arrival);
 	vc_vm_join(vm);
+	vc_vm_own_fini(vm);
 	vc_arrival_free(vm->arrival);
 	destroy(vm);
 }

@@ -183,6 +183,8 @@ struct vcore_vm {
 	pthread_mutex_t observers_lock; /* protects observers; after lock */
 	struct vc_observer *observers;
 
+	_Atomic bool own_asked, own_closed; /* own.c: it is at work; it is to be no more */
+
 	_Atomic(struct vc_debugger *) debugger; /* NULL: none; taken away under lock */
 
 	pthread_mutex_t lock; /* protects all below, and vcpus' parked, has_thread and debug_* */
@@ -271,6 +273,10 @@ void vc_vcpu_find_place(struct vcore_vcpu *vcpu);
 void vc_place_fini(struct vc_placement *place);
 /* options.vcpu_places */
 int vc_vm_place(struct vcore_vm *vm, const char *const *places);
+
+/* own.c: as vc_bvm.want_own_memory; nobody asks any more, and the loop is still there */
+void vc_vm_want_own_memory(struct vc_bvm *bvm);
+void vc_vm_own_fini(struct vcore_vm *vm);
 
 /* net.c: of a still vm, vcore_net_new_macs(). */
 int vc_vm_new_macs(struct vcore_vm *vm);

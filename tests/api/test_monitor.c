@@ -40,6 +40,7 @@ static void watch(vcore_vm *of)
 {
 	vm = of;
 	snprintf(path, sizeof path, "/tmp/virtcore-monitor-%d", (int)getpid());
+	unlink(path); /* of an earlier process of that number */
 	OK(vcore_monitor_new(vm, path, 0, &monitor));
 }
 

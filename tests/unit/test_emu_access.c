@@ -463,8 +463,12 @@ static void *storing_vcpu(void *arg)
 	return NULL;
 }
 
+/* Each turn waits for the other thread, on one CPU that is shared with others for many time slices. */
+#define RACE_NS 5000000000ull
+
 START_TEST(code_race)
 {
+	uint64_t begun = vc_host_ns();
 	struct race r = {.w = world_new(2, VCORE_UNHANDLED_IGNORE)};
 	struct emu_vcpu *c = world_cpu(r.w, 0);
 	struct vc_page_info *page;
@@ -477,7 +481,7 @@ START_TEST(code_race)
 	ck_assert_int_eq(pthread_create(&thread, NULL, storing_vcpu, &r), 0);
 	enter(r.w);
 	emu_fetch(c, 0x5000, &available, &gpa, &page);
-	for (unsigned n = 0; n < 20000; n++) {
+	for (unsigned n = 0; n < 20000 && vc_host_ns() - begun < RACE_NS; n++) {
 		uint32_t generation = emu_code_mark(c, page, 0x5000, 4);
 		uint32_t first = *(volatile uint32_t *)(r.w->ram->hva + 0x5000);
 

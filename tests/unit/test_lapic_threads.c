@@ -144,6 +144,9 @@ START_TEST(delivery)
 	ck_assert_int_eq(pthread_create(&senders[2], NULL, level_thread, NULL), 0);
 	for (unsigned n = 0; n < 3; n++)
 		pthread_join(senders[n], NULL);
+	/* on a busy host the loop's thread may not have had a CPU yet */
+	for (unsigned n = 0; n < CPUS; n++)
+		await(n, 0x40, 0);
 	atomic_store(&stop, true);
 	for (unsigned n = 0; n < CPUS; n++) {
 		sem_post(&wake[n]);

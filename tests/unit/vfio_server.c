@@ -496,6 +496,7 @@ void vfs_init(struct vfs *s)
 
 	memset(s, 0, sizeof *s);
 	snprintf(s->path, sizeof s->path, "/tmp/vfio-user-%d-%u.sock", (int)getpid(), number++);
+	unlink(s->path); /* of an earlier process of that number */
 	s->connection = s->own = -1;
 	memset(s->fds, 0xff, sizeof s->fds);
 	s->twin = true;

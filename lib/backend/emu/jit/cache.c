@@ -198,7 +198,7 @@ void jit_link(struct jit_vm *j, struct jit_link *l, struct jit_block *to)
 {
 	intptr_t delta = j->execute - j->write;
 
-	if (getenv("NOLINK") || l->to || j->lockstep)
+	if (l->to || j->lockstep)
 		return;
 	if (l->page_id) {
 		if (to->gpa >> 12 >= UINT32_MAX)

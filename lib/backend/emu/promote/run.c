@@ -13,16 +13,19 @@
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
+#include "memory/image.h"
 
 #define CANDIDATES  16u
 #define CHILDREN    4u
 #define TICK_NS     1000000u /* interruptions closer to each other count as one */
 #define HOT_TICKS   3u       /* interruptions in ring 3 that make a space worth it */
-#define WINDOW      256u     /* stops, but for translation, after which it is asked whether it still is */
-#define STOP_NS     8000u    /* what a stop costs besides being served */
-#define SLEEP_TICKS 8u       /* how long it is left alone, if not; doubled each time */
-#define SHORT_NS    300000u  /* so often stopped, it stays on the vcpu's CPU */
-#define FLUSHES     4u       /* of code since it was last woken: it writes its own */
+#define OWN_TICKS   50u      /* ... and a copy of memory that is a snapshot's: a quarter of a second at 200 Hz */
+#define ASK_NS      100000000u
+#define WINDOW      256u    /* stops, but for translation, after which it is asked whether it still is */
+#define STOP_NS     8000u   /* what a stop costs besides being served */
+#define SLEEP_TICKS 8u      /* how long it is left alone, if not; doubled each time */
+#define SHORT_NS    300000u /* so often stopped, it stays on the vcpu's CPU */
+#define FLUSHES     4u      /* of code since it was last woken: it writes its own */
 #define ROOT_MASK   0x000ffffffffff000ull
 #define TRAP_PF     14
 
@@ -42,6 +45,7 @@ struct promote {
 	unsigned next_child;
 	uint64_t last_tick;
 	uint64_t count, stops;
+	uint64_t asked;  /* when memory of the vm's own was asked for */
 	bool impossible; /* on this host */
 	bool pinned;     /* the vcpu's thread stays where it is; where else it may run: */
 	cpu_set_t cpus;
@@ -182,6 +186,25 @@ static void demote(struct promote *m, struct promoted *p)
 	promoted_free(p);
 }
 
+/*
+ * Memory that derives from a snapshot is this process's alone, until it has been copied. That takes long, and much
+ * memory: it is asked for when it would have paid already.
+ */
+static bool must_own(struct emu_vcpu *c, bool ask)
+{
+	struct promote *m = c->promote;
+	const struct vc_mem *mem = c->bvm->env.mem;
+	bool must = false;
+
+	for (uint32_t i = 0; i < mem->count; i++)
+		must |= vc_image_may_own(mem->slots[i]);
+	if (!must || !ask || !c->bvm->want_own_memory || now_ns() - m->asked < ASK_NS)
+		return must;
+	m->asked = now_ns();
+	c->bvm->want_own_memory(c->bvm);
+	return true;
+}
+
 /* The policy is the vm's; whether it can be done turns out here. */
 static void promote(struct emu_vcpu *c, uint64_t root)
 {
@@ -263,7 +286,7 @@ void promote_tick(struct emu_vcpu *c)
 		k->asleep--;
 	else if (++k->ticks >= HOT_TICKS && i < CHILDREN)
 		wake(m, m->child[i]);
-	else if (k->ticks >= HOT_TICKS)
+	else if (k->ticks >= HOT_TICKS && !must_own(c, k->ticks >= OWN_TICKS))
 		promote(c, root);
 }
 
@@ -505,7 +528,7 @@ enum promote_next promote_run(struct emu_vcpu *c)
 
 	if (!plain(c))
 		return PROMOTE_NO;
-	if (i == CHILDREN && policy(c) == EMU_PROMOTE_ALWAYS && !m->impossible) {
+	if (i == CHILDREN && policy(c) == EMU_PROMOTE_ALWAYS && !m->impossible && !must_own(c, true)) {
 		promote(c, root_of(c));
 		i = index_of(m, root_of(c));
 	}
