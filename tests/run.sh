@@ -16,7 +16,7 @@ for argument in "$@"; do
 done
 . tests/tools/need.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev liburing-dev zlib1g-dev libzstd-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
-	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]' '[qemu-utils]' '[e2fsprogs]' \
+	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[cppcheck]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]' '[qemu-utils]' '[e2fsprogs]' \
 	'[libslirp-dev]' '[libmicrohttpd-dev]' '[curl]' '[python3-yaml]' '[libglib2.0-dev]' '[iproute2]' '[passt]' '[mmdebstrap]' '[fio]' '[iperf3]' \
 	'[python3-cffi]' '[python3-dev]' '[python3-pytest]' '[python3-numpy]' '[python3-setuptools]' '[mypy]' '[doxygen]' '[mandoc]' '[python3-unicorn]' '[dpdk-dev]'
 

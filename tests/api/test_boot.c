@@ -36,55 +36,35 @@ static struct vcore_boot_options image_at(const void *data, size_t length)
 
 /* ---- images ---- */
 
-static size_t make_elf64(uint8_t *out)
-{
-	Elf64_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, 1},
-	                .e_type = ET_EXEC,
-	                .e_machine = EM_X86_64,
-	                .e_version = 1,
-	                .e_entry = 0x100000,
-	                .e_phoff = sizeof e,
-	                .e_ehsize = sizeof e,
-	                .e_phentsize = sizeof(Elf64_Phdr),
-	                .e_phnum = 1};
-	Elf64_Phdr p = {.p_type = PT_LOAD,
-	                .p_flags = 7,
-	                .p_offset = 0x100,
-	                .p_vaddr = 0x100000,
-	                .p_paddr = 0x100000,
-	                .p_filesz = sizeof say_42,
-	                .p_memsz = 0x1000};
+/* The same image in both classes, which differ in the widths of the fields. */
+#define MAKE_ELF(name, bits, class, machine)                                           \
+	static size_t name(uint8_t *out)                                                   \
+	{                                                                                  \
+		Elf##bits##_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', class, ELFDATA2LSB, 1}, \
+		                      .e_type = ET_EXEC,                                       \
+		                      .e_machine = machine,                                    \
+		                      .e_version = 1,                                          \
+		                      .e_entry = 0x100000,                                     \
+		                      .e_phoff = sizeof e,                                     \
+		                      .e_ehsize = sizeof e,                                    \
+		                      .e_phentsize = sizeof(Elf##bits##_Phdr),                 \
+		                      .e_phnum = 1};                                           \
+		Elf##bits##_Phdr p = {.p_type = PT_LOAD,                                       \
+		                      .p_flags = 7,                                            \
+		                      .p_offset = 0x100,                                       \
+		                      .p_vaddr = 0x100000,                                     \
+		                      .p_paddr = 0x100000,                                     \
+		                      .p_filesz = sizeof say_42,                               \
+		                      .p_memsz = 0x1000};                                      \
+                                                                                       \
+		memcpy(out, &e, sizeof e);                                                     \
+		memcpy(out + sizeof e, &p, sizeof p);                                          \
+		memcpy(out + 0x100, say_42, sizeof say_42);                                    \
+		return 0x100 + sizeof say_42;                                                  \
+	}
 
-	memcpy(out, &e, sizeof e);
-	memcpy(out + sizeof e, &p, sizeof p);
-	memcpy(out + 0x100, say_42, sizeof say_42);
-	return 0x100 + sizeof say_42;
-}
-
-static size_t make_elf32(uint8_t *out)
-{
-	Elf32_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, 1},
-	                .e_type = ET_EXEC,
-	                .e_machine = EM_386,
-	                .e_version = 1,
-	                .e_entry = 0x100000,
-	                .e_phoff = sizeof e,
-	                .e_ehsize = sizeof e,
-	                .e_phentsize = sizeof(Elf32_Phdr),
-	                .e_phnum = 1};
-	Elf32_Phdr p = {.p_type = PT_LOAD,
-	                .p_flags = 7,
-	                .p_offset = 0x100,
-	                .p_vaddr = 0x100000,
-	                .p_paddr = 0x100000,
-	                .p_filesz = sizeof say_42,
-	                .p_memsz = 0x1000};
-
-	memcpy(out, &e, sizeof e);
-	memcpy(out + sizeof e, &p, sizeof p);
-	memcpy(out + 0x100, say_42, sizeof say_42);
-	return 0x100 + sizeof say_42;
-}
+MAKE_ELF(make_elf64, 64, ELFCLASS64, EM_X86_64)
+MAKE_ELF(make_elf32, 32, ELFCLASS32, EM_386)
 
 /* Says 42 if EAX is Multiboot's magic, else the low byte of EAX. */
 static size_t make_multiboot(uint8_t *out)

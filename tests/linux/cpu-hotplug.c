@@ -7,13 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include <virtcore/virtcore.h>
 
-static int fail(const char *what)
-{
-	fprintf(stderr, "cpu-hotplug: %s: %s\n", what, vcore_error_message());
-	return 1;
-}
+#include "talk.h"
 
 static void get_stats(vcore_vm *vm, struct vcore_vcpu_stats *stats)
 {
@@ -36,44 +31,11 @@ static int take(vcore_vm *vm)
 	return r < 0 || !stats.run_ns ? -1 : 0;
 }
 
-/* The guest says a line; 0 or an error. */
-static int answer(vcore_vm *vm, const char *line)
+static int answer(struct talk *t, const char *line)
 {
 	if (!strncmp(line, "cpus: ready", 11) || !strncmp(line, "cpus: gone", 10))
-		return vcore_vcpu_plug(vcore_vm_vcpu(vm, 1));
-	return strncmp(line, "cpus: worked", 12) ? 0 : take(vm);
-}
-
-static int talk(vcore_vm *vm, FILE *console)
-{
-	char line[512];
-
-	while (fgets(line, sizeof line, console)) {
-		fputs(line, stdout);
-		if (answer(vm, line) < 0)
-			return fail(line);
-		if (!strncmp(line, "cpus: end", 9))
-			return 0;
-	}
-	return 1;
-}
-
-static int run(vcore_vm *vm, char **argv)
-{
-	struct vcore_exit exit = {.size = sizeof exit};
-	char properties[64];
-	FILE *console;
-	int ends[2];
-
-	if (pipe(ends) < 0 || !(console = fdopen(ends[0], "r")))
-		return 1;
-	snprintf(properties, sizeof properties, "input=null,output=fd:%d", ends[1]);
-	if (vcore_device_add(vm, "uart", properties, NULL) < 0 ||
-	    vcore_boot_linux(vm, argv[1], argv[2], "console=ttyS0 quiet panic=-1") < 0 || vcore_vm_start(vm) < 0)
-		return fail("starting");
-	if (talk(vm, console))
-		return 1;
-	return vcore_vm_wait(vm, 60000000000ll, &exit) < 0 || exit.reason != VCORE_EXIT_POWEROFF;
+		return vcore_vcpu_plug(vcore_vm_vcpu(t->vm, 1));
+	return strncmp(line, "cpus: worked", 12) ? 0 : take(t->vm);
 }
 
 int main(int argc, char **argv)
@@ -83,7 +45,7 @@ int main(int argc, char **argv)
 	                                .backend = VCORE_BACKEND_EMU,
 	                                .memory = 256 << 20,
 	                                .max_vcpus = 3};
-	vcore_vm *vm;
+	struct talk t = {.name = "cpu-hotplug", .end = "cpus: end", .answer = answer};
 	int status;
 
 	if (argc < 4)
@@ -93,9 +55,9 @@ int main(int argc, char **argv)
 		options.backend = VCORE_BACKEND_KVM;
 	options.cpu = argc > 5 ? argv[5] : NULL;
 	alarm(300); /* a guest that says nothing more */
-	if (vcore_vm_new(&options, &vm) < 0)
-		return fail("no vm");
-	status = run(vm, argv);
-	vcore_vm_unref(vm);
+	if (vcore_vm_new(&options, &t.vm) < 0)
+		return talk_fail(&t, "no vm");
+	status = talk_run(&t, argv[1], argv[2]);
+	vcore_vm_unref(t.vm);
 	return status;
 }

@@ -7,13 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include <virtcore/virtcore.h>
 
-static int fail(const char *what)
-{
-	fprintf(stderr, "hotplug: %s: %s\n", what, vcore_error_message());
-	return 1;
-}
+#include "talk.h"
 
 /* The guest lets go when it likes. */
 static int take_card(vcore_device *card)
@@ -28,46 +23,11 @@ static int take_card(vcore_device *card)
 	return r < 0 ? r : vcore_device_remove(card);
 }
 
-/* The guest says a line; 0 or an error. */
-static int answer(vcore_vm *vm, const char *line, vcore_device **card)
+static int answer(struct talk *t, const char *line)
 {
 	if (!strncmp(line, "hotplug: ready", 14) || !strncmp(line, "hotplug: gone", 13))
-		return vcore_device_add(vm, "virtio-rng", "addr=1/0", card);
-	return strncmp(line, "hotplug: works", 14) ? 0 : take_card(*card);
-}
-
-static int talk(vcore_vm *vm, FILE *console)
-{
-	vcore_device *card = NULL;
-	char line[512];
-
-	while (fgets(line, sizeof line, console)) {
-		fputs(line, stdout);
-		if (answer(vm, line, &card) < 0)
-			return fail(line);
-		if (!strncmp(line, "hotplug: end", 12))
-			return 0;
-	}
-	return 1;
-}
-
-static int run(vcore_vm *vm, char **argv)
-{
-	struct vcore_exit exit = {.size = sizeof exit};
-	char properties[64];
-	FILE *console;
-	int ends[2];
-
-	if (pipe(ends) < 0 || !(console = fdopen(ends[0], "r")))
-		return 1;
-	snprintf(properties, sizeof properties, "input=null,output=fd:%d", ends[1]);
-	if (vcore_device_add(vm, "uart", properties, NULL) < 0 ||
-	    vcore_device_add(vm, "pci-root-port", "addr=1,slot=7", NULL) < 0 ||
-	    vcore_boot_linux(vm, argv[1], argv[2], "console=ttyS0 quiet panic=-1") < 0 || vcore_vm_start(vm) < 0)
-		return fail("starting");
-	if (talk(vm, console))
-		return 1;
-	return vcore_vm_wait(vm, 60000000000ll, &exit) < 0 || exit.reason != VCORE_EXIT_POWEROFF;
+		return vcore_device_add(t->vm, "virtio-rng", "addr=1/0", &t->card);
+	return strncmp(line, "hotplug: works", 14) ? 0 : take_card(t->card);
 }
 
 int main(int argc, char **argv)
@@ -79,15 +39,15 @@ int main(int argc, char **argv)
 	                                .cpu = argc > 4 ? argv[4] : NULL,
 	                                .memory = 384 << 20,
 	                                .vcpus = 2};
-	vcore_vm *vm;
+	struct talk t = {.name = "hotplug", .end = "hotplug: end", .answer = answer};
 	int status;
 
 	if (argc < 3)
 		return 2;
 	alarm(300); /* a guest that says nothing more */
-	if (vcore_vm_new(&options, &vm) < 0)
-		return fail("no vm");
-	status = run(vm, argv);
-	vcore_vm_unref(vm);
+	if (vcore_vm_new(&options, &t.vm) < 0 || vcore_device_add(t.vm, "pci-root-port", "addr=1,slot=7", NULL) < 0)
+		return talk_fail(&t, "no vm");
+	status = talk_run(&t, argv[1], argv[2]);
+	vcore_vm_unref(t.vm);
 	return status;
 }

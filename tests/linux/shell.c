@@ -32,7 +32,7 @@ void shell_pipes(struct shell *g)
 	*g = (struct shell){.in = to[1], .its_in = to[0], .out = from[0], .its_out = from[1]};
 }
 
-static const char *uart_properties(const struct shell *g)
+const char *shell_uart(const struct shell *g)
 {
 	static char text[64];
 
@@ -40,44 +40,70 @@ static const char *uart_properties(const struct shell *g)
 	return text;
 }
 
-static bool heard(struct shell *g, const char *text, int timeout_ms)
+static const char *find(const struct shell *g, const char *text, bool whole)
+{
+	const char *found = strstr(g->text, text);
+
+	return found && (!whole || strchr(found, '\n')) ? found : NULL;
+}
+
+static const char *hear(struct shell *g, const char *who, const char *text, bool whole)
 {
 	struct pollfd p = {.fd = g->out, .events = POLLIN};
+	const char *found;
 
-	while (!strstr(g->text, text)) {
-		ssize_t n;
+	while (!(found = find(g, text, whole))) {
+		ssize_t n = -1;
 
-		if (poll(&p, 1, timeout_ms) != 1 || g->length >= sizeof g->text - 1)
-			return false;
-		n = read(g->out, g->text + g->length, sizeof g->text - 1 - g->length);
-		if (n <= 0)
-			return false;
+		if (g->length < sizeof g->text - 1 && poll(&p, 1, ANSWER_MS) == 1)
+			n = read(g->out, g->text + g->length, sizeof g->text - 1 - g->length);
+		if (n <= 0) {
+			fprintf(stderr, "%s: \"%s\" does not come; there is:\n%s\n", who, text, g->text);
+			exit(1);
+		}
 		g->length += (size_t)n;
 	}
-	return true;
+	return found;
 }
 
 void shell_expect(struct shell *g, const char *who, const char *text)
 {
-	if (heard(g, text, ANSWER_MS))
-		return;
-	fprintf(stderr, "%s: \"%s\" does not come; there is:\n%s\n", who, text, g->text);
-	exit(1);
+	hear(g, who, text, false);
 }
 
-/* The answer does not occur in the question, which comes back as an echo. */
-void shell_ask(struct shell *g, const char *who, const char *question, const char *answer)
+const char *shell_line(struct shell *g, const char *who, const char *text)
+{
+	return hear(g, who, text, true);
+}
+
+void shell_forget(struct shell *g)
 {
 	g->length = 0;
 	memset(g->text, 0, sizeof g->text);
-	if (write(g->in, question, strlen(question)) < 0 || write(g->in, "\n", 1) < 0)
+}
+
+void shell_ask(struct shell *g, const char *who, const char *question, const char *answer)
+{
+	shell_forget(g);
+	if (dprintf(g->in, "%s\n", question) < 0)
 		shell_fail("asking");
 	shell_expect(g, who, answer);
 }
 
 const char *shell_properties(void *ctx, uint32_t index, const char *type, const char *properties)
 {
-	return strcmp(type, "uart") == 0 ? uart_properties(ctx) : NULL;
+	return strcmp(type, "uart") == 0 ? shell_uart(ctx) : NULL;
+}
+
+unsigned shell_resident_mib(void)
+{
+	unsigned long total, pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	if (!f || fscanf(f, "%lu %lu", &total, &pages) != 2)
+		shell_fail("reading /proc/self/statm");
+	fclose(f);
+	return (unsigned)(pages * (unsigned long)sysconf(_SC_PAGESIZE) >> 20);
 }
 
 double shell_now_us(void)
@@ -104,13 +130,21 @@ void shell_boot(struct shell *g, char **argv, const char *cpu)
 
 	shell_pipes(g);
 	shell_check(vcore_vm_new(&o, &g->vm), "vm");
-	shell_check(vcore_device_add(g->vm, "uart", uart_properties(g), NULL), "uart");
+	shell_check(vcore_device_add(g->vm, "uart", shell_uart(g), NULL), "uart");
 	shell_check(vcore_device_add(g->vm, "virtio-rng", NULL, NULL), "rng");
 	shell_check(vcore_device_add(g->vm, "virtio-blk", "image=null:1M", NULL), "blk");
 	shell_check(vcore_boot_linux(g->vm, argv[1], argv[2], "console=ttyS0 quiet panic=-1"), "boot");
 	shell_check(vcore_vm_start(g->vm), "start");
 	shell_expect(g, "boot", "/ # ");
 	shell_ask(g, "boot", "stty -echo; echo rea''dy", "ready");
+}
+
+void shell_await_poweroff(struct shell *g)
+{
+	struct vcore_exit end = {.size = sizeof end};
+
+	if (vcore_vm_wait(g->vm, ANSWER_MS * 1000000ll, &end) < 0 || end.reason != VCORE_EXIT_POWEROFF)
+		shell_fail("the guest does not power off");
 }
 
 void shell_end(struct shell *g)
