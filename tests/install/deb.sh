@@ -37,7 +37,7 @@ ls ./*.deb ./*.dsc
 kernel=$(sh "$top/tests/tools/get-kernel.sh" "$kernels" amd64) || skip "the packages are good, but there is no kernel to try microvm run with"
 # what is mounted for it goes with its namespace, however it ends
 unshare --mount bash -eu -s "$kernel" "$top/tests/install/deb-use.sh" <<'END'
-mmdebstrap --quiet --mode=root --variant=apt --include=gcc,libc6-dev,pkg-config,man-db --customize-hook='cp ./*.deb "$1/tmp"' \
+mmdebstrap --quiet --mode=root --dpkgopt=force-unsafe-io --variant=apt --include=gcc,libc6-dev,pkg-config,man-db --customize-hook='cp ./*.deb "$1/tmp"' \
 	--customize-hook='chroot "$1" sh -c "apt-get install -qq -y --no-install-recommends /tmp/*.deb" >log 2>&1 || { tail log; false; }' bookworm root </dev/null
 share=root/root/.local/share/virtcore
 mkdir -p "$share/boot" "$share/lib"
