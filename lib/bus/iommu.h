@@ -180,6 +180,26 @@ int vc_iommu_listen(struct vc_iommu_endpoint *e, const struct vc_iommu_listener 
 /* All that it was told of is taken back; it is not called when this has returned. One that does not listen: nothing. */
 void vc_iommu_unlisten(struct vc_iommu_endpoint *e);
 
+/* ---- what hardware behind it can do: iommu_windows.c ---- */
+
+#define VC_IOMMU_WINDOWS_MAX 16u
+
+struct vc_iommu_window {
+	uint64_t first, last; /* both inclusive */
+};
+/* Ascending and disjoint. */
+struct vc_iommu_windows {
+	uint32_t count;
+	struct vc_iommu_window at[VC_IOMMU_WINDOWS_MAX];
+};
+
+/* The only IOVAs that the endpoint's accesses can have, for the host's IOMMU has no others; at first it has all. */
+void vc_iommu_set_windows(struct vc_iommu_endpoint *e, const struct vc_iommu_windows *windows);
+/* What lies between them, up to VC_IOMMU_LAST, without the MSI window: the guest is to map nothing there. How many. */
+unsigned vc_iommu_reserved(struct vc_iommu_endpoint *e, struct vc_iommu_window reserved[VC_IOMMU_WINDOWS_MAX + 2]);
+/* The last IOVA that every endpoint can have. */
+uint64_t vc_iommu_last(struct vc_iommu *iommu);
+
 /* ---- PCI: pci_iommu.c ---- */
 
 /*

@@ -29,6 +29,7 @@ struct vc_iommu_endpoint {
 	const struct vc_iommu_listener *listener; /* these three under `change` */
 	void *listener_ctx;
 	bool told;                        /* of what the endpoint reaches now */
+	struct vc_iommu_windows windows;  /* under `lock` */
 	struct iommu_domain *domain;      /* NULL: none */
 	struct vc_iommu_mapping identity; /* what bypass is */
 	_Atomic uint64_t version;         /* grows, under `lock` held for writing, whenever something is taken away */

@@ -251,6 +251,8 @@ static int add(struct vc_pci *pci, const struct vcore_pci_description *descripti
 	if (dev)
 		*dev = added;
 	r = pci_join_iommu(pci, f);
+	if (r >= 0 && image && image->begin)
+		r = image->begin(f->ctx, f->endpoint);
 	if (r >= 0)
 		r = place(pci, f, d.address);
 	if (r < 0)

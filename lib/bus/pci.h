@@ -47,6 +47,7 @@ struct vc_pci_window vc_pci_window64(const struct vc_pci *pci);
 /* As vcore_pci_add(). *dev is set before the first callback. */
 int vc_pci_add(struct vc_pci *pci, const struct vcore_pci_description *description, const struct vcore_pci_ops *ops,
                void *ctx, struct vc_dev **dev);
+struct vc_iommu_endpoint;
 /*
  * What a function is whose configuration space is given whole, as that of another device, made fit: capabilities lie
  * where they are there. Its description says the rest: header, BARs, MSI-X vectors, pin; it has no capabilities.
@@ -60,6 +61,9 @@ struct vc_pci_image {
 		unsigned bar;
 		uint32_t at;  /* a multiple of 8 */
 	} table, pending; /* of MSI-X: in BARs whose other addresses are the function's */
+	/* With the function's ctx once it is whole, before the guest can find it. endpoint: NULL: it is behind no IOMMU. An
+	 * error is vc_pci_add_image()'s, the function's destroy has been called then. NULL: nothing is to be done. */
+	int (*begin)(void *ctx, struct vc_iommu_endpoint *endpoint);
 };
 int vc_pci_add_image(struct vc_pci *pci, const struct vcore_pci_description *description,
                      const struct vc_pci_image *image, const struct vcore_pci_ops *ops, void *ctx, struct vc_dev **dev);

@@ -3,8 +3,10 @@
 #ifndef VC_PASSTHROUGH_PASSED_H
 #define VC_PASSTHROUGH_PASSED_H
 
+#include "bus/iommu.h"
 #include "chipset/chipset.h"
 #include "passthrough/config.h"
+#include "passthrough/peers.h"
 #include "passthrough/physical.h"
 
 /* ---- registers.c: BARs that the guest reaches without a call ---- */
@@ -27,7 +29,9 @@ struct vc_passed_bar {
 
 struct vc_passed_registers {
 	pthread_mutex_t lock;
-	bool trapped; /* the guest's accesses are to be seen, under lock */
+	bool trapped;          /* the guest's accesses are to be seen, under lock */
+	bool ended;            /* nothing is anywhere any more, under lock */
+	_Atomic bool decoding; /* the device answers at its BARs */
 	struct vc_passed_bar bars[VCORE_PCI_BARS];
 };
 
@@ -57,18 +61,47 @@ struct vc_passed_irqs {
 
 /* ---- dma.c ---- */
 
+#define VC_PASSED_MAPPINGS_MAX (1u << 20)
+#define VC_PASSED_LOGGED_MAX   8u
+
+/* What there is for the device to reach. */
+struct vc_passed_target {
+	uint64_t gpa, length;
+	void *hva;
+	uint32_t flags;       /* VC_PHYSICAL_READ, _WRITE: what is possible there */
+	struct vc_slot *slot; /* pinned; and fixed while something of it is mapped. NULL: registers of a peer: */
+	const char *peer;     /* its name, that lives as long as they are there */
+	uint32_t users;       /* mappings of it */
+};
+
 struct vc_passed_mapping {
-	struct vc_slot *slot; /* pinned and fixed */
+	struct vc_passed_target *target;
+	uint64_t iova, gpa, length;
+	uint32_t flags;
+};
+
+/* IOVAs by which the device reaches guest-physical addresses, and those of the targets that lie there. */
+struct vc_passed_range {
+	struct vc_iommu_range range;
+	struct vc_passed_range *next, **at; /* list of all */
+	uint32_t count;
+	struct vc_passed_mapping *mappings;
 };
 
 struct vc_passed_dma {
-	pthread_mutex_t lock; /* protects all below; never held while watching memory */
+	pthread_mutex_t lock;               /* protects all below but endpoint; never held while watching memory */
+	struct vc_iommu_endpoint *endpoint; /* what the guest's IOMMU says of it; NULL: it reaches all. Constant */
 	struct vc_mem_watcher watcher;
 	bool watching;
-	struct vc_passed_mapping *mappings;
-	uint32_t count;
-	uint64_t version; /* of the memory map that they show */
-	_Atomic uint64_t bytes;
+	struct vc_peer peer;
+	struct vc_passed_target **targets;
+	uint32_t target_count;
+	uint64_t version, peers;        /* of the memory map and of the peers' registers that they show */
+	void *tree;                     /* of ranges, by first IOVA, for tsearch() */
+	struct vc_passed_range *ranges; /* the same */
+	uint32_t count;                 /* mappings of all ranges */
+	_Atomic uint32_t logged;        /* failures, since all was mapped by itself */
+	_Atomic uint64_t bytes, mapped; /* mapped: the same as count */
 };
 
 /* ---- pci.c ---- */
@@ -94,6 +127,10 @@ void vc_passed_registers_fini(struct vc_passed *passed); /* also where init fail
 void vc_passed_registers_moved(void *ctx, uint32_t bar, uint64_t at);
 /* Have all of the guest's accesses come as calls, or no more. */
 void vc_passed_registers_trap(struct vc_passed *passed, bool on);
+/* The device decodes its BARs from now on, or no more; on: after it does, off: before it does not. */
+void vc_passed_registers_decode(struct vc_passed *passed, bool on);
+/* As for vc_peer. */
+unsigned vc_passed_registers_list(void *ctx, struct vc_peer_registers registers[VC_PEER_REGISTERS_MAX]);
 
 void vc_passed_irqs_init(struct vc_passed *passed);
 void vc_passed_irqs_fini(struct vc_passed *passed);
@@ -104,8 +141,10 @@ void vc_passed_irqs_changed(void *ctx, uint32_t vector);
 /* After an access to a BAR: the guest may have served INTx. */
 void vc_passed_irqs_accessed(struct vc_passed *passed);
 
-/* Map all memory that the vm has and will have. */
-int vc_passed_dma_begin(struct vc_passed *passed);
+/*
+ * Map all memory that the vm has and will have; behind an endpoint of the guest's IOMMU, what that lets it reach of it.
+ */
+int vc_passed_dma_begin(struct vc_passed *passed, struct vc_iommu_endpoint *endpoint);
 void vc_passed_dma_end(struct vc_passed *passed);
 /* The device has interrupted, and so may have written: tell who must know of writes that the vcpus did not do. */
 void vc_passed_dma_wrote(struct vc_passed *passed);

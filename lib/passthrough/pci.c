@@ -11,7 +11,6 @@
 
 #include <virtcore/error.h>
 
-#include "bus/iommu.h"
 #include "core/error.h"
 #include "core/props.h"
 #include "core/util.h"
@@ -21,6 +20,7 @@
 enum {
 	COMMAND = 4,
 	COMMAND_END = 6,
+	COMMAND_MEMORY = 1 << 1,
 	COMMAND_PASSED = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 10, /* I/O, memory, bus master, INTx off */
 };
 
@@ -86,11 +86,16 @@ static void pass_command(struct vc_passed *passed)
 	struct vc_physical *p = passed->physical;
 	struct vcore_pci_info info;
 	uint8_t command[2];
+	int r;
 
 	vc_pci_get_info(vc_pci_function_of(passed->dev), &info);
 	vc_st16(command, (uint16_t)(info.command & COMMAND_PASSED));
-	if (p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, command, sizeof command) < 0 &&
-	    !atomic_load(&passed->gone))
+	if (!(info.command & COMMAND_MEMORY))
+		vc_passed_registers_decode(passed, false);
+	r = p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, command, sizeof command);
+	if (r >= 0 && info.command & COMMAND_MEMORY && !atomic_load(&passed->gone))
+		vc_passed_registers_decode(passed, true);
+	else if (r < 0 && !atomic_load(&passed->gone))
 		vc_log(passed->env->log, VCORE_LOG_WARN, "%s", vcore_error_message());
 }
 
@@ -138,6 +143,7 @@ static void on_gone(void *ctx, const char *why)
 	vc_log(passed->env->log, VCORE_LOG_ERROR, "%s is gone: %s", passed->physical->name, why);
 	atomic_store(&passed->gone, true);
 	vc_passed_registers_trap(passed, true);
+	vc_passed_registers_decode(passed, false);
 }
 
 /* On the loop. The device may be no more when this returns. */
@@ -209,7 +215,8 @@ static unsigned pass_statistics(void *ctx, struct vc_stat stats[VC_STATS_MAX])
 	stats[1] = (struct vc_stat){"interrupts_by_loop", atomic_load(&passed->irqs.by_loop)};
 	stats[2] = (struct vc_stat){"vectors_in_kernel", direct};
 	stats[3] = (struct vc_stat){"dma_bytes", atomic_load(&passed->dma.bytes)};
-	return 4;
+	stats[4] = (struct vc_stat){"dma_mappings", atomic_load(&passed->dma.mapped)};
+	return 5;
 }
 
 static const struct vcore_pci_ops pass_ops = {
@@ -273,17 +280,20 @@ static int read_device(struct vc_passed *passed, bool integrated)
 	return r;
 }
 
-/* A guest that runs may use the function as soon as it is there: the device is as after power-on then, and reaches
- * memory. */
-static int make_ready(struct vc_passed *passed)
+/* A guest that runs may use the function as soon as it is there: the device is as after power-on then. */
+static int make_quiet(struct vc_passed *passed)
 {
 	static const uint8_t off[2];
 	struct vc_physical *p = passed->physical;
-	int r;
 
 	reset_device(passed);
-	r = p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, off, sizeof off);
-	return r < 0 ? r : vc_passed_dma_begin(passed);
+	return p->ops->region_write(p, VC_PHYSICAL_CONFIG, COMMAND, off, sizeof off);
+}
+
+/* As for vc_pci_image: ... and reaches memory. */
+static int pass_begin(void *ctx, struct vc_iommu_endpoint *endpoint)
+{
+	return vc_passed_dma_begin(ctx, endpoint);
 }
 
 /* All but the function itself. */
@@ -293,15 +303,11 @@ static int set_up(struct vc_passed *passed, struct vc_props *props, const char *
 
 	if (r >= 0 && !passed->env->pci)
 		r = vc_fail(ENOTSUP, "%s: this machine type has no PCI", passed->type);
-	else if (r >= 0 && vc_pci_iommu(passed->env->pci))
-		r = vc_fail(ENOTSUP,
-		            "%s: this machine has an IOMMU of the guest's, whose mappings a real device does not follow",
-		            passed->type);
 	if (r >= 0)
 		r = read_device(passed, !address || !strchr(address, '/'));
 	if (r >= 0)
 		r = vc_passed_registers_init(passed);
-	return r < 0 ? r : make_ready(passed);
+	return r < 0 ? r : make_quiet(passed);
 }
 
 static int add(struct vc_passed *passed, const char *address, struct vc_dev **dev)
@@ -312,6 +318,7 @@ static int add(struct vc_passed *passed, const char *address, struct vc_dev **de
 
 	d->type = passed->type;
 	d->address = address;
+	passed->config.image.begin = pass_begin;
 	r = vc_pci_add_image(passed->env->pci, d, &passed->config.image, &pass_ops, passed, &passed->dev);
 	if (r < 0)
 		return r;

@@ -51,6 +51,8 @@ enum {
 };
 
 struct vc_slot;
+struct vc_iommu_windows;
+struct vc_peers;
 
 /* Memory of the guest, or other addresses of the process, that the device may reach at `iova`. */
 struct vc_physical_dma {
@@ -110,6 +112,9 @@ struct vc_physical_ops {
 	/* What a dma_map of that iova and length made. The device reaches nothing there when this returns. */
 	int (*dma_unmap)(struct vc_physical *p, uint64_t iova, uint64_t length);
 
+	/* Where iova can be, and that pages of 4096 bytes can be mapped. NULL: anywhere. */
+	int (*dma_windows)(struct vc_physical *p, struct vc_iommu_windows *windows);
+
 	/* From now on; what has happened before is told again. NULL: nothing more, none runs when this returns, unless it
 	 * was called from one. */
 	void (*listen)(struct vc_physical *p, const struct vc_physical_events *events, void *ctx);
@@ -122,6 +127,10 @@ struct vc_physical_ops {
 struct vc_physical {
 	const struct vc_physical_ops *ops;
 	const char *name; /* for messages: "0000:01:00.0", or the path of a socket; lives as long */
+	/* Those of the same vm with which it shares buses: what can be mapped of its regions they may reach by DMA; NULL:
+	 * it has none. reaches_peers: it may reach theirs. */
+	struct vc_peers *peers;
+	bool reaches_peers;
 };
 
 /*

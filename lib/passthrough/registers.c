@@ -13,6 +13,8 @@
 
 #include "passthrough/passed.h"
 
+_Static_assert(VCORE_PCI_BARS *VC_PASSED_PIECES_MAX <= VC_PEER_REGISTERS_MAX, "all pieces of all BARs");
+
 #define NOWHERE UINT64_MAX
 
 /* ---- which parts ---- */
@@ -81,7 +83,7 @@ static int map_area(struct vc_passed *passed, unsigned i, const struct vc_physic
 
 int vc_passed_registers_init(struct vc_passed *passed)
 {
-	bool direct = passed->env->registers != NULL;
+	bool direct = passed->env->registers || passed->physical->peers;
 	int r = 0;
 
 	for (unsigned i = 0; i < VCORE_PCI_BARS; i++) {
@@ -124,11 +126,39 @@ static void put(struct vc_passed *passed, const struct vc_passed_bar *bar, struc
 /* Caller holds the lock. */
 static void place(struct vc_passed *passed, struct vc_passed_bar *bar)
 {
-	bool direct = !passed->registers.trapped && !atomic_load(&passed->gone) && bar->at != NOWHERE &&
-	              VC_IS_ALIGNED(bar->at, VC_PAGE_SIZE);
+	bool direct = passed->env->registers && !passed->registers.trapped && !atomic_load(&passed->gone) &&
+	              bar->at != NOWHERE && VC_IS_ALIGNED(bar->at, VC_PAGE_SIZE);
 
 	for (unsigned i = 0; i < bar->count; i++)
 		put(passed, bar, &bar->pieces[i], direct ? bar->at + bar->pieces[i].offset : NOWHERE);
+}
+
+/* ---- for the vm's other devices ---- */
+
+unsigned vc_passed_registers_list(void *ctx, struct vc_peer_registers registers[VC_PEER_REGISTERS_MAX])
+{
+	struct vc_passed *passed = ctx;
+	unsigned count = 0;
+
+	pthread_mutex_lock(&passed->registers.lock);
+	for (unsigned i = 0; i < VCORE_PCI_BARS && !passed->registers.ended && atomic_load(&passed->registers.decoding);
+	     i++) {
+		const struct vc_passed_bar *bar = &passed->registers.bars[i];
+
+		if (bar->at == NOWHERE || !VC_IS_ALIGNED(bar->at, VC_PAGE_SIZE))
+			continue;
+		for (unsigned k = 0; k < bar->count; k++)
+			registers[count++] = (struct vc_peer_registers){bar->at + bar->pieces[k].offset, bar->pieces[k].length,
+			                                                bar->pieces[k].hva, bar->region.flags};
+	}
+	pthread_mutex_unlock(&passed->registers.lock);
+	return count;
+}
+
+static void update_peers(struct vc_passed *passed)
+{
+	if (passed->physical->peers)
+		vc_peers_update(passed->physical->peers, &passed->dma.peer);
 }
 
 void vc_passed_registers_moved(void *ctx, uint32_t bar, uint64_t at)
@@ -139,6 +169,13 @@ void vc_passed_registers_moved(void *ctx, uint32_t bar, uint64_t at)
 	passed->registers.bars[bar].at = at;
 	place(passed, &passed->registers.bars[bar]);
 	pthread_mutex_unlock(&passed->registers.lock);
+	update_peers(passed);
+}
+
+void vc_passed_registers_decode(struct vc_passed *passed, bool on)
+{
+	if (atomic_exchange(&passed->registers.decoding, on) != on)
+		update_peers(passed);
 }
 
 void vc_passed_registers_trap(struct vc_passed *passed, bool on)
@@ -152,6 +189,10 @@ void vc_passed_registers_trap(struct vc_passed *passed, bool on)
 
 void vc_passed_registers_fini(struct vc_passed *passed)
 {
+	pthread_mutex_lock(&passed->registers.lock);
+	passed->registers.ended = true;
+	pthread_mutex_unlock(&passed->registers.lock);
+	update_peers(passed);
 	vc_passed_registers_trap(passed, true);
 	for (unsigned i = 0; i < VCORE_PCI_BARS; i++) {
 		struct vc_passed_bar *bar = &passed->registers.bars[i];

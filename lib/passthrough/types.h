@@ -5,7 +5,7 @@
 
 #include "device/device.h"
 
-extern const struct vc_device_type vc_vfio_pci_type;  /* host= rebind= */
+extern const struct vc_device_type vc_vfio_pci_type;  /* host= rebind= p2p= iommufd= */
 extern const struct vc_device_type vc_vfio_user_type; /* socket= timeout_ms= map_bars= dma= */
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "bus/iommu.h"
 #include "chipset/chipset.h"
 #include <virtcore/error.h>
 
@@ -18,6 +19,8 @@
 #include "passthrough/physical.h"
 #include "passthrough/sysfs.h"
 #include "passthrough/types.h"
+
+enum { COMMAND = 4, COMMAND_ACTIVE = 1 << 0 | 1 << 1 | 1 << 2 /* I/O, memory, bus master */ };
 
 #define INFO_MAX VC_KIB(64) /* what the kernel tells of a region, with its capabilities */
 
@@ -32,9 +35,12 @@ struct vfio {
 	struct vc_physical physical;
 	struct vc_env *env;
 	char address[VC_SYSFS_ADDRESS];
+	enum vc_vfio_way way;
 	struct vc_vfio_group *group;
 	int fd;
+	struct vc_vfio_member member;
 	uint32_t flags; /* VFIO_DEVICE_FLAGS_* */
+	bool by_power;  /* the best reset of its own is that of its power states */
 	uint64_t offsets[VC_PHYSICAL_REGIONS], sizes[VC_PHYSICAL_REGIONS];
 	struct news request, error;
 	const struct vc_physical_events *events;
@@ -148,8 +154,11 @@ static int vfio_region_read(struct vc_physical *p, unsigned region, uint64_t off
 static int vfio_region_write(struct vc_physical *p, unsigned region, uint64_t offset, const void *data, uint32_t length)
 {
 	struct vfio *v = vfio_of(p);
-	ssize_t n = pwrite(v->fd, data, length, (off_t)(v->offsets[region] + offset));
+	ssize_t n;
 
+	if (region == VC_PHYSICAL_CONFIG && offset == COMMAND)
+		atomic_store(&v->member.quiet, !(*(const uint8_t *)data & COMMAND_ACTIVE));
+	n = pwrite(v->fd, data, length, (off_t)(v->offsets[region] + offset));
 	return n == (ssize_t)length ? 0 : fail_access(v, "writing", region, offset, n);
 }
 
@@ -213,13 +222,20 @@ static int vfio_intx_unmask_by(struct vc_physical *p, int fd)
 
 /* ---- the rest ---- */
 
+static int reset_alone(struct vfio *v)
+{
+	return ioctl(v->fd, VFIO_DEVICE_RESET) < 0 ? vc_fail_errno(errno, "%s: it cannot be reset", v->address) : 0;
+}
+
+/* A device that goes through its power states need not forget anything by it: better with its slot, where that can be.
+ */
 static int vfio_reset(struct vc_physical *p)
 {
 	struct vfio *v = vfio_of(p);
+	bool alone = v->flags & VFIO_DEVICE_FLAGS_RESET;
+	int r = alone && !v->by_power ? reset_alone(v) : vc_vfio_hot_reset(&v->member, v->fd);
 
-	if (!(v->flags & VFIO_DEVICE_FLAGS_RESET))
-		return vc_fail(ENOTSUP, "%s: it has no reset that leaves other devices alone", v->address);
-	return ioctl(v->fd, VFIO_DEVICE_RESET) < 0 ? vc_fail_errno(errno, "%s: it cannot be reset", v->address) : 0;
+	return r < 0 && alone && v->by_power ? reset_alone(v) : r;
 }
 
 static int vfio_dma_map(struct vc_physical *p, const struct vc_physical_dma *dma)
@@ -234,6 +250,13 @@ static int vfio_dma_unmap(struct vc_physical *p, uint64_t iova, uint64_t length)
 	struct vfio *v = vfio_of(p);
 
 	return vc_vfio_group_unmap(v->env->vfio, v->group, iova, length);
+}
+
+static int vfio_dma_windows(struct vc_physical *p, struct vc_iommu_windows *windows)
+{
+	struct vfio *v = vfio_of(p);
+
+	return vc_vfio_group_windows(v->group, v->address, windows);
 }
 
 static bool drain(const struct news *news)
@@ -310,6 +333,7 @@ static void vfio_destroy(struct vc_physical *p)
 {
 	struct vfio *v = vfio_of(p);
 
+	vc_vfio_leave(&v->member);
 	if (v->fd >= 0)
 		close(v->fd);
 	if (v->group)
@@ -329,6 +353,7 @@ static const struct vc_physical_ops vfio_ops = {
     .reset = vfio_reset,
     .dma_map = vfio_dma_map,
     .dma_unmap = vfio_dma_unmap,
+    .dma_windows = vfio_dma_windows,
     .listen = vfio_listen,
     .destroy = vfio_destroy,
 };
@@ -338,8 +363,11 @@ static const struct vc_physical_ops vfio_ops = {
 static int open_device(struct vfio *v)
 {
 	struct vfio_device_info info = {.argsz = sizeof info};
-	int r = vc_vfio_group_get(v->env->vfio, v->address, &v->group);
+	char methods[64];
+	int r = vc_vfio_group_get(v->env->vfio, v->address, v->way, &v->group);
 
+	if (r >= 0 && v->env->pci && vc_pci_iommu(v->env->pci))
+		r = vc_vfio_group_check_alone(v->env->vfio, v->group, v->address);
 	if (r < 0)
 		return r;
 	v->fd = vc_vfio_group_open_device(v->group, v->address);
@@ -350,6 +378,33 @@ static int open_device(struct vfio *v)
 	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI))
 		return vc_fail(ENOTSUP, "%s: it is no PCI device to VFIO (flags %#x)", v->address, info.flags);
 	v->flags = info.flags;
+	v->by_power =
+	    vc_sysfs_read("", v->address, "reset_method", methods, sizeof methods) >= 0 && !strncmp(methods, "pm", 2);
+	v->member.group = vc_vfio_group_number(v->group);
+	vc_log(v->env->log, VCORE_LOG_INFO, "%s: IOMMU group %u by %s", v->address, v->member.group,
+	       vc_vfio_group_way(v->group));
+	v->member.group_fd = vc_vfio_group_fd(v->group);
+	vc_vfio_join(&v->env->vfio->members, &v->member);
+	return 0;
+}
+
+/* Registers of others are memory to a container alone. */
+static int read_way(struct vc_props *props, struct vfio *v)
+{
+	static const struct {
+		const char *name;
+		enum vc_vfio_way way;
+	} ways[] = {{"auto", VC_VFIO_ANY_WAY}, {"on", VC_VFIO_IOMMUFD}, {"off", VC_VFIO_CONTAINER}};
+	const char *text = vc_props_string(props, "iommufd", ways[0].name);
+	unsigned i = 0;
+
+	while (i < VC_ARRAY_SIZE(ways) && strcmp(text, ways[i].name))
+		i++;
+	if (i == VC_ARRAY_SIZE(ways))
+		return vc_fail(EINVAL, "vfio-pci: property iommufd=%s: expected auto, on or off", text);
+	v->way = ways[i].way;
+	if (v->way == VC_VFIO_ANY_WAY && v->physical.reaches_peers && access("/dev/vfio/vfio", F_OK) == 0)
+		v->way = VC_VFIO_CONTAINER;
 	return 0;
 }
 
@@ -363,14 +418,20 @@ static int vfio_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 	if (!v)
 		return vc_fail(ENOMEM, "no memory for a vfio-pci");
 	v->env = env;
+	v->member.address = v->address;
+	v->member.quiet = true;
 	v->fd = v->request.fd = v->error.fd = -1;
-	v->physical = (struct vc_physical){&vfio_ops, v->address};
+	v->physical = (struct vc_physical){.ops = &vfio_ops, .name = v->address, .peers = &env->vfio->peers};
 	if (!host)
 		r = vc_fail(EINVAL, "vfio-pci: property host is missing: expected the device's address, like 0000:01:00.0");
 	else
 		r = vc_sysfs_address(host, v->address);
 	if (r >= 0)
 		r = vc_props_bool(props, "rebind", false, &rebind);
+	if (r >= 0)
+		r = vc_props_bool(props, "p2p", false, &v->physical.reaches_peers);
+	if (r >= 0)
+		r = read_way(props, v);
 	if (r >= 0 && rebind) {
 		r = vc_bind_to_vfio("", v->address, v->driver);
 		v->rebound = r > 0;
@@ -387,8 +448,13 @@ static int vfio_create(struct vc_env *env, struct vc_props *props, struct vc_dev
 const struct vc_device_type vc_vfio_pci_type = {
     .name = "vfio-pci",
     .summary = "a PCI device of the host's, given to the guest by VFIO; needs an IOMMU",
-    .properties = "host         its address there: 0000:01:00.0 or 01:00.0; bound to driver vfio-pci\n"
-                  "rebind       on: bind it to vfio-pci first, and give it back to its driver afterwards "
-                  "(off)\n" VC_PASSTHROUGH_PROPERTIES,
+    .properties =
+        "host         its address there: 0000:01:00.0 or 01:00.0; bound to driver vfio-pci\n"
+        "rebind       on: bind it to vfio-pci first, and give it back to its driver afterwards "
+        "(off)\n"
+        "p2p          on: it may reach the BARs of the vm's other vfio-pci devices by DMA "
+        "(off)\n"
+        "iommufd      auto: its address space is one of /dev/iommu where the host has that, but with p2p=on; on, "
+        "off (auto)\n" VC_PASSTHROUGH_PROPERTIES,
     .create = vfio_create,
 };

@@ -1,62 +1,40 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Groups and their containers (Documentation/driver-api/vfio.rst, type 1 IOMMU, version 2). */
-#include <fcntl.h>
-#include <linux/vfio.h>
+/* Groups, and what is mapped for the devices of each. */
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/error.h"
-#include "passthrough/physical.h"
 #include "passthrough/sysfs.h"
-#include "passthrough/vfio.h"
+#include "passthrough/vfio_space.h"
 
 struct mapping {
 	struct vc_physical_dma dma;
 	uint32_t users;
-	struct mapping *next;
-};
-
-struct vc_vfio_group {
-	unsigned number;
-	uint32_t users;
-	int fd, container;
-	struct mapping *mappings;
-	struct vc_vfio_group *next;
 };
 
 void vc_vfio_groups_init(struct vc_vfio_groups *groups)
 {
 	pthread_mutex_init(&groups->lock, NULL);
 	groups->first = NULL;
+	groups->iommufd = -1;
+	vc_peers_init(&groups->peers);
+	vc_vfio_members_init(&groups->members);
 }
 
 void vc_vfio_groups_fini(struct vc_vfio_groups *groups)
 {
+	if (groups->iommufd >= 0)
+		close(groups->iommufd);
+	vc_vfio_members_fini(&groups->members);
+	vc_peers_fini(&groups->peers);
 	pthread_mutex_destroy(&groups->lock);
 }
 
-/* ---- opening, with the lock held ---- */
-
-static int open_container(struct vc_vfio_group *group)
-{
-	int version;
-
-	group->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	if (group->container < 0 && errno == ENOENT)
-		return vc_fail(ENOENT, "there is no /dev/vfio/vfio: load the driver with \"modprobe vfio-pci\"");
-	if (group->container < 0)
-		return vc_fail_errno(errno, "/dev/vfio/vfio: expected that this user may read and write it");
-	version = ioctl(group->container, VFIO_GET_API_VERSION);
-	if (version != VFIO_API_VERSION)
-		return vc_fail(ENOTSUP, "/dev/vfio/vfio speaks version %d, this library knows %d", version, VFIO_API_VERSION);
-	if (ioctl(group->container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) <= 0)
-		return vc_fail(ENOTSUP, "/dev/vfio/vfio has no type 1 IOMMU of version 2: \"modprobe vfio_iommu_type1\"");
-	return 0;
-}
+/* ---- sentences ---- */
 
 static int fail_driver(const char *address, const char *driver)
 {
@@ -66,33 +44,27 @@ static int fail_driver(const char *address, const char *driver)
 	               address, driver, address);
 }
 
-static int open_group(struct vc_vfio_group *group, const char *address)
+int vc_vfio_fail_open(const struct vc_vfio_group *group, const char *address, const char *path, int err)
 {
-	char path[40], driver[VC_SYSFS_NAME] = "none";
-
-	vc_sysfs_link("", address, "driver", driver);
-	if (strcmp(driver, "vfio-pci"))
-		return fail_driver(address, driver);
-	snprintf(path, sizeof path, "/dev/vfio/%u", group->number);
-	group->fd = open(path, O_RDWR | O_CLOEXEC);
-	if (group->fd >= 0)
-		return 0;
-	if (errno == EBUSY)
+	if (err == EBUSY)
 		return vc_fail(EBUSY, "%s: its IOMMU group %u is in use by another process or vm", address, group->number);
-	if (errno == EACCES || errno == EPERM)
+	if (err == EACCES || err == EPERM)
 		return vc_fail(EACCES, "%s: this user may not open %s: \"chown USER %s\" as root lets it", address, path, path);
-	return vc_fail_errno(errno, "%s: %s", address, path);
+	return vc_fail_errno(err, "%s: %s", address, path);
 }
 
-static int check_viable(const struct vc_vfio_group *group, const char *address)
+int vc_vfio_fail_use(const char *address, int err)
 {
-	struct vfio_group_status status = {.argsz = sizeof status};
+	return vc_fail_errno(err, "%s: its IOMMU cannot be used%s", address,
+	                     err == EPERM ? " (without interrupt remapping the host lets nobody: "
+	                                    "vfio_iommu_type1.allow_unsafe_interrupts=1 takes the risk)"
+	                                  : "");
+}
+
+int vc_vfio_fail_others(const struct vc_vfio_group *group, const char *address)
+{
 	char others[400];
 
-	if (ioctl(group->fd, VFIO_GROUP_GET_STATUS, &status) < 0)
-		return vc_fail_errno(errno, "%s: the status of IOMMU group %u", address, group->number);
-	if (status.flags & VFIO_GROUP_FLAGS_VIABLE)
-		return 0;
 	vc_sysfs_others("", group->number, address, others, sizeof others);
 	return vc_fail(EBUSY,
 	               "%s: the IOMMU cannot tell it from the other devices in its group %u, which the host uses: %s. Each "
@@ -100,48 +72,63 @@ static int check_viable(const struct vc_vfio_group *group, const char *address)
 	               address, group->number, others[0] ? others : "see /sys/kernel/iommu_groups");
 }
 
-static int join(struct vc_vfio_group *group, const char *address)
+/* ---- opening, with the lock held ---- */
+
+static int compare(const void *a, const void *b)
 {
-	if (ioctl(group->fd, VFIO_GROUP_SET_CONTAINER, &group->container) < 0)
-		return vc_fail_errno(errno, "%s: IOMMU group %u takes no container", address, group->number);
-	if (ioctl(group->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
-		return vc_fail_errno(errno, "%s: its IOMMU cannot be used%s", address,
-		                     errno == EPERM ? " (without interrupt remapping the host lets nobody: "
-		                                      "vfio_iommu_type1.allow_unsafe_interrupts=1 takes the risk)"
-		                                    : "");
-	return 0;
+	const struct mapping *one = a, *other = b;
+
+	return (one->dma.iova > other->dma.iova) - (one->dma.iova < other->dma.iova);
 }
 
 static void close_group(struct vc_vfio_group *group)
 {
 	while (group->mappings) {
-		struct mapping *m = group->mappings;
+		struct mapping *m = *(struct mapping **)group->mappings;
 
-		group->mappings = m->next;
+		tdelete(m, &group->mappings, compare);
 		free(m);
 	}
-	if (group->fd >= 0)
-		close(group->fd);
-	if (group->container >= 0)
-		close(group->container);
+	group->ops->close(group);
 	free(group);
 }
 
-static int new_group(struct vc_vfio_groups *groups, const char *address, unsigned number, struct vc_vfio_group **out)
+static int check_driver(const char *address)
+{
+	char driver[VC_SYSFS_NAME] = "none";
+
+	vc_sysfs_link("", address, "driver", driver);
+	return strcmp(driver, "vfio-pci") ? fail_driver(address, driver) : 0;
+}
+
+static const struct vc_vfio_space_ops *choose(const char *address, enum vc_vfio_way way)
+{
+	return way == VC_VFIO_IOMMUFD || (way == VC_VFIO_ANY_WAY && vc_vfio_iommufd_is_possible(address))
+	           ? &vc_vfio_iommufd_ops
+	           : &vc_vfio_container_ops;
+}
+
+/* A group that is open already has what it has. */
+static int check_way(const struct vc_vfio_group *group, const char *address, enum vc_vfio_way way)
+{
+	if (way == VC_VFIO_ANY_WAY || choose(address, way) == group->ops)
+		return 0;
+	return vc_fail(EBUSY,
+	               "%s: iommufd=%s: its IOMMU group %u is in this vm by %s: expected the same for all of a group",
+	               address, way == VC_VFIO_IOMMUFD ? "on" : "off", group->number, group->ops->name);
+}
+
+static int new_group(struct vc_vfio_groups *groups, const char *address, unsigned number, enum vc_vfio_way way,
+                     struct vc_vfio_group **out)
 {
 	struct vc_vfio_group *group = calloc(1, sizeof *group);
 	int r;
 
 	if (!group)
 		return vc_fail(ENOMEM, "no memory for an IOMMU group");
-	*group = (struct vc_vfio_group){.number = number, .fd = -1, .container = -1};
-	r = open_container(group);
-	if (r >= 0)
-		r = open_group(group, address);
-	if (r >= 0)
-		r = check_viable(group, address);
-	if (r >= 0)
-		r = join(group, address);
+	*group = (struct vc_vfio_group){
+	    .groups = groups, .ops = choose(address, way), .number = number, .fd = -1, .container = -1};
+	r = group->ops->open(group, address);
 	if (r < 0) {
 		close_group(group);
 		return r;
@@ -152,7 +139,8 @@ static int new_group(struct vc_vfio_groups *groups, const char *address, unsigne
 	return 0;
 }
 
-int vc_vfio_group_get(struct vc_vfio_groups *groups, const char *address, struct vc_vfio_group **out)
+int vc_vfio_group_get(struct vc_vfio_groups *groups, const char *address, enum vc_vfio_way way,
+                      struct vc_vfio_group **out)
 {
 	struct vc_vfio_group *group;
 	unsigned number;
@@ -160,13 +148,14 @@ int vc_vfio_group_get(struct vc_vfio_groups *groups, const char *address, struct
 
 	if (r >= 0)
 		r = vc_sysfs_group("", address, &number);
+	if (r >= 0)
+		r = check_driver(address);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&groups->lock);
 	for (group = groups->first; group && group->number != number;)
 		group = group->next;
-	if (!group)
-		r = new_group(groups, address, number, &group);
+	r = group ? check_way(group, address, way) : new_group(groups, address, number, way, &group);
 	if (r >= 0)
 		group->users++;
 	pthread_mutex_unlock(&groups->lock);
@@ -188,13 +177,45 @@ void vc_vfio_group_put(struct vc_vfio_groups *groups, struct vc_vfio_group *grou
 	pthread_mutex_unlock(&groups->lock);
 }
 
+int vc_vfio_group_check_alone(struct vc_vfio_groups *groups, struct vc_vfio_group *group, const char *address)
+{
+	bool alone;
+
+	pthread_mutex_lock(&groups->lock);
+	alone = group->users == 1;
+	pthread_mutex_unlock(&groups->lock);
+	return alone
+	           ? 0
+	           : vc_fail(EBUSY,
+	                     "%s: another device of its IOMMU group %u is in this vm: what the guest's IOMMU lets one of "
+	                     "them reach, the other would reach as well. Expected one of a group, or a vm without such an "
+	                     "IOMMU",
+	                     address, group->number);
+}
+
+unsigned vc_vfio_group_number(const struct vc_vfio_group *group)
+{
+	return group->number;
+}
+
+int vc_vfio_group_fd(const struct vc_vfio_group *group)
+{
+	return group->fd;
+}
+
+const char *vc_vfio_group_way(const struct vc_vfio_group *group)
+{
+	return group->ops->name;
+}
+
 int vc_vfio_group_open_device(struct vc_vfio_group *group, const char *address)
 {
-	int fd = ioctl(group->fd, VFIO_GROUP_GET_DEVICE_FD, address);
+	return group->ops->open_device(group, address);
+}
 
-	if (fd < 0 && errno == EBUSY)
-		return vc_fail(EBUSY, "%s: it is in use already", address);
-	return fd < 0 ? vc_fail_errno(errno, "%s: VFIO does not give it out", address) : fd;
+int vc_vfio_group_windows(struct vc_vfio_group *group, const char *address, struct vc_iommu_windows *windows)
+{
+	return group->ops->windows(group, address, windows);
 }
 
 /* ---- DMA ---- */
@@ -216,25 +237,29 @@ static int fail_map(const struct vc_physical_dma *dma, int err)
 
 static struct mapping *find(struct vc_vfio_group *group, uint64_t iova, uint64_t length)
 {
-	struct mapping *m = group->mappings;
+	const struct mapping key = {.dma.iova = iova};
+	struct mapping **found = tfind(&key, &group->mappings, compare);
 
-	while (m && (m->dma.iova != iova || m->dma.length != length))
-		m = m->next;
-	return m;
+	return found && (*found)->dma.length == length ? *found : NULL;
+}
+
+static int add(struct vc_vfio_group *group, struct mapping *m)
+{
+	struct mapping **at = tsearch(m, &group->mappings, compare);
+
+	if (!at)
+		return vc_fail(ENOMEM, "no memory for a DMA mapping");
+	return *at == m
+	           ? 0
+	           : vc_fail(EEXIST, "DMA to [%#llx, +%#llx): something else is mapped there for a device of its group",
+	                     (unsigned long long)m->dma.iova, (unsigned long long)m->dma.length);
 }
 
 /* With the lock held, as the next. */
 static int map(struct vc_vfio_group *group, const struct vc_physical_dma *dma)
 {
-	struct vfio_iommu_type1_dma_map map = {
-	    .argsz = sizeof map,
-	    .flags = (dma->flags & VC_PHYSICAL_READ ? VFIO_DMA_MAP_FLAG_READ : 0) |
-	             (dma->flags & VC_PHYSICAL_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0),
-	    .vaddr = (uintptr_t)dma->hva,
-	    .iova = dma->iova,
-	    .size = dma->length,
-	};
 	struct mapping *m = find(group, dma->iova, dma->length);
+	int r;
 
 	if (m && m->dma.hva == dma->hva && m->dma.flags == dma->flags) {
 		m->users++;
@@ -243,35 +268,36 @@ static int map(struct vc_vfio_group *group, const struct vc_physical_dma *dma)
 	m = malloc(sizeof *m);
 	if (!m)
 		return vc_fail(ENOMEM, "no memory for a DMA mapping");
-	if (ioctl(group->container, VFIO_IOMMU_MAP_DMA, &map) < 0) {
-		int err = errno;
-
+	*m = (struct mapping){*dma, 1};
+	r = add(group, m);
+	if (r < 0) {
 		free(m);
-		return fail_map(dma, err);
+		return r;
 	}
-	*m = (struct mapping){*dma, 1, group->mappings};
-	group->mappings = m;
-	return 0;
+	r = group->ops->map(group, dma);
+	if (r < 0) {
+		tdelete(m, &group->mappings, compare);
+		free(m);
+	}
+	return r < 0 ? fail_map(dma, -r) : 0;
 }
 
 static int unmap(struct vc_vfio_group *group, uint64_t iova, uint64_t length)
 {
-	struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof unmap, .iova = iova, .size = length};
-	struct mapping *m = find(group, iova, length), **p = &group->mappings;
+	struct mapping *m = find(group, iova, length);
+	int r;
 
 	if (!m)
 		return vc_fail(ENOENT, "DMA to [%#llx, +%#llx) is not mapped", (unsigned long long)iova,
 		               (unsigned long long)length);
 	if (--m->users)
 		return 0;
-	while (*p != m)
-		p = &(*p)->next;
-	*p = m->next;
+	tdelete(m, &group->mappings, compare);
 	free(m);
-	return ioctl(group->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0
-	           ? vc_fail_errno(errno, "DMA to [%#llx, +%#llx) cannot be unmapped", (unsigned long long)iova,
-	                           (unsigned long long)length)
-	           : 0;
+	r = group->ops->unmap(group, iova, length);
+	return r < 0 ? vc_fail_errno(-r, "DMA to [%#llx, +%#llx) cannot be unmapped", (unsigned long long)iova,
+	                             (unsigned long long)length)
+	             : 0;
 }
 
 int vc_vfio_group_map(struct vc_vfio_groups *groups, struct vc_vfio_group *group, const struct vc_physical_dma *dma)

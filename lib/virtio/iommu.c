@@ -99,7 +99,7 @@ static void viommu_config_read(void *ctx, uint32_t offset, void *data, uint32_t 
 	struct viommu *m = ctx;
 	struct viommu_config config = {
 	    .page_size_mask = ~(uint64_t)(VC_IOMMU_PAGE - 1),
-	    .input_last = VC_IOMMU_LAST,
+	    .input_last = vc_iommu_last(m->iommu),
 	    .domain_last = UINT32_MAX,
 	    .probe_size = VIOMMU_PROBE_SIZE,
 	    .bypass = vc_iommu_bypass(m->iommu),

@@ -16,7 +16,8 @@
 #define VIOMMU_F_BYPASS_CONFIG (1ull << 6)
 
 enum { VIOMMU_REQUESTQ, VIOMMU_EVENTQ, VIOMMU_QUEUES };
-enum { VIOMMU_PROBE_SIZE = 64, VIOMMU_FAULTS_MAX = 64 };
+/* room for the MSI window and what an endpoint's hardware cannot do, 24 bytes each */
+enum { VIOMMU_PROBE_SIZE = 512, VIOMMU_FAULTS_MAX = 64 };
 
 struct viommu {
 	struct vc_env *env;

@@ -16,7 +16,7 @@ enum {
 	S_NOENT = 6,
 	S_NOMEM = 8,
 };
-enum { ATTACH_BYPASS = 1, PROBE_RESV_MEM = 1, RESV_MEM_MSI = 1 };
+enum { ATTACH_BYPASS = 1, PROBE_RESV_MEM = 1, RESV_MEM_RESERVED = 0, RESV_MEM_MSI = 1 };
 
 struct attach {
 	uint32_t head, domain, endpoint, flags, reserved;
@@ -123,19 +123,31 @@ static uint8_t do_unmap(struct viommu *m, const union request *request, uint8_t 
 	return u->reserved ? S_INVAL : status_of(vc_iommu_unmap(m->iommu, u->domain, u->first, u->last));
 }
 
+static uint8_t *put_reserved(uint8_t *to, uint8_t subtype, uint64_t first, uint64_t last)
+{
+	const struct resv_mem property = {
+	    .type = PROBE_RESV_MEM, .length = sizeof property - 4, .subtype = subtype, .first = first, .last = last};
+
+	memcpy(to, &property, sizeof property);
+	return to + sizeof property;
+}
+
 static uint8_t do_probe(struct viommu *m, const union request *request, uint8_t *properties)
 {
-	static const struct resv_mem messages = {.type = PROBE_RESV_MEM,
-	                                         .length = sizeof messages - 4,
-	                                         .subtype = RESV_MEM_MSI,
-	                                         .first = VC_IOMMU_MSI_FIRST,
-	                                         .last = VC_IOMMU_MSI_LAST};
+	struct vc_iommu_window reserved[VC_IOMMU_WINDOWS_MAX + 2];
+	struct vc_iommu_endpoint *e;
 	struct vc_visit visit;
+	unsigned count;
 
-	if (!vc_pci_visit_requester(m->env->pci, request->probe.endpoint, &visit))
+	_Static_assert((VC_ARRAY_SIZE(reserved) + 1) * sizeof(struct resv_mem) <= VIOMMU_PROBE_SIZE, "all properties");
+	e = vc_pci_visit_requester(m->env->pci, request->probe.endpoint, &visit);
+	if (!e)
 		return S_NOENT;
+	count = vc_iommu_reserved(e, reserved);
 	vc_dev_leave(m->env->buses, &visit);
-	memcpy(properties, &messages, sizeof messages);
+	properties = put_reserved(properties, RESV_MEM_MSI, VC_IOMMU_MSI_FIRST, VC_IOMMU_MSI_LAST);
+	for (unsigned i = 0; i < count; i++)
+		properties = put_reserved(properties, RESV_MEM_RESERVED, reserved[i].first, reserved[i].last);
 	return S_OK;
 }
 

@@ -5,7 +5,8 @@
 # sees this machine's files read-only, an empty /run, /tmp and /mnt, and starts in /run; its exit status becomes this script's. DIR keeps the kernel
 # and its modules. SMP (2) vcpus, MEM (1024) MiB, LIMIT (270) seconds. THREAD (multi): of QEMU's emulation; multi
 # is faster for a Linux inside, single loses no state of guests. PASSTHROUGH=1: with an IOMMU and VFIO, and devices to pass through: an NVMe controller
-# with 4 virtual functions, e1000e, edu. 77, with the reason as the last line, where something is missing.
+# with 4 virtual functions, e1000e, edu, two e1000 on one conventional bus. OUTER: a kernel that has all of what the inside needs built in, in place of
+# Debian's. 77, with the reason as the last line, where something is missing.
 set -u
 skip() {
 	echo "SKIP: $*"
@@ -13,7 +14,7 @@ skip() {
 }
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
 dir=$1 command=$2 smp=${SMP:-2} mem=${MEM:-1024} limit=${LIMIT:-270} thread=${THREAD:-multi}
-modules="virtio_pci virtiofs kvm_amd tun bridge vhost_net vhost_vsock" machine=q35 append="console=ttyS0 quiet panic=-1" devices=()
+modules="virtio_pci virtiofs kvm_amd tun bridge vhost_net vhost_vsock" machine=q35 append="console=ttyS0 quiet panic=-1 no_timer_check" devices=()
 
 command -v qemu-system-x86_64 >/dev/null || skip "qemu-system-x86_64 is not installed (Debian: qemu-system-x86)"
 for share in /usr/lib/qemu/virtiofsd /usr/libexec/virtiofsd; do [ -x "$share" ] && break; done
@@ -21,17 +22,22 @@ for share in /usr/lib/qemu/virtiofsd /usr/libexec/virtiofsd; do [ -x "$share" ] 
 for tool in busybox cpio gzip modprobe depmod; do
 	command -v "$tool" >/dev/null || skip "$tool is not installed (Debian: busybox-static, cpio, gzip, kmod)"
 done
-kernel=$("$tools/get-kernel.sh" "$dir") || skip "no Debian cloud kernel: neither in $dir nor from apt"
+if [ "${OUTER:-}" ]; then
+	kernel=$OUTER modules=
+else
+	kernel=$("$tools/get-kernel.sh" "$dir") || skip "no Debian cloud kernel: neither in $dir nor from apt"
+fi
 release=${kernel##*/vmlinuz-}
 
 work=$(mktemp -d)
 if [ "${PASSTHROUGH:-}" ]; then
-	modules="$modules vfio_iommu_type1 vfio-pci" machine=q35,kernel-irqchip=split append="$append intel_iommu=on"
+	modules="${modules:+$modules vfio_iommu_type1 vfio-pci}" machine=q35,kernel-irqchip=split append="$append intel_iommu=on"
 	truncate -s 64M "$work/nvme"
 	devices=(-device intel-iommu,intremap=on,caching-mode=on -device pcie-root-port,id=rp1,chassis=1,slot=1 -device pcie-root-port,id=rp2,chassis=2,slot=2
 		-device nvme-subsys,id=s0 -drive "if=none,id=d0,file=$work/nvme,format=raw"
 		-device nvme,id=n0,subsys=s0,serial=test,bus=rp1,max_ioqpairs=26,msix_qsize=32,sriov_max_vfs=4,sriov_vq_flexible=16,sriov_vi_flexible=8
-		-device nvme-ns,drive=d0,bus=n0,shared=on -device e1000e,bus=rp2,romfile= -device edu,addr=05.0)
+		-device nvme-ns,drive=d0,bus=n0,shared=on -device e1000e,bus=rp2,romfile= -device edu,addr=05.0
+		-device pci-bridge,id=conventional,chassis_nr=9,shpc=off,addr=06.0 -device e1000,bus=conventional,addr=1.0,romfile= -device e1000,bus=conventional,addr=2.0,romfile=)
 fi
 share_pid= qemu_pid=
 leave() {
@@ -44,7 +50,7 @@ trap leave EXIT
 trap 'exit 124' TERM INT
 
 # modules in the order in which they must be loaded, as files of the initial RAM disk
-[ -f "$dir/lib/modules/$release/modules.dep" ] || depmod -b "$dir" "$release" || exit 70
+[ -z "$modules" ] || [ -f "$dir/lib/modules/$release/modules.dep" ] || depmod -b "$dir" "$release" || exit 70
 pairs=() order=
 while read -r kind file _; do
 	[ "$kind" = insmod ] || continue
@@ -53,7 +59,7 @@ while read -r kind file _; do
 done < <(for m in $modules; do
 	modprobe -d "$dir" -S "$release" --show-depends "$m" || exit
 done | awk '!seen[$0]++')
-[ -n "$order" ] || skip "the kernel package in $dir has no modules"
+[ -n "$order${OUTER-}" ] || skip "the kernel package in $dir has no modules"
 
 cat >"$work/init" <<EOF
 #!/bin/sh

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vfio-edu BACKEND HOST [wanted|assign]: drives QEMU's edu device (docs/specs/edu) through a vm that has it, as a
+ * vfio-edu BACKEND HOST [wanted|assign|iommu]: drives QEMU's edu device (docs/specs/edu) through a vm that has it, as a
  * guest's driver would: registers, DMA both ways, also of memory that was added later and of memory that a balloon gave
- * up, MSI, removal. With `wanted`: only has it, and loses it when the host unbinds its driver. With `assign`: HOST is a
- * physical function, whose first virtual one is made, given to the vm, given back and destroyed.
+ * up, MSI, removal. With `iommu`: behind the guest's IOMMU, what that maps and nothing else. With `wanted`: only has
+ * it, and loses it when the host unbinds its driver. With `assign`: HOST is a physical function, whose first virtual
+ * one is made, given to the vm, given back and destroyed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 #include <virtcore/virtcore.h>
 
+#include "bus/iommu.h"
 #include "vm/vm.h"
 
 enum {
@@ -31,6 +33,7 @@ enum {
 	BUFFER = 0x40000, /* in the device */
 	RAM = 0x100000,
 	LATER = 0x8000000,
+	IOVA = 0xa000000, /* edu has 28 bits of addresses */
 	LENGTH = 256,
 };
 
@@ -169,6 +172,58 @@ static void assign(const char *physical)
 	check(vcore_sriov_destroy(physical) >= 0, "destroying");
 }
 
+/* The device is driven by the endpoint's number, as the guest's driver would. */
+static void map(struct vc_iommu *iommu, uint64_t iova, uint64_t gpa, uint64_t length, uint32_t flags)
+{
+	check(vc_iommu_map(iommu, 1, &(struct vc_iommu_range){iova, iova + length - 1, gpa, flags}) >= 0, "mapping");
+}
+
+/* The host's IOMMU stops what goes from `from` to `to`: what is at gpa stays. */
+static void expect_blocked(uint64_t to, uint64_t gpa, const char *what)
+{
+	uint8_t before[LENGTH], after[LENGTH];
+
+	memset(before, 0x5a, LENGTH);
+	check(vcore_memory_write(vm, gpa, before, LENGTH) >= 0, what);
+	dma(BUFFER, to, TO_RAM);
+	check(vcore_memory_read(vm, gpa, after, LENGTH) >= 0 && !memcmp(before, after, LENGTH), what);
+}
+
+static void isolate(const char *host)
+{
+	struct vc_iommu_endpoint *endpoint;
+	struct vc_iommu *iommu;
+	vcore_device *device;
+	char properties[64];
+
+	check(vcore_device_add(vm, "virtio-iommu", NULL, NULL) >= 0, "IOMMU");
+	snprintf(properties, sizeof properties, "host=%s,addr=3", host);
+	check(vcore_device_add(vm, "vfio-pci", properties, &device) >= 0, "device behind it");
+	iommu = vc_pci_iommu(vm->bvm.env.pci);
+	endpoint = vc_pci_endpoint(vc_pci_function_of((struct vc_dev *)device));
+	check(vc_iommu_last(iommu) < VC_IOMMU_LAST, "what the host's IOMMU can address");
+	set_config(4, 2, 0x406);
+	bar = config(0x10, 4) & ~15u;
+	copy_through(RAM, RAM + 0x2000, "DMA before anybody takes charge");
+	check(vc_iommu_attach(endpoint, 1, false) >= 0, "attaching it");
+	expect_blocked(RAM, RAM, "DMA of a domain without mappings");
+	map(iommu, IOVA, RAM, 0x4000, VC_IOMMU_READ | VC_IOMMU_WRITE);
+	map(iommu, IOVA + 0x4000, RAM + 0x6000, 0x1000, VC_IOMMU_READ);
+	check(vcore_memory_write(vm, RAM, "mapped", 7) >= 0, "memory");
+	dma(IOVA, BUFFER, 0);
+	dma(BUFFER, IOVA + 0x3000, TO_RAM);
+	check(!memcmp((uint8_t *)vc_mem_ptr(&vm->mem, RAM + 0x3000, LENGTH), "mapped", 7), "DMA through a mapping");
+	expect_blocked(RAM + 0x2000, RAM + 0x2000, "DMA to where nothing is mapped");
+	expect_blocked(IOVA + 0x4000, RAM + 0x6000, "DMA to what can only be read");
+	check(vc_iommu_unmap(iommu, 1, IOVA, IOVA + 0x3fff) >= 0, "unmapping");
+	expect_blocked(IOVA + 0x1000, RAM + 0x1000, "DMA to what was mapped");
+	check(vc_iommu_map(iommu, 1, &(struct vc_iommu_range){VC_IOMMU_LAST - 0xfff, VC_IOMMU_LAST, RAM, 3}) == -EIO,
+	      "an IOVA that the host's IOMMU does not have");
+	vc_iommu_clear(iommu);
+	copy_through(RAM, RAM + 0x2000, "DMA after all was let go of");
+	check(vcore_device_remove(device) >= 0, "removal");
+}
+
 int main(int argc, char **argv)
 {
 	struct vcore_options o = {.size = sizeof o, .machine = VCORE_MACHINE_MICROVM, .memory = 64 << 20, .vcpus = 1};
@@ -176,6 +231,10 @@ int main(int argc, char **argv)
 	vcore_snapshot *snapshot;
 	vcore_device *device;
 	bool kernel;
+	static const struct {
+		const char *name;
+		void (*act)(const char *host);
+	} acts[] = {{"assign", assign}, {"iommu", isolate}};
 
 	if (argc < 3)
 		return 64;
@@ -183,11 +242,12 @@ int main(int argc, char **argv)
 	kernel = !strcmp(argv[1], "kvm");
 	o.backend = kernel ? VCORE_BACKEND_KVM : VCORE_BACKEND_EMU;
 	check(vcore_vm_new(&o, &vm) >= 0, "vm");
-	if (argc > 3 && !strcmp(argv[3], "assign")) {
-		assign(argv[2]);
-		vcore_vm_unref(vm);
-		return 0;
-	}
+	for (unsigned i = 0; argc > 3 && i < VC_ARRAY_SIZE(acts); i++)
+		if (!strcmp(argv[3], acts[i].name)) {
+			acts[i].act(argv[2]);
+			vcore_vm_unref(vm);
+			return 0;
+		}
 	snprintf(properties, sizeof properties, "host=%s,addr=3", argv[2]);
 	check(vcore_device_add(vm, "vfio-pci", properties, argc > 3 ? NULL : &device) >= 0, "device");
 	if (argc > 3) {

@@ -6,6 +6,11 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 echo "vfio: init"
+if [ -e /mods/order ]; then
+	while read -r module; do
+		insmod "/mods/$module" || echo "vfio: insmod $module fails"
+	done </mods/order
+fi
 [ "$plug" != 1 ] || echo "vfio: plug it in"
 until_disk() { # until_disk is|isnt: a minute at most
 	for _ in $(seq 600); do
@@ -21,6 +26,11 @@ for device in /sys/bus/pci/devices/*; do
 	echo "vfio: ${device##*/} $(cat "$device/vendor") $(cat "$device/device") $(cat "$device/class") ${driver##*/}"
 done
 echo "vfio: disk $disk $(cat "/sys/block/${disk##*/}/size") sectors"
+for group in /sys/kernel/iommu_groups/*; do
+	for device in "$group"/devices/*; do
+		[ "$(cat "$device/class" 2>/dev/null)" != 0x010802 ] || echo "vfio: group type $(cat "$group/type") $(dmesg | grep -o 'input address: .*')"
+	done
+done
 interrupts() {
 	grep nvme /proc/interrupts | awk '{ for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) n += $i } END { print n + 0 }'
 }

@@ -3,13 +3,21 @@
 # vfio.sh DIR MICROVM HOST [OPTION...]
 # Boots Debian's cloud kernel with the host's NVMe controller HOST passed through. It passes when the guest reads back what it wrote there, and
 # interrupts were counted. With `prepare` for HOST: only fetches and makes what it needs in DIR. PLUG=1: the controller comes while the guest runs, and
-# goes again, behind a root port. INTX=1: it has no messages.
+# goes again, behind a root port. INTX=1: it has no messages. IOMMU=1: behind a virtio-iommu, with the kernel of backports that has its driver, which
+# is kept in DIR-backports.
 set -u
 dir=$1 microvm=$2 host=$3
 shift 3
 . "$(dirname "$0")/common.sh"
-find_kernel
-make_initrd vfio vfio-init.sh ""
+if [ "${IOMMU:-}" = 1 ]; then
+	dir=$dir-backports
+	find_kernel cloud-amd64 bookworm-backports
+	make_initrd vfio vfio-init.sh virtio-iommu
+	set -- --iommu virtio "$@"
+else
+	find_kernel
+	make_initrd vfio vfio-init.sh ""
+fi
 [ "$host" != prepare ] || exit 0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -43,6 +51,7 @@ status=${PIPESTATUS[0]}
 expect "init" '^vfio: init$'
 expect "NVMe" '^vfio: 0000:.* 0x1b36 0x0010 0x010802 nvme$'
 expect "data" '^vfio: read back what was written$'
+[ "${IOMMU:-}" != 1 ] || expect "translation" '^vfio: group type DMA.* input address: [34][0-9] bits$'
 expect "interrupts" '^vfio: interrupts [1-9]'
 expect "end" '^vfio: end$'
 # no interrupt of a message comes back from the kernel

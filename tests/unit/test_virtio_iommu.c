@@ -14,6 +14,7 @@ enum { PAGE = 4096, RAM_PAGES = 1024, RINGS = 0x100000, RINGS_END = 0x200000, GP
 #define IOVA 0x40000000ull
 enum { ATTACH = 1, DETACH = 2, MAP = 3, UNMAP = 4, PROBE = 5 };
 enum { S_OK = 0, S_INVAL = 4, S_RANGE = 5, S_NOENT = 6, S_NOMEM = 8, NOTHING = 99 };
+enum { PROPERTIES = 512, PROBE_LENGTH = 72, PROBE_ROOM = PROPERTIES + 4 };
 
 static struct platform_env p;
 static struct vdrv m, d; /* drivers of the IOMMU, and of the device behind it */
@@ -64,7 +65,7 @@ static void begin(const char *text, const char *device)
 	vdrv_queue(&m, &events, 1, 64);
 	vdrv_start(&m);
 	request_gpa = vdrv_alloc(&m, 128, 16);
-	answer_gpa = vdrv_alloc(&m, 128, 16);
+	answer_gpa = vdrv_alloc(&m, PROBE_ROOM + 1, 16);
 	event_gpa = vdrv_alloc(&m, 24 * 8, 16);
 	if (!device)
 		return;
@@ -78,7 +79,7 @@ static unsigned ask_raw(const void *request, uint32_t length, uint32_t room)
 	uint8_t *answer = vdrv_ptr(&m, answer_gpa);
 
 	memcpy(vdrv_ptr(&m, request_gpa), request, length);
-	memset(answer, 0xee, 128);
+	memset(answer, 0xee, PROBE_ROOM + 1);
 	if (vdrv_do(&requests, (struct vdrv_buf[]){{request_gpa, length, false}, {answer_gpa, room, true}}, 2) != room) {
 		ck_assert_uint_eq(answer[0], 0xee);
 		return NOTHING;
@@ -150,7 +151,7 @@ START_TEST(configuration)
 	ck_assert_uint_eq(vdrv_config(&m, 8, 8), 0);
 	ck_assert_uint_eq(vdrv_config(&m, 16, 8), (1ull << 48) - 1);
 	ck_assert_uint_eq(vdrv_config(&m, 28, 4), UINT32_MAX);
-	ck_assert_uint_eq(vdrv_config(&m, 32, 4), 64);
+	ck_assert_uint_eq(vdrv_config(&m, 32, 4), PROPERTIES);
 	ck_assert_uint_eq(vdrv_config(&m, 36, 1), 1);
 	vdrv_set_config(&m, 36, 1, 0);
 	ck_assert_uint_eq(vdrv_config(&m, 36, 1), 0);
@@ -171,7 +172,7 @@ END_TEST
 
 START_TEST(asking)
 {
-	uint8_t probe[72] = {PROBE}, long_one[128] = {0};
+	uint8_t probe[PROBE_LENGTH] = {PROBE}, long_one[128] = {0};
 	const uint8_t *answer;
 
 	begin("mappings=3", "");
@@ -204,16 +205,16 @@ START_TEST(asking)
 	ck_assert_uint_eq(detach(2, d.devfn), S_OK);
 	/* what the endpoint is */
 	vc_st32(probe + 4, d.devfn);
-	ck_assert_uint_eq(ask_raw(probe, sizeof probe, 68), S_OK);
+	ck_assert_uint_eq(ask_raw(probe, sizeof probe, PROBE_ROOM), S_OK);
 	ck_assert_uint_eq(vc_ld32(answer), 1 | 20 << 16);
 	ck_assert_uint_eq(vc_ld32(answer + 4), 1);
 	ck_assert_uint_eq(vc_ld64(answer + 8), 0xfee00000);
 	ck_assert_uint_eq(vc_ld64(answer + 16), 0xfeefffff);
-	ck_assert(vc_is_zero(answer + 24, 44));
-	ck_assert_uint_eq(ask_raw(probe, sizeof probe, 67), S_INVAL);
-	ck_assert_uint_eq(ask_raw(probe, sizeof probe, 69), NOTHING);
+	ck_assert(vc_is_zero(answer + 24, PROBE_ROOM - 24));
+	ck_assert_uint_eq(ask_raw(probe, sizeof probe, PROBE_ROOM - 1), S_INVAL);
+	ck_assert_uint_eq(ask_raw(probe, sizeof probe, PROBE_ROOM + 1), NOTHING);
 	vc_st32(probe + 4, 77);
-	ck_assert_uint_eq(ask_raw(probe, sizeof probe, 68), S_NOENT);
+	ck_assert_uint_eq(ask_raw(probe, sizeof probe, PROBE_ROOM), S_NOENT);
 	/* no requests */
 	ck_assert_uint_eq(ask_raw(long_one, 128, 4), NOTHING);
 	ck_assert_uint_eq(ask_raw((uint32_t[]){6, 1, d.devfn, 0, 0}, 20, 4), NOTHING);
@@ -221,6 +222,38 @@ START_TEST(asking)
 	ck_assert_uint_eq(ask_raw((uint32_t[]){ATTACH, 1, d.devfn, 0, 0}, 19, 4), NOTHING);
 	ck_assert_uint_eq(ask_raw((uint32_t[]){ATTACH, 1, d.devfn, 0, 0}, 20, 3), NOTHING);
 	ck_assert_uint_eq(ask_raw((uint32_t[]){ATTACH, 1, d.devfn, 0, 0}, 20, 5), NOTHING);
+	platform_fini(&p);
+}
+END_TEST
+
+/* What the host's IOMMU cannot do for a device is told of it, and so that no driver asks for it. */
+START_TEST(windows)
+{
+	static const struct {
+		uint64_t first, last;
+	} expected[] = {{0xfee00000, 0xfeefffff},
+	                {0, 0xfff},
+	                {0xfed00000, 0xfedfffff},
+	                {0xfef00000, 0xff0fffff},
+	                {0x8000000000, 0xffffffffffff}};
+	const struct vc_iommu_windows w = {
+	    3, {{0x1000, 0xfecfffff}, {0xff100000, 0x3fffffffff}, {0x4000000000, 0x7fffffffff}}};
+	uint8_t probe[PROBE_LENGTH] = {PROBE};
+	const uint8_t *answer;
+
+	begin("", "");
+	answer = vdrv_ptr(&m, answer_gpa);
+	vc_iommu_set_windows(vc_pci_endpoint_at(p.env.pci, d.devfn), &w);
+	ck_assert_uint_eq(vdrv_config(&m, 16, 8), 0x7fffffffff);
+	vc_st32(probe + 4, d.devfn);
+	ck_assert_uint_eq(ask_raw(probe, sizeof probe, PROBE_ROOM), S_OK);
+	for (unsigned i = 0; i < VC_ARRAY_SIZE(expected); i++, answer += 24) {
+		ck_assert_uint_eq(vc_ld32(answer), 1 | 20 << 16);
+		ck_assert_uint_eq(vc_ld32(answer + 4), i == 0);
+		ck_assert_uint_eq(vc_ld64(answer + 8), expected[i].first);
+		ck_assert_uint_eq(vc_ld64(answer + 16), expected[i].last);
+	}
+	ck_assert(vc_is_zero(answer, PROBE_ROOM - VC_ARRAY_SIZE(expected) * 24));
 	platform_fini(&p);
 }
 END_TEST
@@ -500,6 +533,7 @@ int main(void)
 	tcase_set_timeout(cases, 60);
 	tcase_add_test(cases, configuration);
 	tcase_add_test(cases, asking);
+	tcase_add_test(cases, windows);
 	tcase_add_loop_test(cases, translation, 0, count);
 	tcase_add_loop_test(cases, blocked, 0, count);
 	tcase_add_test(cases, many_faults);
