@@ -6,12 +6,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tests/tools/need.sh
+. examples/build.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev libslirp-dev libglib2.0-dev busybox-static cpio gzip binutils kmod mmdebstrap e2fsprogs qemu-utils
 
-build=build-quickstart
-[ -f $build/build.ninja ] || meson setup $build -Dbuildtype=release -Dtests=disabled >/dev/null
-echo "Building in $build"
-ninja -C $build >/dev/null || ninja -C $build
+build_with -Dslirp=enabled
 kernel=$(sh tests/tools/get-kernel.sh $build/guest)
 echo "Making the disk"
 bash tests/tools/make-disk.sh $build/debian "$kernel" $build/guest

@@ -5,12 +5,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tests/tools/need.sh
+. examples/build.sh
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev busybox-static cpio gzip binutils
 
-build=build-quickstart
-[ -f $build/build.ninja ] || meson setup $build -Dbuildtype=release -Dtests=disabled >/dev/null
-echo "Building in $build"
-ninja -C $build >/dev/null || ninja -C $build
+build_with
 kernel=$(sh tests/tools/get-kernel.sh $build/guest)
 sh tests/tools/mkinitramfs.sh $build/guest/initrd.gz examples/init.sh
 

@@ -51,6 +51,21 @@ struct settings {
 	bool execution_given; /* one that --config does: backend, engine */
 };
 
+/* option_rows.c: a row of a command line. */
+struct option_row {
+	const char *name, *argument; /* argument NULL: none; in []: may be left out */
+	int id;                      /* for take_option; 0: nothing more is to be done */
+	const char *help;
+	size_t text,
+	    flag;    /* of the settings: a const char * that becomes the argument, a bool that becomes true; 0: none */
+	char letter; /* the short form; 0: none */
+};
+/* Does what a row does not do by itself. Returns -1 to go on, else the exit status. */
+typedef int take_option(int id, const char *value, void *settings);
+void print_options(const struct option_row *rows, size_t count);
+/* Those before the first word that is none. Likewise. */
+int read_options(int argc, char **argv, const struct option_row *rows, size_t count, take_option *take, void *settings);
+
 /* options.c. Returns -1 to go on, else the exit status. */
 int parse_options(int argc, char **argv, struct settings *s);
 

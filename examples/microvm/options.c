@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* microvm's command line: a table of options, and the help made of it. */
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,125 +33,109 @@ static const struct word images[] = {{"auto", VCORE_IMAGE_AUTO},
                                      {0}};
 
 enum option_id {
-	OPT_KERNEL = 256,
-	OPT_INITRD,
-	OPT_CMDLINE,
-	OPT_MODULE,
+	OPT_MODULE = 1,
 	OPT_IMAGE,
 	OPT_ADDRESS,
 	OPT_MEMORY,
 	OPT_MEMORY_FLAGS,
 	OPT_MEMORY_KIND,
-	OPT_MEMORY_NUMA,
 	OPT_MEMORY_THREADS,
 	OPT_CPUS,
 	OPT_MAX_CPUS,
 	OPT_VCPU_PLACE,
-	OPT_CPU,
 	OPT_BACKEND,
 	OPT_ENGINE,
 	OPT_IRQCHIP,
 	OPT_MACHINE,
 	OPT_NO_LEGACY,
 	OPT_IOMMU,
-	OPT_CONFIG,
 	OPT_DEVICE,
-	OPT_SERIAL,
 	OPT_DEBUG_EXIT,
-	OPT_GDB,
-	OPT_MONITOR,
-	OPT_SNAPSHOT_SAVE,
-	OPT_RESTORE,
-	OPT_INCOMING,
-	OPT_NO_VERIFY,
-	OPT_PRINT_CONFIG,
-	OPT_API_SOCK,
-	OPT_API_FILE,
-	OPT_NO_API,
 	OPT_API_ID,
-	OPT_API_METADATA,
-	OPT_API_LOG,
-	OPT_API_LEVEL,
-	OPT_API_METRICS,
-	OPT_NO_SECCOMP,
 	OPT_TIMEOUT,
 	OPT_LOCKSTEP_LIMIT,
-	OPT_STATS,
-	OPT_VERBOSE,
-	OPT_TRACE,
 	OPT_HELP,
 	OPT_VERSION,
 };
 
-struct option_row {
-	const char *name, *argument; /* argument in [] : may be left out */
-	enum option_id id;
-	const char *help;
-};
+#define TEXT(member) .text = offsetof(struct settings, member)
+#define FLAG(member) .flag = offsetof(struct settings, member)
+#define SHAPE        FLAG(shape_given)
 
 static const struct option_row rows[] = {
-    {"kernel", "FILE", OPT_KERNEL, "kernel: bzImage, ELF with PVH note, ELF, Multiboot 1"},
-    {"initrd", "FILE", OPT_INITRD, "initial RAM disk"},
-    {"cmdline", "TEXT", OPT_CMDLINE, "kernel command line (default: console=ttyS0)"},
+    {"kernel", "FILE", 0, "kernel: bzImage, ELF with PVH note, ELF, Multiboot 1", TEXT(boot.kernel)},
+    {"initrd", "FILE", 0, "initial RAM disk", TEXT(boot.initrd)},
+    {"cmdline", "TEXT", 0, "kernel command line (default: console=ttyS0)", TEXT(boot.cmdline)},
     {"module", "FILE ARGS", OPT_MODULE, "a further Multiboot module, with its arguments; may be repeated"},
     {"image", "KIND", OPT_IMAGE, "what the kernel is: auto, bzimage, pvh, elf, multiboot, flat (default: auto)"},
     {"address", "ADDRESS", OPT_ADDRESS, "where a flat image is loaded and entered"},
-    {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)"},
+    {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)", SHAPE},
     {"memory-flags", "WORD,...", OPT_MEMORY_FLAGS,
-     "huge-2m, huge-1g, thp, prealloc, mergeable (KSM), locked, log-dirty; several with commas"},
+     "huge-2m, huge-1g, thp, prealloc, mergeable (KSM), locked, log-dirty; several with commas", SHAPE},
     {"memory-kind", "KIND", OPT_MEMORY_KIND,
-     "anon, or memfd, which other processes can map, as vhost-user's and vfio-user's (default: anon; emu: memfd)"},
-    {"memory-numa", "POLICY", OPT_MEMORY_NUMA,
-     "of the host: bind:NODES, interleave:NODES or preferred:NODE, as bind:0-1"},
-    {"memory-threads", "N", OPT_MEMORY_THREADS,
-     "how many threads touch memory with flag prealloc (default: one a CPU)"},
-    {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
-    {"max-cpus", "N", OPT_MAX_CPUS, "vcpus with those that can be plugged in later (default: as --cpus)"},
+     "anon, or memfd, which other processes can map, as vhost-user's and vfio-user's (default: anon; emu: memfd)",
+     SHAPE},
+    {"memory-numa", "POLICY", 0, "of the host: bind:NODES, interleave:NODES or preferred:NODE, as bind:0-1",
+     TEXT(vm.memory_numa), SHAPE},
+    {"memory-threads", "N", OPT_MEMORY_THREADS, "how many threads touch memory with flag prealloc (default: one a CPU)",
+     SHAPE},
+    {"cpus", "N", OPT_CPUS, "vcpus (default: 1)", SHAPE},
+    {"max-cpus", "N", OPT_MAX_CPUS, "vcpus with those that can be plugged in later (default: as --cpus)", SHAPE},
     {"vcpu-place", "N,K=V", OPT_VCPU_PLACE,
-     "where the host runs vcpu N or `all`: cpus=0-1,,3 policy=fifo priority=1 nice=5 cgroup=DIR; may be repeated"},
-    {"cpu", "MODEL", OPT_CPU, "CPU model with +feature,-feature; `help` lists them"},
-    {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
-    {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp, jit, lockstep or promote (default: auto)"},
-    {"irqchip", "WHERE", OPT_IRQCHIP, "interrupt controllers: auto, full (in KVM), split, user (default: auto)"},
-    {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)"},
-    {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller"},
+     "where the host runs vcpu N or `all`: cpus=0-1,,3 policy=fifo priority=1 nice=5 cgroup=DIR; may be repeated",
+     SHAPE},
+    {"cpu", "MODEL", 0, "CPU model with +feature,-feature; `help` lists them", TEXT(vm.cpu), SHAPE},
+    {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)", FLAG(execution_given)},
+    {"engine", "NAME", OPT_ENGINE, "of backend emu: auto, interp, jit, lockstep or promote (default: auto)",
+     FLAG(execution_given)},
+    {"irqchip", "WHERE", OPT_IRQCHIP, "interrupt controllers: auto, full (in KVM), split, user (default: auto)", SHAPE},
+    {"machine", "TYPE", OPT_MACHINE, "microvm, pc or none (default: microvm)", SHAPE},
+    {"no-legacy", NULL, OPT_NO_LEGACY, "leave out PIC, PIT, RTC and keyboard controller", SHAPE},
     {"iommu", "KIND", OPT_IOMMU,
      "virtio: PCI devices reach only the memory that the guest maps for them (as --device virtio-iommu before all "
-     "others)"},
-    {"config", "FILE", OPT_CONFIG, "take the whole machine from a JSON description (- for standard input)"},
+     "others)",
+     SHAPE},
+    {"config", "FILE", 0, "take the whole machine from a JSON description (- for standard input)", TEXT(config)},
     {"device", "TYPE,K=V", OPT_DEVICE,
      "add a device; `help` lists the types, `TYPE,help` the properties of one; may be repeated"},
-    {"serial", "WHERE", OPT_SERIAL, "serial port: stdio, file:PATH, pty or none (default: stdio)"},
+    {"serial", "WHERE", 0, "serial port: stdio, file:PATH, pty or none (default: stdio)", TEXT(serial)},
     {"debug-exit", "[PORT]", OPT_DEBUG_EXIT, "a port whose write ends the vm (default port: 0xf4)"},
-    {"gdb", "[ADDRESS]", OPT_GDB, "wait for gdb there: HOST:PORT or unix:PATH (default: 127.0.0.1:1234)"},
-    {"monitor", "SOCKET", OPT_MONITOR, "listen there for `microvm monitor SOCKET`, which watches and steers the vm"},
-    {"snapshot-save", "FILE", OPT_SNAPSHOT_SAVE,
-     "save a snapshot of the vm, which goes on, whenever SIGUSR1 comes; the monitor has it as a command"},
-    {"restore", "FILE", OPT_RESTORE,
+    {"gdb", "[ADDRESS]", 0, "wait for gdb there: HOST:PORT or unix:PATH (default: 127.0.0.1:1234)", TEXT(gdb_address),
+     FLAG(gdb)},
+    {"monitor", "SOCKET", 0, "listen there for `microvm monitor SOCKET`, which watches and steers the vm",
+     TEXT(monitor)},
+    {"snapshot-save", "FILE", 0,
+     "save a snapshot of the vm, which goes on, whenever SIGUSR1 comes; the monitor has it as a command",
+     TEXT(snapshot)},
+    {"restore", "FILE", 0,
      "go on from a snapshot, in place of --kernel and --config; --device then gives its device of that type other "
-     "properties"},
-    {"incoming", "ADDRESS", OPT_INCOMING,
+     "properties",
+     TEXT(restore)},
+    {"incoming", "ADDRESS", 0,
      "wait there for a vm that another microvm sends (monitor: migrate) and go on with it, in place of --kernel; "
      "unix:PATH or tcp:HOST:PORT, which only the right peer must reach, with as many connections as that asks for; "
      "--device as for --restore. By post-copy it runs before all of its memory is here: needs "
-     "vm.unprivileged_userfaultfd=1, /dev/userfaultfd or CAP_SYS_PTRACE"},
-    {"no-verify", NULL, OPT_NO_VERIFY, "with --restore: do not look at the checksums of memory"},
-    {"print-config", NULL, OPT_PRINT_CONFIG, "print the full JSON description of the machine, for --config, and end"},
-    {"api-sock", "SOCKET", OPT_API_SOCK,
-     "serve Firecracker's HTTP API there, by which the vm is described, started and steered, in place of --kernel"},
-    {"config-file", "FILE", OPT_API_FILE, "start the vm that this file describes, as Firecracker's has it"},
-    {"no-api", NULL, OPT_NO_API, "with --config-file: serve no API"},
+     "vm.unprivileged_userfaultfd=1, /dev/userfaultfd or CAP_SYS_PTRACE",
+     TEXT(incoming)},
+    {"no-verify", NULL, 0, "with --restore: do not look at the checksums of memory", FLAG(no_verify)},
+    {"print-config", NULL, 0, "print the full JSON description of the machine, for --config, and end",
+     FLAG(print_config)},
+    {"api-sock", "SOCKET", 0,
+     "serve Firecracker's HTTP API there, by which the vm is described, started and steered, in place of --kernel",
+     TEXT(api_sock)},
+    {"config-file", "FILE", 0, "start the vm that this file describes, as Firecracker's has it", TEXT(api_file)},
+    {"no-api", NULL, 0, "with --config-file: serve no API", FLAG(no_api)},
     {"id", "NAME", OPT_API_ID, "with the API: what it calls this vm (default: anonymous-instance)"},
-    {"metadata", "FILE", OPT_API_METADATA, "with the API: JSON for its metadata service"},
-    {"log-path", "FILE", OPT_API_LOG, "with the API: where log lines go (default: standard error)"},
-    {"level", "LEVEL", OPT_API_LEVEL, "with the API: Off, Error, Warn, Info, Debug or Trace"},
-    {"metrics-path", "FILE", OPT_API_METRICS, "with the API: where lines of figures go"},
-    {"no-seccomp", NULL, OPT_NO_SECCOMP, "changes nothing: there is no filter to be left out"},
+    {"metadata", "FILE", 0, "with the API: JSON for its metadata service", TEXT(api_metadata)},
+    {"log-path", "FILE", 0, "with the API: where log lines go (default: standard error)", TEXT(api_log)},
+    {"level", "LEVEL", 0, "with the API: Off, Error, Warn, Info, Debug or Trace", TEXT(api_level)},
+    {"metrics-path", "FILE", 0, "with the API: where lines of figures go", TEXT(api_metrics)},
+    {"no-seccomp", NULL, 0, "changes nothing: there is no filter to be left out"},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
     {"lockstep-limit", "N", OPT_LOCKSTEP_LIMIT, "with engine lockstep: end well once N instructions were compared"},
-    {"stats", NULL, OPT_STATS, "print counters when the vm has ended"},
-    {"verbose", NULL, OPT_VERBOSE, "print what the library decides, such as the backend and why"},
-    {"trace", NULL, OPT_TRACE, "print every log line of the library"},
+    {"stats", NULL, 0, "print counters when the vm has ended", FLAG(stats)},
+    {"verbose", NULL, 0, "print what the library decides, such as the backend and why", FLAG(verbose)},
+    {"trace", NULL, 0, "print every log line of the library", FLAG(trace)},
     {"version", NULL, OPT_VERSION, "print the version"},
     {"help", NULL, OPT_HELP, "print this"},
 };
@@ -168,13 +153,7 @@ static void print_help(void)
 	       "       microvm sriov COMMAND ...\n"
 	       "       microvm vhost-user-serve --socket PATH --device TYPE,K=V... (see its --help)\n\n"
 	       "Boots a virtual machine with libvirtcore.\n\n");
-	for (size_t i = 0; i < ROWS; i++) {
-		char left[40];
-
-		snprintf(left, sizeof left, "--%s%s%s", rows[i].name, rows[i].argument ? " " : "",
-		         rows[i].argument ? rows[i].argument : "");
-		printf("  %-22s %s\n", left, rows[i].help);
-	}
+	print_options(rows, ROWS);
 	printf(
 	    "\nOn a terminal: Ctrl-A x ends the vm, Ctrl-A Ctrl-A sends Ctrl-A; every other key goes to the guest.\n"
 	    "\nExit status: 0 the guest powered off; %d it asked for a reset; %d it crashed; %d it was stopped; %d it "
@@ -281,20 +260,12 @@ static int add_device(struct settings *s, const char *device, bool first)
 	return -1;
 }
 
-static int take(enum option_id id, const char *value, struct settings *s)
+static int take(int id, const char *value, void *settings)
 {
+	struct settings *s = settings;
 	int status;
 
 	switch (id) {
-	case OPT_KERNEL:
-		s->boot.kernel = value;
-		return -1;
-	case OPT_INITRD:
-		s->boot.initrd = value;
-		return -1;
-	case OPT_CMDLINE:
-		s->boot.cmdline = value;
-		return -1;
 	case OPT_MODULE:
 		if (s->module_count == MAX_MODULES)
 			return bad("module", value, "at most 15 modules");
@@ -306,131 +277,50 @@ static int take(enum option_id id, const char *value, struct settings *s)
 	case OPT_ADDRESS:
 		return take_size("address", value, &s->boot.address);
 	case OPT_MEMORY:
-		s->shape_given = true;
 		return take_size("memory", value, &s->vm.memory);
 	case OPT_MEMORY_FLAGS:
-		s->shape_given = true;
 		return take_words("memory-flags", value, memory_flags, &s->vm.memory_flags);
 	case OPT_MEMORY_KIND:
-		s->shape_given = true;
 		return take_word("memory-kind", value, memory_kinds, &s->vm.memory_kind);
-	case OPT_MEMORY_NUMA:
-		s->shape_given = true;
-		s->vm.memory_numa = value;
-		return -1;
 	case OPT_MEMORY_THREADS:
-		s->shape_given = true;
 		return take_cpus("memory-threads", value, &s->vm.memory_threads);
 	case OPT_CPUS:
-		s->shape_given = true;
 		return take_cpus("cpus", value, &s->vm.vcpus);
 	case OPT_MAX_CPUS:
-		s->shape_given = true;
 		return take_cpus("max-cpus", value, &s->vm.max_vcpus);
 	case OPT_VCPU_PLACE:
 		if (s->place_count == MAX_PLACES)
 			return bad("vcpu-place", value, "at most 255 of them");
-		s->shape_given = true;
 		s->places[s->place_count++] = value;
 		s->vm.vcpu_places = s->places;
 		return -1;
-	case OPT_CPU:
-		s->shape_given = true;
-		s->vm.cpu = value;
-		return -1;
 	case OPT_BACKEND:
-		s->execution_given = true;
 		return take_word("backend", value, backends, &s->vm.backend);
 	case OPT_ENGINE:
-		s->execution_given = true;
 		return take_word("engine", value, engines, &s->vm.engine);
 	case OPT_IRQCHIP:
-		s->shape_given = true;
 		return take_word("irqchip", value, irqchips, &s->vm.irqchip);
 	case OPT_MACHINE:
-		s->shape_given = true;
 		return take_word("machine", value, machines, &s->vm.machine);
 	case OPT_NO_LEGACY:
-		s->shape_given = true;
 		s->vm.no_legacy = 1;
 		return -1;
 	case OPT_IOMMU:
 		if (strcmp(value, "virtio") != 0)
 			return bad("iommu", value, "virtio");
-		s->shape_given = true;
 		return add_device(s, "virtio-iommu", true);
-	case OPT_CONFIG:
-		s->config = value;
-		return -1;
 	case OPT_DEVICE:
 		status = help_devices(value);
 		return status >= 0 ? status : add_device(s, value, false);
-	case OPT_SERIAL:
-		s->serial = value;
-		return -1;
 	case OPT_DEBUG_EXIT:
 		s->debug_exit = value ? value : "0xf4";
 		return -1;
-	case OPT_GDB:
-		s->gdb = true;
-		s->gdb_address = value;
-		return -1;
-	case OPT_MONITOR:
-		s->monitor = value;
-		return -1;
-	case OPT_SNAPSHOT_SAVE:
-		s->snapshot = value;
-		return -1;
-	case OPT_RESTORE:
-		s->restore = value;
-		return -1;
-	case OPT_INCOMING:
-		s->incoming = value;
-		return -1;
-	case OPT_NO_VERIFY:
-		s->no_verify = true;
-		return -1;
-	case OPT_PRINT_CONFIG:
-		s->print_config = true;
-		return -1;
-	case OPT_API_SOCK:
-		s->api_sock = value;
-		return -1;
-	case OPT_API_FILE:
-		s->api_file = value;
-		return -1;
-	case OPT_NO_API:
-		s->no_api = true;
-		return -1;
 	case OPT_API_ID:
 		return take_id(value, s);
-	case OPT_API_METADATA:
-		s->api_metadata = value;
-		return -1;
-	case OPT_API_LOG:
-		s->api_log = value;
-		return -1;
-	case OPT_API_LEVEL:
-		s->api_level = value;
-		return -1;
-	case OPT_API_METRICS:
-		s->api_metrics = value;
-		return -1;
-	case OPT_NO_SECCOMP:
-		return -1;
 	case OPT_TIMEOUT:
 		return take_timeout(value, &s->timeout);
 	case OPT_LOCKSTEP_LIMIT:
 		return take_count("lockstep-limit", value, &s->lockstep_limit);
-	case OPT_STATS:
-		s->stats = true;
-		return -1;
-	case OPT_VERBOSE:
-		s->verbose = true;
-		return -1;
-	case OPT_TRACE:
-		s->trace = true;
-		return -1;
 	case OPT_VERSION:
 		printf("microvm (libvirtcore) %s\n", vcore_version());
 		return 0;
@@ -503,22 +393,7 @@ static int check(struct settings *s, int argc, char **argv)
 
 int parse_options(int argc, char **argv, struct settings *s)
 {
-	struct option options[ROWS + 1] = {0};
-	int id, status;
+	int status = read_options(argc, argv, rows, ROWS, take, s);
 
-	for (size_t i = 0; i < ROWS; i++) {
-		options[i].name = rows[i].name;
-		options[i].has_arg = !rows[i].argument            ? no_argument
-		                     : rows[i].argument[0] == '[' ? optional_argument
-		                                                  : required_argument;
-		options[i].val = rows[i].id;
-	}
-	while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (id == '?')
-			return STATUS_USAGE;
-		status = take(id, optarg, s);
-		if (status >= 0)
-			return status;
-	}
-	return check(s, argc, argv);
+	return status >= 0 ? status : check(s, argc, argv);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* microvm run: its command line. */
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,50 +10,47 @@
 #include "run.h"
 
 enum run_option {
-	OPT_KERNEL = 256,
-	OPT_MODULES,
-	OPT_CMDLINE,
+	OPT_ENV = 1,
+	OPT_TTY,
 	OPT_NET,
-	OPT_WRITABLE,
-	OPT_HOSTNAME,
 	OPT_TIMEOUT,
 	OPT_MEMORY,
 	OPT_CPUS,
-	OPT_CPU,
 	OPT_BACKEND,
 	OPT_ENGINE,
 	OPT_STATUS_FD,
-	OPT_VERBOSE,
 	OPT_HELP,
 };
 
-static const struct {
-	const char *name, *argument;
-	int id; /* a letter: the short form */
-	const char *help;
-} rows[] = {
-    {"env", "NAME[=VALUE]", 'e', "a variable of the command's environment; NAME alone: as it is here; may be repeated"},
-    {"workdir", "DIR", 'w', "the command's working directory (default: /)"},
-    {"user", "USER[:GROUP]", 'u',
-     "who runs it: numbers, or names of the root's /etc/passwd and /etc/group (default: 0)"},
-    {"tty", NULL, 't', "give it a terminal, of the size of this one, in place of three streams"},
+#define TEXT(member) .text = offsetof(struct run_settings, member)
+#define FLAG(member) .flag = offsetof(struct run_settings, member)
+
+static const struct option_row rows[] = {
+    {"env", "NAME[=VALUE]", OPT_ENV,
+     "a variable of the command's environment; NAME alone: as it is here; may be repeated", .letter = 'e'},
+    {"workdir", "DIR", 0, "the command's working directory (default: /)", TEXT(cwd), .letter = 'w'},
+    {"user", "USER[:GROUP]", 0, "who runs it: numbers, or names of the root's /etc/passwd and /etc/group (default: 0)",
+     TEXT(user), .letter = 'u'},
+    {"tty", NULL, OPT_TTY, "give it a terminal, of the size of this one, in place of three streams", FLAG(tty),
+     .letter = 't'},
     {"net", "KIND", OPT_NET, "none, or user: to wherever this host can connect to (default: none)"},
-    {"writable", NULL, OPT_WRITABLE, "what it writes stays in ROOTFS; default: it is gone with the vm"},
+    {"writable", NULL, 0, "what it writes stays in ROOTFS; default: it is gone with the vm", FLAG(writable)},
     {"timeout", "SECONDS", OPT_TIMEOUT, "end the vm after that time"},
     {"memory", "SIZE", OPT_MEMORY, "guest memory, with K, M or G (default: 512M)"},
     {"cpus", "N", OPT_CPUS, "vcpus (default: 1)"},
-    {"cpu", "MODEL", OPT_CPU, "CPU model, as for microvm"},
+    {"cpu", "MODEL", 0, "CPU model, as for microvm", TEXT(vm.cpu)},
     {"backend", "NAME", OPT_BACKEND, "auto, kvm or emu (default: auto)"},
     {"engine", "NAME", OPT_ENGINE, "of backend emu, as for microvm"},
-    {"kernel", "FILE", OPT_KERNEL, "kernel (default: $VIRTCORE_KERNEL, or the newest one that will do)"},
-    {"modules", "DIR", OPT_MODULES,
-     "its modules (default: lib/modules/VERSION beside its boot directory, or of this host); none: all is built in"},
-    {"cmdline", "TEXT", OPT_CMDLINE, "further words on the kernel's command line"},
-    {"hostname", "NAME", OPT_HOSTNAME, "the guest's name (default: " DEFAULT_HOSTNAME ")"},
+    {"kernel", "FILE", 0, "kernel (default: $VIRTCORE_KERNEL, or the newest one that will do)", TEXT(kernel)},
+    {"modules", "DIR", 0,
+     "its modules (default: lib/modules/VERSION beside its boot directory, or of this host); none: all is built in",
+     TEXT(modules)},
+    {"cmdline", "TEXT", 0, "further words on the kernel's command line", TEXT(cmdline)},
+    {"hostname", "NAME", 0, "the guest's name (default: " DEFAULT_HOSTNAME ")", TEXT(hostname)},
     {"status-fd", "N", OPT_STATUS_FD,
      "write a line there when it has ended: exited N, killed N, timeout, or failed N SENTENCE, which is then not "
      "printed"},
-    {"verbose", NULL, OPT_VERBOSE, "print what the library decides, and the guest's kernel messages"},
+    {"verbose", NULL, 0, "print what the library decides, and the guest's kernel messages", FLAG(verbose)},
     {"help", NULL, OPT_HELP, "print this"},
 };
 #define ROWS (sizeof rows / sizeof rows[0])
@@ -63,13 +61,7 @@ static void print_help(void)
 	       "Runs a command in a virtual machine of its own whose root is the directory ROOTFS. Standard input, output "
 	       "and\n"
 	       "error are the command's; signals go to it.\n\n");
-	for (size_t i = 0; i < ROWS; i++) {
-		char left[48];
-
-		snprintf(left, sizeof left, "%s%c%s--%s %s", rows[i].id < 256 ? "-" : "", rows[i].id < 256 ? rows[i].id : ' ',
-		         rows[i].id < 256 ? ", " : "   ", rows[i].name, rows[i].argument ? rows[i].argument : "");
-		printf("  %-26s %s\n", left, rows[i].help);
-	}
+	print_options(rows, ROWS);
 	printf("\nThe kernel is the newest that has 9P (Debian: linux-image-amd64; the cloud kernel has not), with "
 	       "modules.dep:\n"
 	       "of ~/.local/share/virtcore (boot/vmlinuz-VERSION and lib/modules/VERSION), or of this host.\n"
@@ -118,55 +110,29 @@ static int take_fd(const char *value, int *fd)
 	return -1;
 }
 
-static int take(int id, const char *value, struct run_settings *s)
+static int take(int id, const char *value, void *settings)
 {
+	struct run_settings *s = settings;
+
 	switch (id) {
-	case 'e':
+	case OPT_ENV:
 		return take_variable(value, s);
-	case 'w':
-		s->cwd = value;
-		return -1;
-	case 'u':
-		s->user = value;
-		return -1;
-	case 't':
-		s->tty = true;
+	case OPT_TTY:
 		return isatty(STDIN_FILENO) ? -1 : bad("tty", "", "standard input to be a terminal");
 	case OPT_NET:
 		return take_net(value, s);
-	case OPT_WRITABLE:
-		s->writable = true;
-		return -1;
 	case OPT_TIMEOUT:
 		return take_timeout(value, &s->timeout);
 	case OPT_MEMORY:
 		return take_size("memory", value, &s->vm.memory);
 	case OPT_CPUS:
 		return take_cpus("cpus", value, &s->vm.vcpus);
-	case OPT_CPU:
-		s->vm.cpu = value;
-		return -1;
 	case OPT_BACKEND:
 		return take_word("backend", value, backends, &s->vm.backend);
 	case OPT_ENGINE:
 		return take_word("engine", value, engines, &s->vm.engine);
-	case OPT_KERNEL:
-		s->kernel = value;
-		return -1;
-	case OPT_MODULES:
-		s->modules = value;
-		return -1;
-	case OPT_CMDLINE:
-		s->cmdline = value;
-		return -1;
-	case OPT_HOSTNAME:
-		s->hostname = value;
-		return -1;
 	case OPT_STATUS_FD:
 		return take_fd(value, &s->status_fd);
-	case OPT_VERBOSE:
-		s->verbose = true;
-		return -1;
 	case OPT_HELP:
 		print_help();
 		return 0;
@@ -200,18 +166,7 @@ static int take_command(int argc, char **argv, struct run_settings *s)
 
 int parse_run_options(int argc, char **argv, struct run_settings *s)
 {
-	struct option options[ROWS + 1] = {0};
-	int id, status;
+	int status = read_options(argc, argv, rows, ROWS, take, s);
 
-	for (size_t i = 0; i < ROWS; i++)
-		options[i] =
-		    (struct option){rows[i].name, rows[i].argument ? required_argument : no_argument, NULL, rows[i].id};
-	while ((id = getopt_long(argc, argv, "+e:w:u:t", options, NULL)) != -1) {
-		if (id == '?')
-			return STATUS_USAGE;
-		status = take(id, optarg, s);
-		if (status >= 0)
-			return status;
-	}
-	return take_command(argc, argv, s);
+	return status >= 0 ? status : take_command(argc, argv, s);
 }

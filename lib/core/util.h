@@ -27,6 +27,11 @@ static inline uint64_t vc_width_mask(unsigned width)
 	return width >= 8 ? ~0ull : (1ull << (width * 8)) - 1;
 }
 
+static inline bool vc_test_bit(const uint64_t *bits, uint64_t n)
+{
+	return bits[n / 64] >> (n % 64) & 1;
+}
+
 static inline bool vc_is_zero(const void *data, size_t length)
 {
 	const uint8_t *at = data;

@@ -266,22 +266,17 @@ int vc_image_freeze(struct vc_slot *slot, struct vc_image **image)
 
 /* ---- differences ---- */
 
-static bool bit(const uint64_t *bits, uint64_t n)
-{
-	return bits[n / 64] >> (n % 64) & 1;
-}
-
 uint64_t vc_image_next_run(const uint64_t *bits, uint64_t pages, uint64_t gap, uint64_t *page)
 {
 	uint64_t at = *page, last;
 
-	while (at < pages && !bit(bits, at))
+	while (at < pages && !vc_test_bit(bits, at))
 		at += bits[at / 64] >> (at % 64) ? 1 : 64 - at % 64;
 	if (at >= pages)
 		return 0;
 	*page = last = at;
 	for (at++; at < pages && at - last <= gap + 1; at++)
-		if (bit(bits, at))
+		if (vc_test_bit(bits, at))
 			last = at;
 	return last + 1 - *page;
 }

@@ -5,17 +5,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/util.h"
 #include "memory/missing.h"
 #include "vm/migrate_arrival_priv.h"
 
 /* So many pages are asked for at a time: what is not asked for comes all the same. */
 #define ASKED_MAX 64u
 #define FAULTS    16u
-
-static bool test_bit(const uint64_t *bits, uint64_t n)
-{
-	return bits[n / 64] >> (n % 64) & 1;
-}
 
 void vc_arrival_close_faults(struct vc_arrival *a)
 {
@@ -68,9 +64,9 @@ static int serve_fault(struct vc_arrival *a, uint64_t address)
 	if (!s)
 		return 0;
 	/* never written by the guest, or emptied since */
-	if (!test_bit(s->absent, page))
+	if (!vc_test_bit(s->absent, page))
 		return vc_missing_fill(a->faults, s->slot, page, 1, NULL);
-	if (test_bit(s->asked, page) || a->outstanding >= ASKED_MAX)
+	if (vc_test_bit(s->asked, page) || a->outstanding >= ASKED_MAX)
 		return 0;
 	s->asked[page / 64] |= 1ull << (page % 64);
 	a->outstanding++;
@@ -94,7 +90,7 @@ static int serve_faults(struct vc_arrival *a)
 static bool all_absent(const struct vc_arriving_slot *s, uint64_t page, uint32_t count)
 {
 	for (uint64_t i = page; i < page + count; i++)
-		if (!test_bit(s->absent, i))
+		if (!vc_test_bit(s->absent, i))
 			return false;
 	return true;
 }

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "core/util.h"
+
 /* Frames are small: what is asked for waits behind those that are on their way. */
 #define PAGES_MAX 16u
 #define RUNS_MAX  16u
@@ -13,11 +15,6 @@ struct frame {
 	uint32_t runs, pages;
 	uint8_t bytes[TABLE + PAGES_MAX * VC_PAGE_SIZE];
 };
-
-static bool test_bit(const uint64_t *bits, uint64_t n)
-{
-	return bits[n / 64] >> (n % 64) & 1;
-}
 
 /* Whoever has memory of the source's from a device will want the destination's. */
 int vc_mig_follow_check(struct vcore_vm *vm)
@@ -146,7 +143,7 @@ static int serve(struct vc_mig_follow *m, const struct vc_mig_frame *f)
 		return vc_fail(EPROTO, "migration: page %llu of slot %u was asked for", (unsigned long long)page, f->argument);
 	m->wanted++;
 	/* one that is on its way already needs nothing; who wants it will want the next ones */
-	if (!test_bit(s->todo, page))
+	if (!vc_test_bit(s->todo, page))
 		return 0;
 	m->cursor_slot = f->argument;
 	m->cursor_page = page;

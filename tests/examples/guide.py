@@ -33,9 +33,10 @@ def compile_c(build, code, where):
 
 
 def command(build, language, words, code, where):
-    if language == "c":
-        return compile_c(build, code, where) + (["vmlinuz", "initrd.gz"] if "kernel" in words else [])
-    return [sys.executable, "-c", code] if language == "python" else ["sh", "-ec", code]
+    if language == "sh":
+        return ["sh", "-ec", code]
+    program = compile_c(build, code, where) if language == "c" else [sys.executable, "-c", code]
+    return program + (["vmlinuz", "initrd.gz"] if "kernel" in words else [])
 
 
 def guest(kernels, directory):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // apisock-swagger.mjs NODE_MODULES DESCRIPTION SOCKET: makes requests at a unix socket with swagger-client, by the names that the description gives them.
-// Lines of JSON in: operation, id (of a path that has one), body. Lines out: status and text, or error.
+// Lines of JSON in: name (of the operation), path (which may end with an identifier), body. Lines out: status and text, or error; the first one is empty.
 import fs from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
@@ -37,11 +37,12 @@ function parametersOf(operation, id, body) {
 	return values;
 }
 
+process.stdout.write("{}\n");
 for await (const line of readline.createInterface({ input: process.stdin })) {
-	const { operation, id, body } = JSON.parse(line);
+	const { name, path, body } = JSON.parse(line);
 	let result;
 	try {
-		const answer = await client.execute({ operationId: operation, parameters: parametersOf(operation, id, body), userFetch });
+		const answer = await client.execute({ operationId: name, parameters: parametersOf(name, path.split("/").pop(), body), userFetch });
 		result = { status: answer.status, text: answer.text };
 	} catch (error) {
 		result = error.response ? { status: error.response.status, text: error.response.text } : { error: String(error) };

@@ -2,9 +2,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """apisock.py DIR MICROVM KERNEL INITRD CLIENT [OPTION...]
 A Debian guest is described, started, paused, saved, gone on with in a second process and told Ctrl-Alt-Del by Firecracker's API. Nobody here wrote the clients:
-curl, or mmds, which is curl and a network card with the metadata service; or swagger-client of npm, which makes its requests of Firecracker's own description
-of its API (its path is in FIRECRACKER_OPENAPI). 77 with the reason where one cannot be had."""
+    curl            curl
+    mmds            curl, and a network card with the metadata service
+    swagger-client  of npm, which makes its requests of Firecracker's own description of its API (firecracker.yaml; its path is in FIRECRACKER_OPENAPI)
+    firecrackerode  of npm (its directory, with what it requires, is in FIRECRACKERODE)
+    firecracker     what Firecracker's own tests use (framework/http_api.py; the directory `tests` of its repository is in FIRECRACKER_TESTS), which holds each
+                    request and answer against the description
+77 with the reason where one cannot be had."""
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -45,24 +51,48 @@ class Curl:
         pass
 
 
-class Swagger:
-    """Requests by the names of operations, which the description has. It reads lines of JSON, and answers by such."""
+class Node:
+    """A client in JavaScript: one line of JSON a request, one an answer."""
 
-    def __init__(self, path):
-        self.process = subprocess.Popen(["node", os.path.join(HERE, "apisock-swagger.mjs"), modules(), os.environ["FIRECRACKER_OPENAPI"], path],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, script, *arguments):
+        self.process = subprocess.Popen(["node", os.path.join(HERE, script), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answer()
 
-    def call(self, name, method, path, body):
-        self.process.stdin.write(json.dumps({"operation": name, "id": path.split("/")[-1], "body": body}) + "\n")
-        self.process.stdin.flush()
+    def answer(self):
         answer = json.loads(self.process.stdout.readline() or '{"error": "node has ended"}')
         if "error" in answer:
-            raise Failed(f"swagger-client {name}: {answer['error']}")
+            raise Failed(f"{CLIENT}: {answer['error']}")
+        return answer
+
+    def call(self, name, method, path, body):
+        self.process.stdin.write(json.dumps({"name": name, "method": method, "path": path, "body": body}) + "\n")
+        self.process.stdin.flush()
+        answer = self.answer()
         return answer["status"], json.loads(answer["text"]) if answer["text"] else None
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+class FirecrackerTests:
+    """What its tests call: an object a path, a method a method."""
+
+    def __init__(self, path):
+        sys.path.insert(0, os.environ["FIRECRACKER_TESTS"])
+        from framework.http_api import Api
+        self.api = Api(path)
+
+    def call(self, name, method, path, body):
+        resources = [r for r in vars(self.api).values() if path == getattr(r, "resource", None) or getattr(r, "id_field", None) and path.startswith(r.resource + "/")]
+        try:
+            answer = getattr(resources[0], method.lower())(**(body or {}))
+        except RuntimeError as refused:
+            return refused.args[2].status_code, refused.args[1]
+        return answer.status_code, answer.json() if answer.content else None
+
+    def close(self):
+        self.api.session.close()
 
 
 def modules():
@@ -109,7 +139,13 @@ class Vm:
         self.console.close()
 
 
-CLIENTS = {"curl": Curl, "mmds": Curl, "swagger-client": Swagger}
+CLIENTS = {
+    "curl": Curl,
+    "mmds": Curl,
+    "swagger-client": lambda path: Node("apisock-swagger.mjs", modules(), os.environ["FIRECRACKER_OPENAPI"], path),
+    "firecrackerode": lambda path: Node("apisock-firecrackerode.cjs", os.path.abspath(os.environ["FIRECRACKERODE"]), path),
+    "firecracker": FirecrackerTests,
+}
 BLOB = "".join(chr(65 + i % 26) for i in range(40000))
 
 
@@ -196,15 +232,32 @@ def second_life(work, turn):
         vm.close()
 
 
-def main():
+# of a client: the program it needs, the variable that names what no package has and what that is
+NEEDS = {
+    "curl": ("curl", None, None),
+    "mmds": ("curl", None, None),
+    "swagger-client": ("npm", "FIRECRACKER_OPENAPI", "Firecracker's description of its API (firecracker.yaml)"),
+    "firecrackerode": ("node", "FIRECRACKERODE", "the directory of the npm package firecrackerode"),
+    "firecracker": ("python3", "FIRECRACKER_TESTS", "the directory of Firecracker's own tests"),
+}
+
+
+def look_for_client():
+    program, variable, what = NEEDS[CLIENT]
+    if variable and variable not in os.environ:
+        skip(f"{variable} does not name {what}, which no package carries")
+    if not shutil.which(program):
+        skip(f"{program} is not installed")
     if CLIENT == "swagger-client":
-        if "FIRECRACKER_OPENAPI" not in os.environ:
-            skip("FIRECRACKER_OPENAPI does not name Firecracker's description of its API (firecracker.yaml), which no package carries")
-        if not shutil.which("node") or not shutil.which("npm"):
-            skip("node and npm are not installed")
         modules()
-    elif not shutil.which("curl"):
-        skip("curl is not installed")
+    if CLIENT == "firecracker":
+        missing = [name for name in ("requests_unixsocket", "jsonschema", "yaml") if not importlib.util.find_spec(name)]
+        if missing:
+            skip(f"Firecracker's tests need the Python packages {', '.join(missing)}")
+
+
+def main():
+    look_for_client()
     probe = subprocess.run([MICROVM, "--api-sock", "/no/such/socket"], stderr=subprocess.PIPE, text=True)
     if "switched off" in probe.stderr:
         skip(probe.stderr.strip())

@@ -26,7 +26,8 @@ balloon-reclaim balloon $dir $programs/balloon reclaim kvm
 hotplug hotplug $dir $programs/hotplug kvm host,-xsave
 cpu-hotplug cpu-hotplug $dir $programs/cpu-hotplug legacy kvm host,-xsave
 net-tap net $dir $microvm tap packed=on $kvm
-net-user net $dir $microvm user packed=on $kvm"
+net-user net $dir $microvm user packed=on $kvm
+run run $full $microvm $kvm"
 
 inside="failed=
 run() { # run NAME SCRIPT ARGUMENT...: twice at most, as in nested-guests.sh

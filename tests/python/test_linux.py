@@ -53,6 +53,16 @@ def test_switch(linux, tmp_path):
     assert "3 packets transmitted, 3 packets received" in done.stdout, done.stdout + done.stderr
 
 
+def test_prompt(linux, tmp_path):
+    """The example, as examples/python.sh starts it."""
+    top = os.path.join(HERE, "../..")
+    subprocess.run(["sh", os.path.join(HERE, "../tools/mkinitramfs.sh"), tmp_path / "initrd", os.path.join(top, "examples/init.sh")], check=True)
+    typed = 'saved = vm.snapshot(); sh("rm -rf /bin"); vm.reset_to(saved); print(sh("expr 6 \\* 7"))\n'
+    done = subprocess.run([sys.executable, "-i", os.path.join(top, "bindings/python/examples/prompt.py"), linux[0], tmp_path / "initrd"], input=typed,
+                          capture_output=True, text=True, timeout=200)
+    assert "booted in" in done.stdout and done.stdout.endswith("42\n\n"), done.stdout + done.stderr
+
+
 def test_boot(linux):
     with virtcore.VM(memory="256M", cpus=2, backend="emu") as vm:
         vm.boot_linux(*linux, "console=ttyS0 quiet panic=-1")

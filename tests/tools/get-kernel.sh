@@ -28,7 +28,7 @@ if [ -z "$found" ]; then
 		exit 1
 	fi
 	echo "Fetching $package" >&2
-	(cd "$dir" && apt-get -qq download "$package" >&2 && dpkg -x "$package"_*.deb . && rm -f "$package"_*.deb)
+	(cd "$dir" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$package" >&2 && dpkg -x "$package"_*.deb . && rm -f "$package"_*.deb)
 	found=$(ls "$dir"/boot/vmlinuz-*-"$flavour" | sort -V | tail -n 1)
 fi
 version=${found##*/vmlinuz-} PATH=$PATH:/usr/sbin:/sbin

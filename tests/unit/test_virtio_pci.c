@@ -25,13 +25,6 @@ static struct echo echo;
 static uint32_t last_message;
 static unsigned messages;
 
-static void set_level(void *ctx, unsigned gsi, bool level)
-{
-	(void)ctx;
-	p.edges[gsi] += level && !p.level[gsi];
-	p.level[gsi] = level;
-}
-
 static int take_message(void *ctx, uint64_t address, uint32_t data)
 {
 	(void)ctx;
@@ -41,7 +34,7 @@ static int take_message(void *ctx, uint64_t address, uint32_t data)
 	return 0;
 }
 
-static const struct vc_irq_sink sink = {.set = set_level, .msi = take_message};
+static const struct vc_irq_sink sink = {.set = platform_set, .msi = take_message};
 
 static void echo_config_read(void *ctx, uint32_t offset, void *data, uint32_t length)
 {
@@ -123,7 +116,7 @@ static void setup(void)
 	memset(&echo, 0, sizeof echo);
 	messages = 0;
 	platform_init(&p, VC_MIB(4));
-	p.irqs = (struct vc_irqs){&sink, NULL};
+	p.irqs = (struct vc_irqs){&sink, &p};
 	ck_assert_int_eq(vc_pci_host_new(&p.env), 0);
 	ck_assert_int_eq(add_with("", &echo_ops, QUEUES), 0);
 	vdrv_attach(&d, &p.env, VDRV_HEAP);
@@ -140,7 +133,7 @@ static void setup_served(void)
 	memset(&echo, 0, sizeof echo);
 	messages = 0;
 	platform_init(&p, VC_MIB(4));
-	p.irqs = (struct vc_irqs){&sink, NULL};
+	p.irqs = (struct vc_irqs){&sink, &p};
 	p.env.irqfd = set_route;
 	ck_assert_int_eq(vc_pci_host_new(&p.env), 0);
 	ck_assert_int_eq(vc_props_parse("", &props), 0);

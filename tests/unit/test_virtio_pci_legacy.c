@@ -28,12 +28,6 @@ static unsigned devfn;
 static uint16_t bar;
 static uint32_t last_message;
 
-static void set_level(void *ctx, unsigned gsi, bool level)
-{
-	(void)ctx;
-	p.level[gsi] = level;
-}
-
 static int take_message(void *ctx, uint64_t address, uint32_t data)
 {
 	(void)ctx;
@@ -42,7 +36,7 @@ static int take_message(void *ctx, uint64_t address, uint32_t data)
 	return 0;
 }
 
-static const struct vc_irq_sink sink = {.set = set_level, .msi = take_message};
+static const struct vc_irq_sink sink = {.set = platform_set, .msi = take_message};
 
 static uint64_t echo_features(void *ctx)
 {
@@ -132,7 +126,7 @@ static void setup(void)
 	memset(&echo, 0, sizeof echo);
 	last_message = 0;
 	platform_init(&p, VC_MIB(4));
-	p.irqs = (struct vc_irqs){&sink, NULL};
+	p.irqs = (struct vc_irqs){&sink, &p};
 	ck_assert_int_eq(vc_pci_host_new(&p.env), 0);
 	ck_assert_int_eq(add("legacy=on", &echo_ops), 0);
 	devfn = VC_PCI_DEVFN(1, 0);
