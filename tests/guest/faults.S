@@ -2,7 +2,7 @@
 /* Exceptions in 64-bit mode: vector, error code, saved RIP, CR2; and a page fault that is repaired and restarted. */
 #include "guest.h"
 	.globl _start
-/* One handler for all: leaves vector in R8, error code in R9, saved RIP in R10, and goes on at R11. */
+/* One handler for all: leaves vector in R8, error code in R9, saved RIP in R10, saved RFLAGS in R15, and goes on at R11. */
 .macro HANDLER vector, has_error
 handler_\vector:
 	movl $\vector, %r8d
@@ -10,6 +10,7 @@ handler_\vector:
 	popq %r9
 .endif
 	movq (%rsp), %r10
+	movq 16(%rsp), %r15
 	movq %r11, (%rsp)
 	iretq
 .endm
@@ -148,6 +149,26 @@ _start:
 	movl $0x200000, %ebx
 	movb (%rbx), %al
 	EXPECT 14, 0, 21, movb 0x70000000(%rbx), %al
+	/* flags that nothing reads before they are overwritten show in the frame all the same */
+	movl $0x70200000, %ebx
+	leaq 6f(%rip), %r11
+	movl $-1, %r8d
+	cmpl %eax, %eax
+	subq $8, %rsp
+	orl $1, (%rbx)
+	jmp fail22
+6:	leaq 8(%rsp), %rsp
+	cmpl $14, %r8d
+	jne fail22
+	testl $0x40, %r15d
+	jnz fail22
+	leaq 6f(%rip), %r11
+	xorl %eax, %eax
+	addl $1, %eax
+	xorl %ecx, (%rbx)
+	jmp fail23
+6:	testl $0x40, %r15d
+	jnz fail23
 	movq %cr2, %rax
 	cmpq $0x70200000, %rax
 	jne fail21
@@ -165,7 +186,7 @@ handler_14_ist:
 	movq %r11, (%rsp)
 	movq %r13, 24(%rsp)
 	iretq
-.irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21
+.irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23
 fail\number:
 	FAIL \number
 .endr

@@ -618,9 +618,10 @@ static void emit_all(struct jit_trans *t)
 			leading = false;
 		}
 		if (t->n->desc->flags_written | t->n->desc->flags_undefined) {
-			t->recover = 0;
 			t->setter = t->i;
 			t->setter_offset = (uint16_t)(t->s->page_offset + t->offset);
+			t->recover = t->only_noted ? (uint16_t)(t->setter_offset + 1) : 0;
+			t->only_noted = false;
 		}
 		t->offset += t->n->len;
 	}
@@ -668,6 +669,7 @@ struct jit_block *jit_translate(struct emu_vcpu *c, const struct jit_source *s, 
 	t->next_group = 0;
 	t->cached = EMU_REG_NONE;
 	t->recover = 0;
+	t->only_noted = false;
 	t->setter = JIT_MAX_INSNS;
 	t->colds = t->link_count = 0;
 	t->n = &s->insn[0];

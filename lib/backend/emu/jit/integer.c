@@ -419,19 +419,20 @@ static void emit_memory(struct jit_trans *t, struct host_insn *h)
 		jit_put_back(t, n->reg2, h->vvvv);
 }
 
-/* ADD and SUB of an immediate to RSP whose flags nobody wants: only noted. */
+/* ADD and SUB of an immediate to RSP whose flags nobody wants, but for a fault: only noted. */
 static bool move_rsp(struct jit_trans *t)
 {
 	const struct emu_insn *n = t->n;
 	int64_t by = (int64_t)n->imm;
 
-	if ((n->op != EMU_ADD && n->op != EMU_SUB) || n->desc->enc != EMU_ENC_RM_IMM || n->prefixes & EMU_P_MEM ||
-	    n->rm != VC_RSP || n->opsize != 8 || jit_live_behind(t))
+	if (!jit_is_rsp_move(n) || jit_live_behind(t) || !jit_rsp_may_lag(t))
 		return false;
 	by = t->delta + (n->op == EMU_SUB ? -by : by);
 	if (by < -(1 << 28) || by > 1 << 28)
 		return false;
 	t->delta = (int32_t)by;
+	t->flags = JIT_FL_MEMORY; /* older ones, which it overwrites */
+	t->only_noted = true;
 	return true;
 }
 

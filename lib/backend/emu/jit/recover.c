@@ -8,7 +8,14 @@ static bool is_logic(unsigned op)
 	return op == EMU_AND || op == EMU_OR || op == EMU_XOR;
 }
 
-/* The registers that n's flags follow from; VC_RSP and AH to BH are left out, as they are not where they seem to be. */
+/* ADD and SUB of an immediate to RSP. */
+bool jit_is_rsp_move(const struct emu_insn *n)
+{
+	return (n->op == EMU_ADD || n->op == EMU_SUB) && n->desc->enc == EMU_ENC_RM_IMM && !(n->prefixes & EMU_P_MEM) &&
+	       n->rm == VC_RSP && n->opsize == 8;
+}
+
+/* The registers that n's flags follow from; AH to BH are left out, as they are not where they seem to be. */
 static bool operands(const struct emu_insn *n, unsigned *dest, unsigned *source, bool *has_source)
 {
 	const struct emu_opdesc *d = n->desc;
@@ -27,9 +34,14 @@ static bool operands(const struct emu_insn *n, unsigned *dest, unsigned *source,
 		return false;
 	*source = !*has_source ? *dest : d->enc == EMU_ENC_RM_REG ? n->reg : n->rm;
 	if (*dest == VC_RSP || *source == VC_RSP)
-		return false;
+		return jit_is_rsp_move(n);
 	/* ADD and SUB of a register to itself lose what it was */
 	return !(*has_source && *dest == *source && (n->op == EMU_ADD || n->op == EMU_SUB));
+}
+
+static bool changes(const struct emu_insn *n, unsigned gpr)
+{
+	return jit_writes_gpr(n, gpr) || (gpr == VC_RSP && n->desc->attr & EMU_A_STACK);
 }
 
 static bool may_fault(const struct jit_trans *t, const struct emu_insn *n)
@@ -52,8 +64,23 @@ bool jit_recoverable(const struct jit_trans *t)
 			return false;
 		if (k >= t->i && jit_flags_killed(n) == EMU_FL_ALL)
 			return true;
-		changed = changed || jit_writes_gpr(n, dest) || jit_writes_gpr(n, source);
+		changed = changed || changes(n, dest) || changes(n, source);
 		if (changed && k < t->i)
+			return false;
+	}
+	return false;
+}
+
+bool jit_rsp_may_lag(const struct jit_trans *t)
+{
+	for (unsigned k = t->i + 1; k < t->s->count; k++) {
+		const struct emu_insn *n = &t->s->insn[k];
+
+		if (!jit_is_native(t, n) || n->desc->attr & EMU_A_STACK)
+			return false;
+		if (jit_flags_killed(n) == EMU_FL_ALL)
+			return true;
+		if (n->desc->flags_written | n->desc->flags_undefined || changes(n, VC_RSP))
 			return false;
 	}
 	return false;

@@ -96,6 +96,7 @@ struct jit_trans {
 	 */
 	uint16_t recover, setter_offset;
 	unsigned setter;
+	bool only_noted; /* the instruction at hand set flags that were not even computed */
 
 	/* While instructions without memory operands follow each other: the guest register of which R10 has a copy;
 	 * EMU_REG_NONE */
@@ -116,6 +117,9 @@ uint8_t jit_flags_killed(const struct emu_insn *n);
 /* ---- recover.c ---- */
 /* Can what instruction t->setter set be computed from registers at any fault from t->i on? */
 bool jit_recoverable(const struct jit_trans *t);
+bool jit_is_rsp_move(const struct emu_insn *n);
+/* Can the flags of such an instruction, at t->i, which nothing reads, be computed from RSP at any fault behind it? */
+bool jit_rsp_may_lag(const struct jit_trans *t);
 
 /* ---- block.c ---- */
 struct jit_cold *jit_cold(struct jit_trans *t, enum jit_cold_kind kind);
