@@ -5,6 +5,7 @@
  *   asm.c        encoding of host instructions
  *   cache.c      code memory, blocks, links between them, invalidation, eviction
  *   thunk.c      the code between C and translated code
+ *   source.c     reading the guest's code
  *   block.c      what a block is; flags; the way out of blocks
  *   memory.c     memory operands: TLB checks, groups of accesses, slow ways
  *   integer.c, branch.c, vector.c, system.c   translation of instructions
