@@ -7,61 +7,40 @@
 #include "backend/emu/jit/jit.h"
 #include "backend/emu/mmu/mmu.h"
 
-/* The first level will not have the page, whatever is done: it is a device's, or hooks watch it. */
-static bool never_fills(struct emu_vcpu *c, uint64_t linear)
-{
-	const struct emu_l2_entry *set = c->mmu->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
-	uint64_t tag = (linear & VC_PAGE_MASK) | c->mmu->context[linear >> 63];
-
-	for (unsigned i = 0; i < EMU_L2_WAYS; i++)
-		if (set[i].tag == tag)
-			return !set[i].slot || emu_hooks_page(c, set[i].gpa & VC_PAGE_MASK);
-	return false;
-}
-
-/* The entry for linear, from the second-level TLB; see fill_first_level() in mmu/tlb.c. */
-static bool quick_fill(struct emu_vcpu *c, uint64_t linear, bool write)
+/* The first level's entry for linear, from that of the second level; see fill_first_level() in mmu/tlb.c. */
+static bool quick_fill(struct emu_vcpu *c, const struct emu_l2_entry *l, uint64_t linear, bool write)
 {
 	struct emu_mmu *m = c->mmu;
-	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
-	uint64_t tag = (linear & VC_PAGE_MASK) | m->context[linear >> 63];
+	struct emu_tlb_entry *e = emu_tlb_at(c, linear);
+	bool writable = (l->gpa & (EMU_L2_W | EMU_L2_D)) == (EMU_L2_W | EMU_L2_D);
 
 	if (m->watch_count || m->slow_data || c->bvm->hooks.list[VCORE_HOOK_MEMORY] || (c->cpl != 3 && !(linear >> 63)))
 		return false;
-	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
-		const struct emu_l2_entry *l = &set[i];
-		struct emu_tlb_entry *e = emu_tlb_at(c, linear);
-		bool writable;
-
-		if (l->tag != tag || !l->slot)
-			continue;
-		if (write && (l->gpa & (EMU_L2_W | EMU_L2_D)) != (EMU_L2_W | EMU_L2_D))
-			return false;
-		if (atomic_load_explicit(&l->slot->dirty, memory_order_relaxed))
-			return false;
-		writable = (l->gpa & (EMU_L2_W | EMU_L2_D)) == (EMU_L2_W | EMU_L2_D) && l->slot->flags & VCORE_MEM_W &&
-		           emu_may_write_freely(c, emu_page_info(l->slot, l->gpa & VC_PAGE_MASK));
-		if (write && !writable)
-			return false;
-		e->addend =
-		    (uintptr_t)l->slot->hva + ((l->gpa & VC_PAGE_MASK) - l->slot->gpa) - (uintptr_t)(linear & VC_PAGE_MASK);
-		e->gpa = l->gpa & VC_PAGE_MASK;
-		e->read = (linear & VC_PAGE_MASK) | c->ctx;
-		e->write = writable ? e->read : EMU_NO_TAG;
-		return true;
-	}
-	return false;
+	if ((write && !writable) || atomic_load_explicit(&l->slot->dirty, memory_order_relaxed))
+		return false;
+	writable = writable && l->slot->flags & VCORE_MEM_W &&
+	           emu_may_write_freely(c, emu_page_info(l->slot, l->gpa & VC_PAGE_MASK));
+	if (write && !writable)
+		return false;
+	e->addend = (uintptr_t)l->slot->hva + ((l->gpa & VC_PAGE_MASK) - l->slot->gpa) - (uintptr_t)(linear & VC_PAGE_MASK);
+	e->gpa = l->gpa & VC_PAGE_MASK;
+	e->read = (linear & VC_PAGE_MASK) | c->ctx;
+	e->write = writable ? e->read : EMU_NO_TAG;
+	return true;
 }
 
 uint32_t jit_fill(struct emu_vcpu *c, uint64_t linear, uint32_t how)
 {
+	const struct emu_l2_entry *l;
 	unsigned size = how & 0xffff;
 
 	if ((linear & (VC_PAGE_SIZE - 1)) + size > VC_PAGE_SIZE || (how & JIT_HOW_ALIGNED && linear & (size - 1)))
 		return JIT_FILL_NO;
-	if (never_fills(c, linear))
+	l = emu_l2_find(c->mmu, linear, c->mmu->context[linear >> 63], 0);
+	/* the first level will not have the page of a device, nor one that hooks watch, whatever is done */
+	if (l && (!l->slot || emu_hooks_page(c, l->gpa & VC_PAGE_MASK)))
 		return JIT_FILL_NO;
-	return quick_fill(c, linear, how & JIT_HOW_WRITE) ? JIT_FILL_DONE : JIT_FILL_SLOW;
+	return l && quick_fill(c, l, linear, how & JIT_HOW_WRITE) ? JIT_FILL_DONE : JIT_FILL_SLOW;
 }
 
 uint32_t jit_vec_ready(struct emu_vcpu *c)

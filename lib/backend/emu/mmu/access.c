@@ -330,18 +330,15 @@ static void store(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsig
 static bool is_device(const struct emu_vcpu *c, uint64_t linear, unsigned size, bool write, uint64_t *gpa)
 {
 	const struct emu_mmu *m = c->mmu;
-	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
-	uint64_t tag = (linear & VC_PAGE_MASK) | m->context[linear >> 63], need = write ? EMU_L2_W | EMU_L2_D : 0;
+	const struct emu_l2_entry *l;
 
 	if (m->watch_count || m->slow_data || hooked(c) || (linear & (VC_PAGE_SIZE - 1)) + size > VC_PAGE_SIZE)
 		return false;
-	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
-		if (set[i].tag == tag && (set[i].gpa & need) == need) {
-			*gpa = (set[i].gpa & VC_PAGE_MASK) | (linear & (VC_PAGE_SIZE - 1));
-			return !set[i].slot;
-		}
-	}
-	return false;
+	l = emu_l2_find(m, linear, m->context[linear >> 63], write ? EMU_L2_W | EMU_L2_D : 0);
+	if (!l || l->slot)
+		return false;
+	*gpa = (l->gpa & VC_PAGE_MASK) | (linear & (VC_PAGE_SIZE - 1));
+	return true;
 }
 
 /* The device's callback may have added a hook, which is told of that very access. */

@@ -221,18 +221,15 @@ bool emu_translate(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_pri
                    uint32_t *error)
 {
 	struct emu_mmu *m = c->mmu;
-	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
-	unsigned half = linear >> 63, need = write ? EMU_L2_W | EMU_L2_D : 0;
-	uint64_t tag = (linear & VC_PAGE_MASK) | (by == EMU_SUPERVISOR ? m->super_context[half] : m->context[half]);
+	unsigned half = linear >> 63;
+	uint64_t context = by == EMU_SUPERVISOR ? m->super_context[half] : m->context[half];
+	const struct emu_l2_entry *l = emu_l2_find(m, linear, context, write ? EMU_L2_W | EMU_L2_D : 0);
 
-	for (unsigned i = 0; i < EMU_L2_WAYS; i++) {
-		if (set[i].tag == tag && (set[i].gpa & need) == need) {
-			locate(c, set[i].gpa & VC_PAGE_MASK, set[i].slot, page);
-			fill_first_level(c, linear, by, write, set[i].gpa & (EMU_L2_W | EMU_L2_D), page);
-			return true;
-		}
-	}
-	return fill(c, linear, write, by, page, error);
+	if (!l)
+		return fill(c, linear, write, by, page, error);
+	locate(c, l->gpa & VC_PAGE_MASK, l->slot, page);
+	fill_first_level(c, linear, by, write, l->gpa & (EMU_L2_W | EMU_L2_D), page);
+	return true;
 }
 
 /* ---- data breakpoints ---- */

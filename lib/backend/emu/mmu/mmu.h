@@ -142,6 +142,20 @@ struct emu_mmu {
 	uint8_t fetch_bytes[16]; /* code that is not in memory */
 };
 
+/* The second-level entry of the page of linear in a context that has all bits of `need` (EMU_L2_*); NULL: there is
+ * none. */
+static inline const struct emu_l2_entry *emu_l2_find(const struct emu_mmu *m, uint64_t linear, uint64_t context,
+                                                     uint64_t need)
+{
+	const struct emu_l2_entry *set = m->l2[(linear >> 12) & (EMU_L2_SETS - 1)];
+	uint64_t tag = (linear & VC_PAGE_MASK) | context;
+
+	for (unsigned i = 0; i < EMU_L2_WAYS; i++)
+		if (set[i].tag == tag && (set[i].gpa & need) == need)
+			return &set[i];
+	return NULL;
+}
+
 /* One page, translated. */
 struct emu_page {
 	uint64_t gpa;         /* of the page */
