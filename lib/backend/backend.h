@@ -15,6 +15,7 @@
 #include "bus/bus.h"
 #include "bus/irq.h"
 #include "chipset/chipset.h"
+#include "core/util.h"
 #include "cpu/cpuid.h"
 #include "cpu/state.h"
 #include "memory/memory.h"
@@ -94,16 +95,10 @@ struct vc_bvcpu {
  */
 void vc_bvcpu_request(struct vc_bvcpu *vcpu, uint32_t bits);
 
-/* One more in a statistic, on the vcpu's thread: nobody else writes it, so no locked addition is needed. */
-static inline void vc_bvcpu_count(_Atomic uint64_t *statistic)
-{
-	atomic_store_explicit(statistic, atomic_load_explicit(statistic, memory_order_relaxed) + 1, memory_order_relaxed);
-}
-
 /* On the vcpu's thread. */
 static inline void vc_bvcpu_left(struct vc_bvcpu *vcpu, enum vc_exit_kind kind)
 {
-	vc_bvcpu_count(&vcpu->left[kind]);
+	vc_count(&vcpu->left[kind]);
 }
 
 /* One line a device access at VCORE_LOG_TRACE. */

@@ -416,11 +416,9 @@ static void wake_removers(struct vc_buses *buses, struct vc_pass *pass)
  */
 static void call_with_pass(struct vc_buses *buses, struct vc_pass *pass, struct vc_dev *dev, struct vcore_io *io)
 {
-	_Atomic uint64_t *count = &pass->counts[io->bus];
-
 	atomic_store_explicit(&pass->thread, pthread_self(), memory_order_relaxed);
 	atomic_store_explicit(&pass->busy, dev, memory_order_release);
-	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+	vc_count(&pass->counts[io->bus]);
 	vc_gate_leave(pass);
 	call(dev, io);
 	atomic_store_explicit(&pass->busy, NULL, memory_order_release);

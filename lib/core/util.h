@@ -3,6 +3,7 @@
 #ifndef VC_CORE_UTIL_H
 #define VC_CORE_UTIL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +26,20 @@
 static inline uint64_t vc_width_mask(unsigned width)
 {
 	return width >= 8 ? ~0ull : (1ull << (width * 8)) - 1;
+}
+
+/* The low `width` bytes (1 to 8) as a signed number. */
+static inline int64_t vc_sign_extend(uint64_t value, unsigned width)
+{
+	unsigned shift = 64 - 8 * width;
+
+	return (int64_t)(value << shift) >> shift;
+}
+
+/* One more, of what one thread alone counts and others read: that needs no locked addition. */
+static inline void vc_count(_Atomic uint64_t *count)
+{
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 static inline bool vc_test_bit(const uint64_t *bits, uint64_t n)

@@ -31,20 +31,18 @@ static uint64_t host_available(void)
 	return kib << 10;
 }
 
-/* One that is begun goes on. */
+/* What is begun goes on, without being looked at in each turn. */
 static bool affordable(struct vcore_vm *vm)
 {
 	uint64_t bytes = 0;
 	bool begun = false;
 
 	vc_mem_rdlock(&vm->mem);
-	for (uint32_t i = 0; i < vm->mem.count; i++) {
-		const struct vc_slot *slot = vm->mem.slots[i];
-
-		begun |= slot->own != NULL;
-		if (vc_image_may_own(slot))
-			bytes += vc_image_data(slot->image);
-	}
+	for (uint32_t i = 0; i < vm->mem.count; i++)
+		begun |= vm->mem.slots[i]->own != NULL;
+	for (uint32_t i = 0; !begun && i < vm->mem.count; i++)
+		if (vc_image_may_own(vm->mem.slots[i]))
+			bytes += vc_image_data(vm->mem.slots[i]->image);
 	vc_mem_unlock(&vm->mem);
 	return begun || bytes <= host_available() / HOST_PART;
 }

@@ -141,7 +141,7 @@ uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address
 	}
 	if (write)
 		tell_hooks(c, &io);
-	vc_bvcpu_count(&c->bvcpu->exits);
+	vc_count(&c->bvcpu->exits);
 	vc_bvcpu_left(c->bvcpu, (enum vc_exit_kind)(VC_LEFT_PIO + bus));
 	answered = vc_bus_dispatch(c->bvm->env.buses, &c->bvcpu->pass, &io);
 	vc_trace_access(c->bvcpu, &io, answered);

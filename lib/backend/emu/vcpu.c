@@ -521,7 +521,7 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit)
 	promote_unpin(c);
 	vc_gate_leave(&v->pass);
 	atomic_store(&v->running, 0);
-	vc_bvcpu_count(&v->exits);
+	vc_count(&v->exits);
 	publish_counters(c);
 	return 0;
 }

@@ -297,7 +297,7 @@ static int enter_guest(struct vc_bvcpu *v)
 
 	k->unfinished = false;
 	r = ioctl(k->fd, KVM_RUN, 0);
-	vc_bvcpu_count(&v->exits);
+	vc_count(&v->exits);
 	if (r >= 0)
 		return 1;
 	if (errno == EINTR || errno == EAGAIN) {

@@ -46,12 +46,6 @@ static inline bool take_byte(struct decoder *d, uint8_t *value)
 	return true;
 }
 
-static inline int64_t sign_extend(uint64_t value, unsigned size)
-{
-	unsigned shift = 64 - size * 8;
-	return (int64_t)(value << shift) >> shift;
-}
-
 /* ---- prefixes and opcode ---- */
 
 static void apply_prefix(struct decoder *d, const struct emu_slot *slot)
@@ -356,7 +350,7 @@ static bool take_displacement(struct decoder *d, unsigned size)
 
 	if (!take(d, size, &value))
 		return false;
-	d->insn->disp = (int32_t)sign_extend(value, size);
+	d->insn->disp = (int32_t)vc_sign_extend(value, size);
 	return true;
 }
 
@@ -425,7 +419,7 @@ static bool take_immediate(struct decoder *d, enum emu_imm kind)
 	case EMU_IMM_8:
 		if (!take(d, 1, &insn->imm))
 			return false;
-		insn->imm = (uint64_t)sign_extend(insn->imm, 1);
+		insn->imm = (uint64_t)vc_sign_extend(insn->imm, 1);
 		return true;
 	case EMU_IMM_U8:
 		return take(d, 1, &insn->imm);
@@ -434,7 +428,7 @@ static bool take_immediate(struct decoder *d, enum emu_imm kind)
 	case EMU_IMM_Z:
 		if (!take(d, z, &insn->imm))
 			return false;
-		insn->imm = (uint64_t)sign_extend(insn->imm, z);
+		insn->imm = (uint64_t)vc_sign_extend(insn->imm, z);
 		return true;
 	case EMU_IMM_V:
 		return take(d, insn->opsize, &insn->imm);

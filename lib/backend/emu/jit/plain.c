@@ -3,7 +3,7 @@
  * Loads and stores that the TLB does not let through: of devices, and of memory that hooks watch. Drivers make them
  * with MOV almost always. That is executed here, without the interpreter, and its decoded form kept.
  */
-#include "backend/emu/jit/jit.h"
+#include "backend/emu/jit/trans.h"
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/system.h"
 #include "backend/emu/vcpu.h"
@@ -66,13 +66,6 @@ static void set_register(struct emu_vcpu *c, const struct emu_insn *n, uint64_t 
 		emu_set_gpr(c, reg, n->opsize, value);
 }
 
-static uint64_t sign_extend(uint64_t value, unsigned size)
-{
-	unsigned shift = 64 - 8 * size;
-
-	return (uint64_t)((int64_t)(value << shift) >> shift);
-}
-
 static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *n, unsigned size, enum vcore_access access)
 {
 	if (n->desc->imm == EMU_IMM_MOFFS)
@@ -82,19 +75,12 @@ static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *n, unsigned
 
 /* ---- execution ---- */
 
-static unsigned source_size(const struct emu_insn *n)
-{
-	uint32_t attr = n->desc->attr;
-
-	return attr & EMU_A_SRC8 ? 1 : attr & EMU_A_SRC16 ? 2 : attr & EMU_A_SRC32 ? 4 : n->opsize;
-}
-
 static void load(struct emu_vcpu *c, const struct emu_insn *n)
 {
-	unsigned size = source_size(n);
+	unsigned size = jit_mem_size(n);
 	uint64_t value = emu_load_slow(c, linear_of(c, n, size, VCORE_ACCESS_READ), size);
 
-	set_register(c, n, n->op == EMU_MOVSX ? sign_extend(value, size) : value);
+	set_register(c, n, n->op == EMU_MOVSX ? (uint64_t)vc_sign_extend(value, size) : value);
 }
 
 static void store(struct emu_vcpu *c, const struct emu_insn *n)
