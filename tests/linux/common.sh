@@ -42,6 +42,15 @@ build_initrd() { # by make_initrd, with its variables
 	sh "$tools/mkinitramfs.sh" "$initrd" "$init" "$@" $files || exit 70
 }
 
+retry() { # retry SECONDS COMMAND...: until it succeeds
+	local tries=$(($1 * 10))
+	shift
+	for _ in $(seq $tries); do
+		"$@" && return 0
+		sleep .1
+	done
+	return 1
+}
 expect() { # expect TEXT PATTERN [FILE]: a line of $log
 	grep -qE -- "$2" "${3:-$log}" || bad="$bad no $1;"
 }

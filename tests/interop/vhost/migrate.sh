@@ -26,15 +26,6 @@ for end in here there; do
 	: >"$work/$end"
 done
 exec 8<>"$work/monitor-here" 9<>"$work/monitor-there"
-await() { # await SECONDS COMMAND...
-	local tries=$(($1 * 10))
-	shift
-	for _ in $(seq $tries); do
-		"$@" && return 0
-		sleep .1
-	done
-	return 1
-}
 # memory that the guest's kernel does not fill with zeroes before it is read into: else QEMU knows that it has changed
 cmdline="console=ttyS0 quiet panic=-1 init_on_alloc=0 run=sh,/usr/bin/verify.sh,30"
 qemu() { # qemu END [OPTION...]: its monitor reads from a pipe
@@ -56,7 +47,7 @@ qemu_moved() {
 	grep -q 'Migration status: \(completed\|failed\)' "$work/said-here"
 }
 for end in here there; do
-	await 10 test -S "$work/sock-$end" || skip "the server does not start"
+	retry 10 test -S "$work/sock-$end" || skip "the server does not start"
 done
 if [ "$party" = qemu ]; then
 	qemu here &
@@ -68,11 +59,11 @@ else
 	ours there --incoming "unix:$work/move" &
 fi
 there_pid=$!
-await 120 grep -q '^verify: begin' "$work/here" || bad="$bad the guest does not come up;"
+retry 120 grep -q '^verify: begin' "$work/here" || bad="$bad the guest does not come up;"
 sleep 5
 if [ -z "$bad" ] && [ "$party" = qemu ]; then
 	printf 'migrate_set_parameter max-bandwidth 40M\nmigrate_set_parameter downtime-limit 2000\nmigrate -d unix:%s\n' "$work/move" >&8
-	await 90 qemu_moved || bad="$bad the migration does not end;"
+	retry 90 qemu_moved || bad="$bad the migration does not end;"
 	grep -q 'Migration status: completed' "$work/said-here" || bad="$bad the migration fails;"
 	echo quit >&8
 elif [ -z "$bad" ]; then

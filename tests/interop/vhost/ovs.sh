@@ -32,15 +32,6 @@ mkdir "$work/sockets"
 control() { # never for ever
 	ovs-vsctl --db="$database" --timeout=40 "$@" >>"$work/switch.log" 2>&1
 }
-await() { # await SECONDS COMMAND...
-	local tries=$(($1 * 10))
-	shift
-	for _ in $(seq $tries); do
-		"$@" && return 0
-		sleep .1
-	done
-	return 1
-}
 start_switch() {
 	rm -f "$work"/*.pid
 	$switch "$database" --pidfile="$work/vswitchd.pid" >>"$work/switch.log" 2>&1 &
@@ -54,7 +45,7 @@ ip link set lo up
 ovsdb-tool create "$work/conf.db" /usr/share/openvswitch/vswitch.ovsschema || no_switch
 ovsdb-server "$work/conf.db" --remote="p$database" >"$work/switch.log" 2>&1 &
 pids+=($!)
-await 10 test -S "$work/db.sock" || no_switch
+retry 10 test -S "$work/db.sock" || no_switch
 control --no-wait set Open_vSwitch . other_config:dpdk-init=true other_config:dpdk-lcore-mask=0x1 other_config:pmd-cpu-mask=0x2 \
 	other_config:dpdk-extra="--no-huge --legacy-mem -m 2048 --no-pci --no-telemetry --file-prefix=vc$$" || no_switch
 start_switch
@@ -77,12 +68,12 @@ answers() { # answers LEAST
 log=$work/guest2
 guest 1 "" "$@"
 guest 2 "ovs.peer=10.12.0.1" "$@"
-if await 200 answers 5; then
+if retry 200 answers 5; then
 	kill -9 $vswitchd
 	wait $vswitchd 2>/dev/null
 	before=$(grep -c '^ovs: answer' "$log")
 	start_switch
-	await 120 answers $((before + 5)) || bad="$bad no answers after Open vSwitch was killed;"
+	retry 120 answers $((before + 5)) || bad="$bad no answers after Open vSwitch was killed;"
 	for n in 1 2; do
 		expect "return of the back-end" 'is there again' "$work/said$n"
 	done
