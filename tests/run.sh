@@ -21,12 +21,14 @@ need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev liburing-dev zlib1
 	'[python3-cffi]' '[python3-dev]' '[python3-pytest]' '[python3-numpy]' '[python3-setuptools]' '[mypy]' '[doxygen]' '[mandoc]' '[python3-unicorn]' '[dpdk-dev]'
 
 passed=0 failed=0 skipped=0
+failures=$(mktemp) # said once more at the end: of a long log often only the end is kept
+trap 'rm -f "$failures"' EXIT
 say() { printf '\n== %s\n' "$*"; }
 result() { # result STATUS NAME: 0 passed, 77 skipped, else failed
 	case $1 in
 	0) passed=$((passed + 1)); echo "ok    $2" ;;
 	77) skipped=$((skipped + 1)); echo "SKIP  $2" ;;
-	*) failed=$((failed + 1)); echo "FAIL  $2" ;;
+	*) failed=$((failed + 1)); echo "FAIL  $2" | tee -a "$failures" ;;
 	esac
 }
 check() { # check NAME COMMAND...: one test; its output is shown when it fails
@@ -35,7 +37,10 @@ check() { # check NAME COMMAND...: one test; its output is shown when it fails
 	log=$(mktemp)
 	"$@" >"$log" 2>&1
 	status=$?
-	[ $status = 0 ] || tail -n 60 "$log"
+	case $status in
+	0 | 77) ;;
+	*) tail -n 60 "$log" | tee -a "$failures" ;;
+	esac
 	rm -f "$log"
 	result $status "$name"
 	return $status
@@ -54,15 +59,20 @@ suite() { # suite DIR MESON-TEST-OPTIONS...: every test of meson's counts
 	rm -f "$dir/meson-logs/testlog.json"
 	meson test -C "$dir" --no-rebuild --print-errorlogs "$@" 2>&1 | grep -vE '^(Full log|ninja:|Ok:|Expected Fail:|Fail:|Unexpected Pass:|Skipped:|Timeout:|$)'
 	[ -f "$dir/meson-logs/testlog.json" ] || { result 1 "meson test in $dir"; return; }
-	counts=$(python3 - "$dir/meson-logs/testlog.json" <<'PY'
+	counts=$(python3 - "$dir/meson-logs/testlog.json" "$failures" <<'PY'
 import json, sys
 results = [json.loads(line) for line in open(sys.argv[1])]
 good = sum(r["result"] in ("OK", "EXPECTEDFAIL") for r in results)
 skip = [r for r in results if r["result"] == "SKIP"]
-print(good, len(results) - good - len(skip), len(skip))
+bad = [r for r in results if r["result"] not in ("OK", "EXPECTEDFAIL", "SKIP")]
+print(good, len(bad), len(skip))
+lines = lambda r: (r.get("stdout", "") + r.get("stderr", "")).strip().splitlines()
 for r in skip:
-    reason = (r.get("stdout", "") + r.get("stderr", "")).strip().splitlines()
-    print("SKIP ", r["name"] + ":", reason[-1] if reason else "no reason given", file=sys.stderr)
+    print("SKIP ", r["name"] + ":", (lines(r) or ["no reason given"])[-1], file=sys.stderr)
+with open(sys.argv[2], "a") as failures:
+    for r in bad:
+        print("FAIL ", sys.argv[1].split("/")[0], r["name"], r["result"], "%.1f s" % r["duration"], file=failures)
+        print(*lines(r)[-60:], sep="\n", file=failures)
 PY
 	)
 	set -- $counts
@@ -89,6 +99,7 @@ if [ -z "$quick" ]; then
 		result 77 "fuzzing"
 	fi
 fi
+[ ! -s "$failures" ] || { say "What failed, once more"; cat "$failures"; }
 echo
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

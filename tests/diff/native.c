@@ -13,6 +13,8 @@
 #include "diff.h"
 
 #define HWCAP2_FSGSBASE_BIT 2
+#define LINUX_TASK_SIZE_MAX 0x7ffffffff000ull
+#define PF_P                1u
 
 /*
  * A case's exception: note it and go on in the epilogue. FS and GS are the case's here, so nothing that uses
@@ -31,6 +33,9 @@ on_signal(int number, siginfo_t *info, void *context)
 	stage->error = (uint32_t)regs[REG_ERR];
 	stage->rip = (uint64_t)regs[REG_RIP];
 	stage->cr2 = (uint64_t)regs[REG_CR2];
+	/* Linux says P of all that is not a process's, whether it is there or not; the guest has nothing there */
+	if (stage->vector == 14 && stage->cr2 >= LINUX_TASK_SIZE_MAX)
+		stage->error &= ~PF_P;
 	regs[REG_RIP] = (greg_t)RUNNER_ADDRESS(diff_runner_epilogue);
 	regs[REG_EFL] &= ~(greg_t)VC_FLAG_TF;
 	*cs = SEL_USER64;

@@ -76,17 +76,20 @@ uint8_t jit_flags_needed(const struct emu_insn *n, uint8_t behind)
 
 static void find_live(struct jit_trans *t)
 {
-	uint8_t live = EMU_FL_ALL;
+	uint8_t live = EMU_FL_ALL, seen = EMU_FL_ALL;
 
 	for (unsigned k = t->s->count; k-- > 0;) {
 		const struct emu_insn *n = &t->s->insn[k];
 
 		t->live[k + 1] = live;
+		t->seen[k + 1] = seen;
 		if (n->op == EMU_JCC || t->hooked)
 			live = EMU_FL_ALL;
 		else
 			live = (uint8_t)((live & ~jit_flags_killed(n)) | jit_flags_needed(n, live));
+		seen = jit_may_fault(t, n) ? EMU_FL_ALL : (uint8_t)((seen & ~jit_flags_killed(n)) | live);
 		t->live[k] = live;
+		t->seen[k] = seen;
 	}
 }
 

@@ -235,7 +235,7 @@ static bool names_rsp(const struct emu_insn *n)
 static void flags_before(struct jit_trans *t)
 {
 	const struct emu_insn *n = t->n;
-	uint8_t behind = jit_live_behind(t);
+	uint8_t behind = t->seen[t->i + 1];
 
 	if (jit_flags_needed(n, behind) ||
 	    ((n->desc->flags_written | n->desc->flags_undefined) && behind & ~jit_flags_killed(n)))
@@ -361,7 +361,7 @@ static void with_high(struct jit_trans *t, struct host_insn *h)
 	struct jit_asm *a = &t->a;
 	unsigned reg = t->n->reg - 4u;
 
-	jit_spoil_flags(t, t->live[t->i]);
+	jit_spoil_flags(t, t->seen[t->i]);
 	jit_mov_rr(a, true, H_R10, reg);
 	jit_shift_imm(a, 5, true, H_R10, 8);
 	h->reg = H_R10;

@@ -44,10 +44,16 @@ static bool changes(const struct emu_insn *n, unsigned gpr)
 	return jit_writes_gpr(n, gpr) || (gpr == VC_RSP && n->desc->attr & EMU_A_STACK);
 }
 
-static bool may_fault(const struct jit_trans *t, const struct emu_insn *n)
+/* Does n leave the block at a site, where flags are taken to be saved? */
+static bool calls_out(const struct jit_trans *t, const struct emu_insn *n)
+{
+	return !jit_is_native(t, n) || n->op == EMU_RDTSC || n->op == EMU_RDTSCP || n->op == EMU_STI;
+}
+
+bool jit_may_fault(const struct jit_trans *t, const struct emu_insn *n)
 {
 	return n->prefixes & EMU_P_MEM || n->desc->attr & EMU_A_STACK || n->desc->imm == EMU_IMM_MOFFS ||
-	       n->op == EMU_VEC || !jit_is_native(t, n);
+	       n->op == EMU_VEC || calls_out(t, n);
 }
 
 bool jit_recoverable(const struct jit_trans *t)
@@ -60,10 +66,12 @@ bool jit_recoverable(const struct jit_trans *t)
 	for (unsigned k = t->setter + 1; k < t->s->count; k++) {
 		const struct emu_insn *n = &t->s->insn[k];
 
-		if (changed && may_fault(t, n))
+		if (calls_out(t, n) || (changed && jit_may_fault(t, n)))
 			return false;
 		if (k >= t->i && jit_flags_killed(n) == EMU_FL_ALL)
 			return true;
+		if (n->desc->flags_written | n->desc->flags_undefined)
+			return false; /* the others must be there for it to keep */
 		changed = changed || changes(n, dest) || changes(n, source);
 		if (changed && k < t->i)
 			return false;
@@ -76,7 +84,7 @@ bool jit_rsp_may_lag(const struct jit_trans *t)
 	for (unsigned k = t->i + 1; k < t->s->count; k++) {
 		const struct emu_insn *n = &t->s->insn[k];
 
-		if (!jit_is_native(t, n) || n->desc->attr & EMU_A_STACK)
+		if (calls_out(t, n) || n->desc->attr & EMU_A_STACK)
 			return false;
 		if (jit_flags_killed(n) == EMU_FL_ALL)
 			return true;

@@ -125,7 +125,7 @@ bool jit_emit_system(struct jit_trans *t)
 	if (t->n->op == EMU_RDTSC || t->n->op == EMU_RDTSCP)
 		jit_spoil_flags(t, EMU_FL_ALL); /* it may fault */
 	else if (t->n->op != EMU_SWAPGS)
-		jit_spoil_flags(t, t->live[t->i]);
+		jit_spoil_flags(t, t->seen[t->i]);
 	switch (t->n->op) {
 	case EMU_PUSHF:
 		emit_pushf(t);

@@ -71,6 +71,7 @@ struct jit_trans {
 	unsigned offset;                 /* ... from the block's start */
 	bool long_mode;                  /* 64-bit mode; else flat 32-bit */
 	uint8_t live[JIT_MAX_INSNS + 1]; /* EMU_FL_* that are read behind instruction k-1, before k */
+	uint8_t seen[JIT_MAX_INSNS + 1]; /* ... or would show in the frame of a fault */
 	enum jit_flags_state flags;
 	int32_t delta;           /* guest RSP = R15 + delta */
 	bool vec_ready, vec_avx; /* checked in this block */
@@ -115,6 +116,8 @@ uint8_t jit_flags_needed(const struct emu_insn *n, uint8_t live_behind);
 uint8_t jit_flags_killed(const struct emu_insn *n);
 
 /* ---- recover.c ---- */
+/* May instruction n of the block fault, or leave the block without a look at t->recover? */
+bool jit_may_fault(const struct jit_trans *t, const struct emu_insn *n);
 /* Can what instruction t->setter set be computed from registers at any fault from t->i on? */
 bool jit_recoverable(const struct jit_trans *t);
 bool jit_is_rsp_move(const struct emu_insn *n);
