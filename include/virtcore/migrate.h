@@ -22,11 +22,15 @@
  * huge pages, or shared with other processes (vhost-user). A destination that cannot says so before anything moves.
  * There vcore_migrate_receive() returns when the source has given the vm up, and it is run as any other while memory
  * comes (VCORE_MIGRATE_POSTCOPY); snapshots, going back to one, and migrating on are -EBUSY until it is there.
- * From the handover on neither side alone has the guest: if the connection breaks then, it cannot go on. The
- * destination's vm ends with VCORE_EXIT_CRASH, VCORE_CRASH_MEMORY_LOST and a sentence, and nothing more of it leaves
- * for its devices; the source's stays paused as it was at the handover, and vcore_migrate_send() says
- * -ENOTRECOVERABLE (VCORE_MIGRATE_LOST). The same happens when the destination's vm is dropped meanwhile, unless it
- * has ended: then it needs no more. Cancelling works up to the handover.
+ * Cancelling works up to the handover. From there on neither side alone has the guest. If the connection breaks then,
+ * both keep what they have (VCORE_MIGRATE_INTERRUPTED), and go on over another one by vcore_migrate_recover(), as often
+ * as it takes. Meanwhile the destination's vm runs until it touches what is not there, and waits for that; the source's
+ * stays held as it was at the handover, and vcore_migrate_send() says -ENOLINK. The same happens to the source when the
+ * destination's vm is dropped meanwhile, unless that has ended: then it needs no more.
+ * Either side gives up by vcore_migrate_cancel() (VCORE_MIGRATE_LOST). The destination's vm ends then with
+ * VCORE_EXIT_CRASH, VCORE_CRASH_MEMORY_LOST and a sentence, and nothing more of it leaves for its devices. The source's
+ * is paused as at the handover. The guest is lost with that: what it did on the other side, with disks and networks, is
+ * not in the source's memory, from where it must not go on unless the program knows better.
  *
  * The stream is neither encrypted nor authenticated: who can reach a waiting address can send it a machine, with
  * devices that name files of the host (give them properties of your own, see struct vcore_clone_options). Use sockets
@@ -51,11 +55,14 @@ enum vcore_migrate_state {
 	VCORE_MIGRATE_CANCELED = 6,  /**< likewise */
 	VCORE_MIGRATE_UNDECIDED = 7, /**< paused: the connection broke at the handover, see above */
 	VCORE_MIGRATE_POSTCOPY = 8,  /**< the other side runs, and memory follows; there: it comes */
-	VCORE_MIGRATE_LOST = 9,      /**< that broke: see above. Here: paused; there: ended */
+	VCORE_MIGRATE_LOST = 9,      /**< that was given up: see above. Here: paused; there: ended */
+	VCORE_MIGRATE_INTERRUPTED =
+	    10,                        /**< that broke, and waits for vcore_migrate_recover(). Here: held; there: it runs */
+	VCORE_MIGRATE_RECOVERING = 11, /**< vcore_migrate_recover() looks for the other side */
 };
 
-/** "none", "setup", "active", "stopped", "completed", "failed", "canceled", "undecided", "postcopy", "lost"; "?" for
- * another value. */
+/** "none", "setup", "active", "stopped", "completed", "failed", "canceled", "undecided", "postcopy", "lost",
+ * "interrupted", "recovering"; "?" for another value. */
 VCORE_API const char *vcore_migrate_state_name(uint32_t state);
 
 /** How far a migration is, or how it ended. Of one vm, the last one. */
@@ -73,7 +80,7 @@ struct vcore_migrate_info {
 	uint64_t expected_ns; /**< downtime, were the guest stopped now */
 	uint64_t downtime_ns; /**< from the stop to the other side's word; COMPLETED */
 	uint64_t total_ns;    /**< so far, or at its end */
-	char error[256];      /**< FAILED, CANCELED, UNDECIDED, LOST: why; else empty */
+	char error[256];      /**< FAILED, CANCELED, UNDECIDED, LOST, INTERRUPTED: why; else empty */
 	uint64_t delta_pages; /**< those of `pages` of which only what is different was sent, if anything was */
 	uint64_t saved;       /**< bytes that deltas and compression have kept off the connections */
 	uint32_t streams;     /**< connections */
@@ -130,11 +137,11 @@ struct vcore_migrate_options {
  * or opens it without a lock.
  *
  * @return 0: the other side has the vm; -ECANCELED vcore_migrate_cancel() or progress; -ETIMEDOUT nothing moved, or
- *         max_time_ms is over; -EREMOTEIO the other side gave up, with its sentence; -ENOTRECOVERABLE see above;
- *         -EALREADY the vm is being sent already; -EBUSY slots have changed, or as vcore_snapshot_take(); -ENOTSUP a
+ *         max_time_ms is over; -EREMOTEIO the other side gave up, with its sentence; -ENOTRECOVERABLE, -ENOLINK see
+ * above; -EALREADY the vm is being sent already; -EBUSY slots have changed, or as vcore_snapshot_take(); -ENOTSUP a
  *         device cannot be saved (named), or a build without json-c, or zstd is asked for and not there; -EINVAL;
- * -EPROTO no such peer, or another version; errno of the connection. In all cases but -ENOTRECOVERABLE the vm goes on
- * as before.
+ * -EPROTO no such peer, or another version; errno of the connection. In all cases but -ENOTRECOVERABLE and -ENOLINK the
+ * vm goes on as before.
  */
 VCORE_API int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options);
 
@@ -144,8 +151,11 @@ VCORE_API int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_option
  */
 VCORE_API int vcore_migrate_postcopy(vcore_vm *vm);
 
-/** The migration of this vm, if there is one, ends soon with -ECANCELED, unless the other side has the vm already. From
- *  any thread, callbacks included. @return 0; -ENOENT there is none */
+/**
+ * The migration of this vm, if there is one, ends soon with -ECANCELED, unless the other side has the vm already.
+ * Likewise a vcore_migrate_recover() that has not found the other side yet; where there is none, an interrupted
+ * migration is given up, on either side. From any thread, callbacks included. @return 0; -ENOENT there is none
+ */
 VCORE_API int vcore_migrate_cancel(vcore_vm *vm);
 
 /** From any thread; info->size set by the caller. @return 0; -EINVAL */
@@ -182,6 +192,35 @@ struct vcore_migrate_receive_options {
  * than the limit; otherwise as vcore_snapshot_load() and vcore_snapshot_clone()
  */
 VCORE_API int vcore_migrate_receive(const struct vcore_migrate_receive_options *options, vcore_vm **vm);
+
+struct vcore_migrate_recover_options {
+	uint32_t size;
+	uint32_t flags;      /**< 0 */
+	const char *address; /**< the destination listens there, the source connects to it, as for vcore_migrate_receive()
+	                          and vcore_migrate_send(); NULL: fd */
+	int32_t fd;          /**< a connected stream socket, duplicated; looked at only without an address */
+	uint32_t timeout_ms; /**< how long nothing may move on the connection; 0: 10,000 */
+	uint32_t wait_ms;    /**< destination: for the connection; 0: no limit */
+	uint32_t reserved;   /**< 0 */
+	/** Source: as for vcore_migrate_send(), but its answer means nothing. NULL: nobody is told */
+	int (*progress)(void *ctx, const struct vcore_migrate_info *info);
+	void *ctx;
+};
+
+/**
+ * A migration of this vm by post-copy that is VCORE_MIGRATE_INTERRUPTED goes on over another connection, one, whatever
+ * it had before: called on both sides, of which the destination listens. Each makes sure that the other one has the
+ * same migration, and only what has not arrived is sent. Source: returns when all of it is there, as
+ * vcore_migrate_send() (also of a migration that is VCORE_MIGRATE_UNDECIDED, if it was by post-copy: that the other
+ * side answers decides it). Destination: returns when it goes on; the rest comes while the vm runs
+ * (VCORE_MIGRATE_POSTCOPY). After a failure nothing has changed: it can be called again. A destination that has all
+ * already, of which the source has not heard, tells it.
+ *
+ * @return 0; -ENOENT the vm has no such migration; -EALREADY one is on its way; -ECANCELED vcore_migrate_cancel(), or
+ * the destination's vm has ended; -EPROTO the other side has another migration, or is none; -EREMOTEIO the other side
+ * gave up, with its sentence; -ENOLINK source: interrupted again; -ETIMEDOUT; -EINVAL; errno of the connection
+ */
+VCORE_API int vcore_migrate_recover(vcore_vm *vm, const struct vcore_migrate_recover_options *options);
 
 VCORE_END_DECLS
 #endif

@@ -11,6 +11,7 @@
 /* ---- memory (migrate_memory.c) ---- */
 
 struct vc_mig_channel;
+struct vc_mig_sending;
 
 struct vc_mig_slot {
 	struct vc_slot *slot; /* pinned */
@@ -114,10 +115,13 @@ uint32_t vc_mig_ways(const struct vcore_migrate_options *options);
 
 /*
  * All connections that the options ask for, greeted. channel: VC_MIG_STREAMS of them, all zeros but for stream.fd, -1.
- * *count: how many were opened, also on failure.
+ * *count: how many were opened, also on failure. number: of VC_MIG_NUMBER_BYTES, made up here.
  */
-int vc_mig_connect(const struct vcore_migrate_options *options, const struct vc_mig_stream *model,
+int vc_mig_connect(const struct vcore_migrate_options *options, const struct vc_mig_stream *model, uint8_t *number,
                    struct vc_mig_channel *channel, uint32_t *count);
+/* One connection for a migration of that number, which was interrupted. stream: may be open also on failure */
+int vc_mig_connect_again(const struct vcore_migrate_options *options, const struct vc_mig_stream *model,
+                         const uint8_t *number, struct vc_mig_stream *stream);
 
 /* ---- the vm's side (migrate_control.c) ---- */
 
@@ -125,19 +129,31 @@ int vc_mig_connect(const struct vcore_migrate_options *options, const struct vc_
 int vc_migrate_check(struct vcore_vm *vm, const struct vcore_migrate_options *options, struct vcore_migrate_options *o);
 
 /* The vm is being sent until vc_migrate_leave(), perhaps by post-copy; *cancel_fd: polls readable when it is to end.
- * -EALREADY, -ECANCELED. */
+ * -EALREADY, -ECANCELED; -EBUSY it was interrupted. */
 int vc_migrate_enter(struct vcore_vm *vm, bool postcopy, int *cancel_fd);
-void vc_migrate_leave(struct vcore_vm *vm);
+/* Likewise until vc_migrate_leave(), to take an interrupted one up again. *kept: the source's; NULL: this vm is not a
+ * source that was interrupted. errors likewise */
+int vc_migrate_enter_again(struct vcore_vm *vm, struct vc_mig_sending **kept, int *cancel_fd);
+/* It has ended so, as far as is known; kept: it is the vm's until it is taken up again. NULL: it is not */
+void vc_migrate_leave(struct vcore_vm *vm, const struct vcore_migrate_info *info, struct vc_mig_sending *kept);
+/* vcore_vm_resume() of a vm of which nobody knows whether the other side runs: the program says that it does not. */
+void vc_migrate_decide(struct vcore_vm *vm);
 /* vcore_migrate_postcopy() was called for it. */
 bool vc_migrate_wants_postcopy(struct vcore_vm *vm);
 /* How far it is: for vcore_migrate_get_info(), and an event when the state is another. */
 void vc_migrate_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info);
+/* From one state to another one, if it is in that. */
+void vc_migrate_move(struct vcore_vm *vm, uint32_t from, uint32_t to, const char *error);
+/* Likewise, without waiting for the vm's lock. False: somebody else has it */
+bool vc_migrate_try_publish(struct vcore_vm *vm, const struct vcore_migrate_info *info);
 /*
  * Send it, to an address, on a thread of the vm's own, which the last vcore_vm_unref() cancels and waits for. What
  * becomes of it is told by events, and by vcore_migrate_get_info() from now on. -EALREADY, -EAGAIN, -ENOMEM, and as
  * vc_migrate_check().
  */
 int vc_migrate_start(struct vcore_vm *vm, const struct vcore_migrate_options *options);
+/* Likewise vcore_migrate_recover(). -ENOENT: it is not interrupted */
+int vc_migrate_start_recovery(struct vcore_vm *vm, const struct vcore_migrate_recover_options *options);
 /* Cancel it and wait for that thread; nobody uses the vm any more. */
 void vc_migrate_fini(struct vcore_vm *vm);
 

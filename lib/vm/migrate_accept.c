@@ -19,26 +19,33 @@
 
 /* ---- sockets ---- */
 
-static int listen_at(struct vc_mig_receiving *m)
+int vc_mig_listen(const char *text, union vc_address *address)
 {
-	int r = vc_address_parse("migration", m->o.address, &m->address);
+	int r = vc_address_parse("migration", text, address);
 
 	if (r < 0)
 		return r;
-	vc_address_unlisten_stale(&m->address);
-	m->listener = vc_address_listen("a migration", &m->address, VC_MIG_STREAMS);
+	vc_address_unlisten_stale(address);
+	return vc_address_listen("a migration", address, VC_MIG_STREAMS);
+}
+
+static int listen_at(struct vc_mig_receiving *m)
+{
+	m->listener = vc_mig_listen(m->o.address, &m->address);
 	return m->listener < 0 ? m->listener : 0;
 }
 
-static int accept_one(int listener, uint32_t wait_ms)
+int vc_mig_accept_one(int listener, uint32_t wait_ms, int cancel_fd)
 {
-	struct pollfd fd = {listener, POLLIN, 0};
-	int n = poll(&fd, 1, wait_ms ? (int)(wait_ms > INT32_MAX ? INT32_MAX : wait_ms) : -1), r;
+	struct pollfd fds[] = {{listener, POLLIN, 0}, {cancel_fd, POLLIN, 0}};
+	int n = poll(fds, VC_ARRAY_SIZE(fds), wait_ms ? (int)(wait_ms > INT32_MAX ? INT32_MAX : wait_ms) : -1), r;
 
 	if (n < 0)
 		return vc_fail_errno(errno, "migration: waiting for a connection");
 	if (n == 0)
 		return vc_fail(ETIMEDOUT, "migration: nobody has connected for %u ms", wait_ms);
+	if (fds[1].revents)
+		return vc_fail(ECANCELED, "the migration was cancelled");
 	r = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	return r < 0 ? vc_fail_errno(errno, "migration: taking a connection") : r;
 }
@@ -50,7 +57,7 @@ static int open_stream(struct vc_mig_receiving *m, uint32_t nth, struct vc_mig_s
 
 	if (!m->o.address)
 		return vc_mig_stream_open(s, nth ? m->o.more_fds[nth - 1] : m->o.fd, m->o.timeout_ms);
-	fd = accept_one(m->listener, nth ? patience : m->o.wait_ms);
+	fd = vc_mig_accept_one(m->listener, nth ? patience : m->o.wait_ms, -1);
 	if (fd < 0)
 		return fd;
 	r = vc_mig_stream_open(s, fd, m->o.timeout_ms);

@@ -8,6 +8,7 @@
 
 #include "core/thread.h"
 #include "memory/missing.h"
+#include "vm/migrate_absent.h"
 
 static uint64_t words_of(const struct vc_arriving_slot *s)
 {
@@ -50,7 +51,8 @@ static int open_all(struct vc_arrival *a)
 {
 	a->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	a->loaded = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (a->stop < 0 || a->loaded < 0)
+	a->again = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (a->stop < 0 || a->loaded < 0 || a->again < 0)
 		return vc_fail_errno(errno, "an eventfd for a migration");
 	a->faults = vc_missing_open();
 	return a->faults;
@@ -58,11 +60,12 @@ static int open_all(struct vc_arrival *a)
 
 static void close_all(struct vc_arrival *a)
 {
+	const int fds[] = {a->stop, a->loaded, a->again};
+
 	vc_arrival_close_faults(a);
-	if (a->stop >= 0)
-		close(a->stop);
-	if (a->loaded >= 0)
-		close(a->loaded);
+	for (size_t i = 0; i < VC_ARRAY_SIZE(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 	vc_mig_stream_close(&a->stream);
 }
 
@@ -80,7 +83,7 @@ static void free_all(struct vc_arrival *a)
 	free(a);
 }
 
-int vc_arrival_new(struct vcore_vm *vm, struct vc_arrival **arrival)
+int vc_arrival_new(struct vcore_vm *vm, const uint8_t *number, struct vc_arrival **arrival)
 {
 	struct vc_arrival *a = calloc(1, sizeof *a);
 	int r;
@@ -88,7 +91,8 @@ int vc_arrival_new(struct vcore_vm *vm, struct vc_arrival **arrival)
 	if (!a)
 		return vc_fail(ENOMEM, "no memory for a migration");
 	a->vm = vm;
-	a->stream.fd = a->faults = a->stop = a->loaded = -1;
+	a->stream.fd = a->faults = a->stop = a->loaded = a->again = -1;
+	memcpy(a->number, number, sizeof a->number);
 	a->begun = vc_host_ns();
 	a->info = (struct vcore_migrate_info){.size = sizeof a->info, .state = VCORE_MIGRATE_POSTCOPY};
 	pthread_mutex_init(&a->lock, NULL);
@@ -149,28 +153,18 @@ static int begin_slots(struct vc_arrival *a)
 
 int vc_arrival_absent(struct vc_arrival *a, const struct vc_mig_frame *f)
 {
-	uint64_t first = f->length >= 8 ? vc_ld64(f->payload) : 1;
-	uint32_t words = f->length >= 8 ? (f->length - 8) / 8 : 0;
 	struct vc_arriving_slot *s = f->argument < a->count ? &a->slot[f->argument] : NULL;
+	int64_t added = vc_mig_absent_take(f, a->count, s ? s->absent : NULL, s ? s->pages : 0);
 
-	if (!s || f->length % 8 || first % 64 || first >= s->pages || words > words_of(s) - first / 64)
-		return vc_fail(EPROTO, "migration: absent pages in slot %u of %u, from %llu on, in %u bytes", f->argument,
-		               a->count, (unsigned long long)first, f->length);
-	for (uint32_t i = 0; i < words; i++) {
-		uint64_t word = vc_ld64(f->payload + 8 + i * 8), *to = &s->absent[first / 64 + i];
-
-		if (first / 64 + i == s->pages / 64 && word >> (s->pages % 64))
-			return vc_fail(EPROTO, "migration: absent pages behind the end of slot %u", f->argument);
-		a->left += (uint64_t)__builtin_popcountll(word & ~*to);
-		*to |= word;
-	}
-	return 0;
+	a->left += added > 0 ? (uint64_t)added : 0;
+	return added < 0 ? (int)added : 0;
 }
 
 bool vc_arrival_is_needed(const struct vc_arrival *a)
 {
 	return a && a->left;
 }
+
 /* ---- for those who receive ---- */
 
 int vc_arrival_start(struct vc_arrival *a, struct vc_mig_stream *stream)
@@ -197,7 +191,7 @@ int vc_arrival_start(struct vc_arrival *a, struct vc_mig_stream *stream)
 	return 0;
 }
 
-static void signal_fd(int fd)
+void vc_arrival_signal(int fd)
 {
 	static const uint64_t one = 1;
 
@@ -211,7 +205,7 @@ int vc_arrival_take_over(struct vc_arrival *a)
 	char message[256];
 	int r = 0;
 
-	signal_fd(a->loaded);
+	vc_arrival_signal(a->loaded);
 	pthread_mutex_lock(&a->lock);
 	while (a->phase < VC_ARRIVAL_FILLING)
 		pthread_cond_wait(&a->changed, &a->lock);
@@ -227,7 +221,7 @@ int vc_arrival_take_over(struct vc_arrival *a)
 
 static void stop(struct vc_arrival *a)
 {
-	signal_fd(a->stop);
+	vc_arrival_signal(a->stop);
 	if (a->started)
 		pthread_join(a->thread, NULL);
 	a->started = false;

@@ -7,9 +7,10 @@
 #include "vm/migrate_arrival.h"
 
 enum vc_arrival_phase {
-	VC_ARRIVAL_LOADING, /* the states are being loaded */
-	VC_ARRIVAL_WAITING, /* for the source to give the vm up */
-	VC_ARRIVAL_FILLING, /* the vm is ours */
+	VC_ARRIVAL_LOADING,     /* the states are being loaded */
+	VC_ARRIVAL_WAITING,     /* for the source to give the vm up */
+	VC_ARRIVAL_FILLING,     /* the vm is ours */
+	VC_ARRIVAL_INTERRUPTED, /* likewise, and there is no connection */
 	VC_ARRIVAL_DONE,
 };
 
@@ -28,6 +29,8 @@ struct vc_arrival {
 	int faults; /* userfaultfd */
 	int stop;   /* eventfd: the thread is to end */
 	int loaded; /* eventfd: vc_arrival_take_over() waits */
+	int again;  /* eventfd: `offering` or `abandoned` */
+	uint8_t number[VC_MIG_NUMBER_BYTES];
 	uint32_t count;
 	struct vc_arriving_slot *slot;
 	uint64_t left; /* pages that are absent */
@@ -36,6 +39,7 @@ struct vc_arrival {
 	bool started;
 	pthread_t thread;
 	struct vcore_migrate_info info;
+	bool untold; /* the vm was not told of it yet */
 	uint64_t begun;
 	struct vcore_exit exit; /* of the vm, if it is lost */
 	_Atomic bool ended;     /* the vm had ended when it was dropped; before `stop` is signalled */
@@ -45,11 +49,32 @@ struct vc_arrival {
 	enum vc_arrival_phase phase; /* written by the thread */
 	int error;                   /* VC_ARRIVAL_DONE: 0 or -errno, with its sentence */
 	char message[256];
+	bool whole;     /* VC_ARRIVAL_DONE: all of it came */
+	bool abandoned; /* nobody will take it up again */
+	bool offering;  /* `offered` waits to be taken; once it is not, offer_error says what came of it */
+	struct vc_mig_stream offered;
+	int offer_error;
+	char offer_message[256];
 };
+
+/* migrate_arrival.c: an eventfd becomes readable. */
+void vc_arrival_signal(int fd);
 
 /* migrate_arriving.c: the thread's, with the arrival. */
 void *vc_arrival_run(void *ctx);
 /* Closing the descriptor wakes who waits: for zeroes. */
 void vc_arrival_close_faults(struct vc_arrival *arrival);
+/* Tell the vm, now or, if somebody has its lock, who may wait for a page, in a later step. */
+void vc_arrival_publish(struct vc_arrival *arrival, uint32_t state);
+void vc_arrival_set_phase(struct vc_arrival *arrival, enum vc_arrival_phase phase);
+int vc_arrival_ask(struct vc_arrival *arrival, const struct vc_arriving_slot *slot, uint64_t page);
+
+/* migrate_arrival_again.c: likewise. */
+/* The connection has failed, with vcore_error_message(): wait for another one. */
+void vc_arrival_interrupt(struct vc_arrival *arrival, int error);
+/* `again` is readable. 0; -ECONNABORTED: it is given up */
+int vc_arrival_go_on(struct vc_arrival *arrival);
+/* It has ended: whoever offers a connection is told. */
+void vc_arrival_refuse(struct vc_arrival *arrival);
 
 #endif

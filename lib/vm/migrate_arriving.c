@@ -22,16 +22,28 @@ void vc_arrival_close_faults(struct vc_arrival *a)
 
 /* ---- telling ---- */
 
-static void publish(struct vc_arrival *a, uint32_t state)
+static void note_state(struct vc_arrival *a, uint32_t state)
 {
 	a->info.state = state;
 	a->info.remaining = a->left * VC_PAGE_SIZE;
 	a->info.total_ns = vc_host_ns() - a->begun;
 	a->info.sent = a->stream.bytes_out;
+	a->untold = false;
+}
+
+static void publish(struct vc_arrival *a, uint32_t state)
+{
+	note_state(a, state);
 	vc_migrate_publish(a->vm, &a->info);
 }
 
-static void set_phase(struct vc_arrival *a, enum vc_arrival_phase phase)
+void vc_arrival_publish(struct vc_arrival *a, uint32_t state)
+{
+	note_state(a, state);
+	a->untold = !vc_migrate_try_publish(a->vm, &a->info);
+}
+
+void vc_arrival_set_phase(struct vc_arrival *a, enum vc_arrival_phase phase)
 {
 	pthread_mutex_lock(&a->lock);
 	a->phase = phase;
@@ -54,12 +66,19 @@ static struct vc_arriving_slot *find_slot(struct vc_arrival *a, uint64_t address
 	return NULL;
 }
 
+int vc_arrival_ask(struct vc_arrival *a, const struct vc_arriving_slot *s, uint64_t page)
+{
+	uint8_t payload[8];
+
+	vc_st64(payload, page);
+	return vc_mig_send(&a->stream, VC_MIG_WANT, (uint32_t)(s - a->slot), payload, sizeof payload);
+}
+
 /* Somebody waits there. */
 static int serve_fault(struct vc_arrival *a, uint64_t address)
 {
 	uint64_t page;
 	struct vc_arriving_slot *s = find_slot(a, address, &page);
-	uint8_t payload[8];
 
 	if (!s)
 		return 0;
@@ -71,8 +90,8 @@ static int serve_fault(struct vc_arrival *a, uint64_t address)
 	s->asked[page / 64] |= 1ull << (page % 64);
 	a->outstanding++;
 	a->info.wanted++;
-	vc_st64(payload, page);
-	return vc_mig_send(&a->stream, VC_MIG_WANT, (uint32_t)(s - a->slot), payload, sizeof payload);
+	/* without a connection it is asked for on the next one */
+	return a->phase == VC_ARRIVAL_INTERRUPTED ? 0 : vc_arrival_ask(a, s, page);
 }
 
 static int serve_faults(struct vc_arrival *a)
@@ -122,11 +141,13 @@ static int take_run(struct vc_arrival *a, const uint8_t *run, const uint8_t **da
 		               (unsigned long long)page, index);
 	if (!s->slot->host_readonly) /* the same file, as for a snapshot */
 		r = vc_missing_fill(a->faults, s->slot, page, count, zeroes ? NULL : *data);
+	if (r < 0)
+		return r;
 	*data += zeroes ? 0 : (size_t)count * VC_PAGE_SIZE;
 	*left -= zeroes ? 0 : count;
 	*(zeroes ? &a->info.zero_pages : &a->info.pages) += count;
 	note_arrived(a, s, page, count);
-	return r;
+	return 0;
 }
 
 static int take_pages(struct vc_arrival *a, const struct vc_mig_frame *f)
@@ -156,7 +177,7 @@ static int take_go(struct vc_arrival *a)
 	if (r < 0)
 		return r;
 	publish(a, VCORE_MIGRATE_POSTCOPY);
-	set_phase(a, VC_ARRIVAL_FILLING);
+	vc_arrival_set_phase(a, VC_ARRIVAL_FILLING);
 	return 0;
 }
 
@@ -200,7 +221,7 @@ static int tell_loaded(struct vc_arrival *a)
 	if (read(a->loaded, &count, sizeof count) < 0)
 		return errno == EAGAIN ? 0 : vc_fail_errno(errno, "migration: an eventfd");
 	/* before the source can answer */
-	set_phase(a, VC_ARRIVAL_WAITING);
+	vc_arrival_set_phase(a, VC_ARRIVAL_WAITING);
 	a->heard = vc_host_ns();
 	return vc_mig_send(&a->stream, VC_MIG_LOADED, 0, NULL, 0);
 }
@@ -210,16 +231,35 @@ static int check_idle(const struct vc_arrival *a)
 	uint64_t idle = vc_host_ns() - a->heard;
 
 	/* while the states are loaded the source has nothing to say, unless it is asked */
-	if (idle < a->stream.idle_ns || (a->phase == VC_ARRIVAL_LOADING && !a->outstanding))
+	if (idle < a->stream.idle_ns || (a->phase == VC_ARRIVAL_LOADING && !a->outstanding) ||
+	    a->phase == VC_ARRIVAL_INTERRUPTED)
 		return 0;
 	return vc_fail(ETIMEDOUT, "migration: nothing has come for %llu ms", (unsigned long long)(idle / 1000000));
+}
+
+/*
+ * One that has ended does not wait for what may never come: its vcpus would not see that it has. Whoever has the lock
+ * may wait for a page: then it is looked at again.
+ */
+static int check_ended(struct vc_arrival *a)
+{
+	bool ended;
+
+	if (a->phase != VC_ARRIVAL_INTERRUPTED || pthread_mutex_trylock(&a->vm->lock))
+		return 0;
+	ended = a->vm->ending;
+	pthread_mutex_unlock(&a->vm->lock);
+	return ended ? vc_fail(ECANCELED, "the vm has ended") : 0;
 }
 
 /* One look at all there is. 1: the end; 0; -errno */
 static int step(struct vc_arrival *a)
 {
-	struct pollfd fds[] = {
-	    {a->stop, POLLIN, 0}, {a->faults, POLLIN, 0}, {a->loaded, POLLIN, 0}, {a->stream.fd, POLLIN, 0}};
+	struct pollfd fds[] = {{a->stop, POLLIN, 0},
+	                       {a->faults, POLLIN, 0},
+	                       {a->loaded, POLLIN, 0},
+	                       {a->stream.fd, POLLIN, 0}, /* -1: looked over */
+	                       {a->again, POLLIN, 0}};
 	int n = poll(fds, VC_ARRAY_SIZE(fds), 100), r = 0;
 
 	if (n < 0 && errno != EINTR)
@@ -232,6 +272,12 @@ static int step(struct vc_arrival *a)
 		r = tell_loaded(a);
 	if (r >= 0 && n > 0 && fds[3].revents)
 		r = take_frame(a);
+	if (r == 0 && n > 0 && fds[4].revents)
+		r = vc_arrival_go_on(a);
+	if (a->untold)
+		vc_arrival_publish(a, a->info.state);
+	if (r == 0)
+		r = check_ended(a);
 	return r != 0 ? r : check_idle(a);
 }
 
@@ -294,7 +340,7 @@ static void need_no_more(struct vc_arrival *a)
 static void end(struct vc_arrival *a, int r)
 {
 	char message[sizeof a->message] = "";
-	bool ours = a->phase == VC_ARRIVAL_FILLING;
+	bool interrupted = a->phase == VC_ARRIVAL_INTERRUPTED, ours = interrupted || a->phase == VC_ARRIVAL_FILLING;
 
 	if (r < 0)
 		snprintf(message, sizeof message, "%s", vcore_error_message());
@@ -315,8 +361,13 @@ static void end(struct vc_arrival *a, int r)
 	a->error = r < 0 ? r : 0;
 	memcpy(a->message, message, sizeof message);
 	a->phase = VC_ARRIVAL_DONE;
+	a->whole = r > 0;
 	pthread_cond_broadcast(&a->changed);
 	pthread_mutex_unlock(&a->lock);
+	vc_arrival_refuse(a);
+	/* nor waits for a connection */
+	if (interrupted)
+		vcore_migrate_cancel(a->vm);
 }
 
 void *vc_arrival_run(void *ctx)
@@ -324,9 +375,13 @@ void *vc_arrival_run(void *ctx)
 	struct vc_arrival *a = ctx;
 	int r;
 
-	do
+	do {
 		r = step(a);
-	while (r == 0);
+		if (r < 0 && r != -ECANCELED && a->phase == VC_ARRIVAL_FILLING) {
+			vc_arrival_interrupt(a, r);
+			r = 0;
+		}
+	} while (r == 0);
 	end(a, r);
 	return NULL;
 }

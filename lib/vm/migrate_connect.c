@@ -53,7 +53,7 @@ static int greet(struct vc_mig_channel *c, const uint8_t *number)
 {
 	uint8_t hello[VC_MIG_HELLO_BYTES];
 
-	memcpy(hello + VC_MIG_HELLO_NUMBER, number, 16);
+	memcpy(hello + VC_MIG_HELLO_NUMBER, number, VC_MIG_NUMBER_BYTES);
 	vc_st32(hello + VC_MIG_HELLO_FEATURES, c->features);
 	vc_st32(hello + VC_MIG_HELLO_COUNT, c->ways);
 	vc_st32(hello + VC_MIG_HELLO_INDEX, c->index);
@@ -71,14 +71,20 @@ static uint32_t features_of(const struct vcore_migrate_options *o)
 	       (o->flags & VCORE_MIGRATE_BY_POSTCOPY ? VC_MIG_POSTCOPY : 0u);
 }
 
-int vc_mig_connect(const struct vcore_migrate_options *o, const struct vc_mig_stream *model,
+/* The nth one. */
+static int open_one(const struct vcore_migrate_options *o, const struct vc_mig_stream *model, uint32_t nth,
+                    struct vc_mig_stream *s)
+{
+	return o->address ? connect_one(o, model, s) : adopt(s, model, nth ? o->more_fds[nth - 1] : o->fd);
+}
+
+int vc_mig_connect(const struct vcore_migrate_options *o, const struct vc_mig_stream *model, uint8_t *number,
                    struct vc_mig_channel *channel, uint32_t *count)
 {
 	uint32_t ways = vc_mig_ways(o);
-	uint8_t number[16];
 	int r = 0;
 
-	if (getrandom(number, sizeof number, 0) != sizeof number)
+	if (getrandom(number, VC_MIG_NUMBER_BYTES, 0) != VC_MIG_NUMBER_BYTES)
 		return vc_fail_errno(errno, "migration: random bytes");
 	for (uint32_t i = 0; r >= 0 && i < ways; i++) {
 		struct vc_mig_channel *c = &channel[i];
@@ -88,9 +94,17 @@ int vc_mig_connect(const struct vcore_migrate_options *o, const struct vc_mig_st
 		c->features = features_of(o);
 		c->bandwidth = o->bandwidth / ways + (o->bandwidth % ways != 0);
 		*count = i + 1;
-		r = o->address ? connect_one(o, model, &c->stream) : adopt(&c->stream, model, i ? o->more_fds[i - 1] : o->fd);
+		r = open_one(o, model, i, &c->stream);
 		if (r >= 0)
 			r = greet(c, number);
 	}
 	return r;
+}
+
+int vc_mig_connect_again(const struct vcore_migrate_options *o, const struct vc_mig_stream *model,
+                         const uint8_t *number, struct vc_mig_stream *stream)
+{
+	int r = open_one(o, model, 0, stream);
+
+	return r < 0 ? r : vc_mig_send(stream, VC_MIG_RECOVER, VC_MIG_VERSION, number, VC_MIG_NUMBER_BYTES);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/util.h"
+#include "vm/migrate_absent.h"
 
 /* Frames are small: what is asked for waits behind those that are on their way. */
 #define PAGES_MAX 16u
@@ -36,36 +37,52 @@ int vc_mig_follow_check(struct vcore_vm *vm)
 
 /* ---- what is absent ---- */
 
-static int announce_slot(struct vc_mig_follow *m, uint32_t index, uint8_t *payload)
+int vc_mig_follow_announce(struct vc_mig_follow *m)
 {
-	const struct vc_mig_slot *s = &m->memory->slot[index];
-	uint64_t words = (s->pages + 63) / 64;
 	int r = 0;
 
-	for (uint64_t at = 0, count; r >= 0 && at < words; at += count) {
-		bool any = false;
-
-		count = words - at < (VC_MIG_ABSENT_MAX - 8) / 8 ? words - at : (VC_MIG_ABSENT_MAX - 8) / 8;
-		vc_st64(payload, at * 64);
-		for (uint64_t w = 0; w < count; w++) {
-			vc_st64(payload + 8 + w * 8, s->todo[at + w]);
-			any |= s->todo[at + w] != 0;
-		}
-		if (any)
-			r = vc_mig_send(m->stream, VC_MIG_ABSENT, index, payload, (uint32_t)(8 + count * 8));
-	}
+	for (uint32_t i = 0; r >= 0 && i < m->memory->count; i++)
+		r = vc_mig_absent_send(m->stream, i, m->memory->slot[i].todo, m->memory->slot[i].pages);
 	return r;
 }
 
-int vc_mig_follow_announce(struct vc_mig_follow *m)
+/* Frames that are not in order could come for ever. */
+static int take_absent(struct vc_mig_follow *m, const struct vc_mig_frame *f)
 {
-	uint8_t *payload = malloc(VC_MIG_ABSENT_MAX);
-	int r = payload ? 0 : vc_fail(ENOMEM, "migration: no memory for a frame");
+	struct vc_mig_slot *s = f->argument < m->memory->count ? &m->memory->slot[f->argument] : NULL;
+	uint64_t first = vc_mig_absent_first(f);
+	int64_t r;
 
-	for (uint32_t i = 0; r >= 0 && i < m->memory->count; i++)
-		r = announce_slot(m, i, payload);
-	free(payload);
-	return r;
+	if (f->argument < m->cursor_slot || (f->argument == m->cursor_slot && first < m->cursor_page))
+		return vc_fail(EPROTO, "migration: absent pages of slot %u from %llu on, which come too late", f->argument,
+		               (unsigned long long)first);
+	r = vc_mig_absent_take(f, m->memory->count, s ? s->todo : NULL, s ? s->pages : 0);
+	m->cursor_slot = f->argument;
+	m->cursor_page = first + 1;
+	return r < 0 ? (int)r : 0;
+}
+
+int vc_mig_follow_again(struct vc_mig_follow *m)
+{
+	struct vc_mig_frame f;
+	int r;
+
+	vc_mig_memory_sent(m->memory);
+	m->cursor_page = m->cursor_slot = 0;
+	do {
+		r = vc_mig_receive(m->stream, &f);
+		if (r < 0)
+			break;
+		if (f.kind == VC_MIG_ABSENT)
+			r = take_absent(m, &f);
+		else if (f.kind == VC_MIG_READY && !f.argument)
+			r = 1;
+		else
+			r = vc_fail(EPROTO, "migration: a frame of kind %u came where absent pages were expected", f.kind);
+		free(f.payload);
+	} while (r == 0);
+	m->cursor_page = m->cursor_slot = 0;
+	return r < 0 ? vc_mig_peer_reason(m->stream, r) : 0;
 }
 
 /* ---- pages ---- */

@@ -19,6 +19,8 @@ struct vc_mig_follow {
 int vc_mig_follow_check(struct vcore_vm *vm);
 /* The guest is stopped, and vc_mig_memory_look() was called: tell what is not there. 0 or -errno */
 int vc_mig_follow_announce(struct vc_mig_follow *follow);
+/* On another connection: what the other side still waits for is to be sent, and nothing else. 0 or -errno */
+int vc_mig_follow_again(struct vc_mig_follow *follow);
 /* Send what is asked for until a frame of that kind comes. 0 or -errno */
 int vc_mig_follow_until(struct vc_mig_follow *follow, enum vc_mig_kind kind);
 /* Send all the rest, what is asked for first, until the other side says that it is whole. told: between frames */

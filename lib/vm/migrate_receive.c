@@ -93,7 +93,7 @@ static int take_machine(struct vc_mig_receiving *m)
 	r = build(m, s);
 	vcore_snapshot_unref(s);
 	if (r >= 0 && m->features & VC_MIG_POSTCOPY)
-		r = vc_arrival_new(m->vm, &m->arrival);
+		r = vc_arrival_new(m->vm, m->number, &m->arrival);
 	return r;
 }
 

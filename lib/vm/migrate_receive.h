@@ -27,7 +27,7 @@ struct vc_mig_receiving {
 	struct vc_mig_inlet inlet[VC_MIG_STREAMS];
 	uint32_t inlets;
 	uint32_t features;
-	uint8_t number[16];
+	uint8_t number[VC_MIG_NUMBER_BYTES];
 	/* where connections are taken; -1: nowhere */
 	int listener;
 	union vc_address address;
@@ -39,6 +39,12 @@ struct vc_mig_receiving {
 	uint64_t begun, told, told_bytes;      /* host time; of the last progress */
 	uint64_t round_pages, round_looked_at; /* in this round; taken before it */
 };
+
+/* migrate_accept.c: where a source is to connect to. A descriptor, to be closed, and vc_address_unlisten() to follow;
+ * -errno */
+int vc_mig_listen(const char *text, union vc_address *address);
+/* One connection; wait_ms 0: no limit; cancel_fd: polls readable: give up; -1: nobody can. A descriptor or -errno */
+int vc_mig_accept_one(int listener, uint32_t wait_ms, int cancel_fd);
 
 /* migrate_accept.c: all connections, with their greetings. 0 or -errno; vc_mig_accept_end() in any case. */
 int vc_mig_accept(struct vc_mig_receiving *receiving);

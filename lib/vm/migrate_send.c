@@ -5,45 +5,22 @@
 #include <unistd.h>
 
 #include "memory/missing.h"
-#include "vm/migrate_postcopy.h"
+#include "vm/migrate_sending.h"
 #include "vm/snapshot_codec.h"
 #include "vm/snapshot_file.h"
 
 #define DOWNTIME_US     50000u
 #define THROTTLE_PERIOD 20000000u /* ns */
-#define PROGRESS_NS     250000000u
 #define DELTA_CACHE     VC_MIB(64)
 /* What is taken for the rate as long as there was too little to measure. */
 #define RATE_GUESS   1000000000u
 #define RATE_MEASURE VC_MIB(1)
 
-struct sending {
-	struct vcore_vm *vm;
-	struct vcore_migrate_options o;
-	struct vc_mig_crew crew;
-	struct vc_mig_channel channel[VC_MIG_STREAMS]; /* the first one has the states too */
-	uint32_t channels;
-	struct vc_mig_memory memory;
-	struct vc_still still; /* while `stopped` */
-	bool stopped;
-	struct vcore_migrate_info info; /* ours; the vm's copy is under its lock */
-	uint64_t begun, told;           /* host time; of the last progress */
-	uint64_t state_ns;              /* what taking and encoding the states took */
-	uint64_t states_measured;       /* host time of the last time but the first */
-	/* of the round: when it began, pages to be looked at, and counters at its begin */
-	uint64_t round_begin, round_left, round_pages, round_looked_at;
-	uint64_t measured_bytes, measured_ns; /* for the rate */
-	bool throttled;
-	bool postcopy; /* the rest follows when the other side runs */
-	bool lost;     /* it did not */
-	struct vc_mig_follow follow;
-};
-
 /* ---- throttle: on the thread that sends, between frames and while it waits ---- */
 
 static uint64_t throttle_tick(void *ctx, uint64_t now)
 {
-	struct sending *m = ctx;
+	struct vc_mig_sending *m = ctx;
 	uint64_t phase = (now - m->begun) % THROTTLE_PERIOD, off = THROTTLE_PERIOD / 100 * m->info.throttle;
 	bool hold = phase < off;
 
@@ -55,59 +32,10 @@ static uint64_t throttle_tick(void *ctx, uint64_t now)
 	return now - phase + (hold ? off : THROTTLE_PERIOD);
 }
 
-/* Up to the next tick. */
-static void throttle_pause(struct sending *m)
-{
-	if (m->throttled)
-		vc_vm_throttle(m->vm, false);
-	m->throttled = false;
-}
-
-static void throttle_end(struct sending *m)
+static void throttle_end(struct vc_mig_sending *m)
 {
 	m->info.throttle = 0;
-	throttle_pause(m);
-}
-
-/* ---- telling ---- */
-
-static struct vc_mig_counts counts_of(struct sending *m)
-{
-	struct vc_mig_counts counts = {0};
-
-	for (uint32_t i = 0; i < m->channels; i++)
-		vc_mig_channel_add_counts(&m->channel[i], &counts);
-	return counts;
-}
-
-static void update(struct sending *m)
-{
-	struct vc_mig_counts counts = counts_of(m);
-	uint64_t looked_at = counts.looked_at - m->round_looked_at;
-
-	m->info.sent = counts.bytes;
-	m->info.pages = counts.pages + m->follow.pages;
-	m->info.zero_pages = counts.zero_pages + m->follow.zero_pages;
-	m->info.wanted = m->follow.wanted;
-	m->info.delta_pages = counts.delta_pages;
-	m->info.saved = counts.saved;
-	m->info.streams = m->channels;
-	if (looked_at < m->round_left)
-		m->info.remaining = (m->round_left - looked_at) * VC_PAGE_SIZE;
-	m->info.total_ns = vc_host_ns() - m->begun;
-	vc_migrate_publish(m->vm, &m->info);
-}
-
-static int tell(struct sending *m)
-{
-	update(m);
-	m->told = vc_host_ns();
-	/* the callback may take its time: the guest is not held for as long */
-	if (m->o.progress)
-		throttle_pause(m);
-	return m->o.progress && m->o.progress(m->o.ctx, &m->info)
-	           ? vc_fail(ECANCELED, "the migration was cancelled by the progress callback")
-	           : 0;
+	vc_mig_sending_let_run(m);
 }
 
 /* ---- pre-copy ---- */
@@ -115,7 +43,7 @@ static int tell(struct sending *m)
 /* After each frame while the guest runs. */
 static int after_frame(void *ctx)
 {
-	struct sending *m = ctx;
+	struct vc_mig_sending *m = ctx;
 
 	if (vc_mig_has_word(&m->channel->stream)) {
 		int r = vc_mig_expect(&m->channel->stream, VC_MIG_FAILED);
@@ -126,13 +54,13 @@ static int after_frame(void *ctx)
 		m->postcopy = true;
 		atomic_store(&m->memory.enough, true);
 	}
-	return vc_host_ns() - m->told > PROGRESS_NS ? tell(m) : 0;
+	return vc_host_ns() - m->told > VC_MIG_PROGRESS_NS ? vc_mig_sending_tell(m) : 0;
 }
 
-static void measure(struct sending *m)
+static void measure(struct vc_mig_sending *m)
 {
 	/* short rounds are measured together: one that met a busy host does not count for ever */
-	m->measured_bytes += (counts_of(m).pages - m->round_pages) * VC_PAGE_SIZE;
+	m->measured_bytes += (vc_mig_sending_counts(m).pages - m->round_pages) * VC_PAGE_SIZE;
 	m->measured_ns += vc_host_ns() - m->round_begin;
 	if (m->measured_bytes < RATE_MEASURE && m->info.rate)
 		return;
@@ -140,9 +68,9 @@ static void measure(struct sending *m)
 	m->measured_bytes = m->measured_ns = 0;
 }
 
-static int round_of_memory(struct sending *m, bool last)
+static int round_of_memory(struct vc_mig_sending *m, bool last)
 {
-	struct vc_mig_counts counts = counts_of(m);
+	struct vc_mig_counts counts = vc_mig_sending_counts(m);
 	struct vc_mig_round round = {.crew = &m->crew,
 	                             .channel = m->channel,
 	                             .channels = m->channels,
@@ -167,15 +95,15 @@ static int round_of_memory(struct sending *m, bool last)
 	return 0;
 }
 
-static uint64_t estimate(const struct sending *m, uint64_t pages)
+static uint64_t estimate(const struct vc_mig_sending *m, uint64_t pages)
 {
 	return m->state_ns + vc_muldiv64(pages * VC_PAGE_SIZE, 1000000000, m->info.rate ? m->info.rate : RATE_GUESS);
 }
 
 /* The guest wrote more than half of what was sent meanwhile: that will not end soon. */
-static void converge(struct sending *m, uint64_t left)
+static void converge(struct vc_mig_sending *m, uint64_t left)
 {
-	uint64_t sent = counts_of(m).pages - m->round_pages;
+	uint64_t sent = vc_mig_sending_counts(m).pages - m->round_pages;
 
 	if (!(m->o.flags & VCORE_MIGRATE_AUTO_CONVERGE) || left * 2 < sent)
 		return;
@@ -183,7 +111,7 @@ static void converge(struct sending *m, uint64_t left)
 }
 
 /* As many rounds as there were to be before post-copy. */
-static bool rounds_are_over(const struct sending *m)
+static bool rounds_are_over(const struct vc_mig_sending *m)
 {
 	return m->o.flags & VCORE_MIGRATE_BY_POSTCOPY && m->info.rounds >= m->o.postcopy_rounds;
 }
@@ -191,7 +119,7 @@ static bool rounds_are_over(const struct sending *m)
 /* ---- the states ---- */
 
 /* free() */
-static int encode_states(struct sending *m, uint8_t **data, size_t *length)
+static int encode_states(struct vc_mig_sending *m, uint8_t **data, size_t *length)
 {
 	struct vcore_snapshot *s;
 	int r = vc_snapshot_of_states(m->vm, &s);
@@ -203,7 +131,7 @@ static int encode_states(struct sending *m, uint8_t **data, size_t *length)
 	return r;
 }
 
-static int send_states(struct sending *m, enum vc_mig_kind kind)
+static int send_states(struct vc_mig_sending *m, enum vc_mig_kind kind)
 {
 	uint8_t *data;
 	size_t length;
@@ -218,7 +146,7 @@ static int send_states(struct sending *m, enum vc_mig_kind kind)
 }
 
 /* What the other side is to make; also what that costs. */
-static int introduce(struct sending *m)
+static int introduce(struct vc_mig_sending *m)
 {
 	struct vc_still still;
 	uint64_t from = vc_host_ns();
@@ -235,7 +163,7 @@ static int introduce(struct sending *m)
  * What taking the states costs was measured once, perhaps while the host had other things to do: if that alone keeps
  * the guest from being stopped, it is measured again now and then.
  */
-static void measure_states(struct sending *m)
+static void measure_states(struct vc_mig_sending *m)
 {
 	uint64_t from = vc_host_ns(), took;
 	struct vc_still still;
@@ -243,7 +171,7 @@ static void measure_states(struct sending *m)
 	size_t length;
 	int r;
 
-	if (m->info.expected_ns - m->state_ns > m->o.downtime_us * 500 || from - m->states_measured < PROGRESS_NS)
+	if (m->info.expected_ns - m->state_ns > m->o.downtime_us * 500 || from - m->states_measured < VC_MIG_PROGRESS_NS)
 		return;
 	m->states_measured = from;
 	/* of no worth when that cannot be done now: what is known stays */
@@ -263,7 +191,7 @@ static void measure_states(struct sending *m)
 /* ---- rounds ---- */
 
 /* Until the rest is little enough, or is to follow. */
-static int precopy(struct sending *m)
+static int precopy(struct vc_mig_sending *m)
 {
 	int64_t left;
 	int r;
@@ -284,18 +212,18 @@ static int precopy(struct sending *m)
 		if (m->info.expected_ns > m->o.downtime_us * 1000)
 			measure_states(m);
 		converge(m, (uint64_t)left);
-		r = tell(m);
+		r = vc_mig_sending_tell(m);
 		if (r < 0 || m->info.expected_ns <= m->o.downtime_us * 1000)
 			return r;
 		m->postcopy |= rounds_are_over(m) || vc_migrate_wants_postcopy(m->vm);
 	}
-	return tell(m);
+	return vc_mig_sending_tell(m);
 }
 
 /* ---- the handover ---- */
 
 /* The rest, with the guest stopped, until the other side is whole. */
-static int complete(struct sending *m)
+static int complete(struct vc_mig_sending *m)
 {
 	int64_t left = vc_mig_memory_look(&m->memory);
 	int r;
@@ -320,7 +248,7 @@ static int complete(struct sending *m)
 }
 
 /* From here on nobody can take it back. */
-static int give_up_vm(struct sending *m)
+static int give_up_vm(struct vc_mig_sending *m)
 {
 	char why[160];
 	int r;
@@ -332,49 +260,12 @@ static int give_up_vm(struct sending *m)
 	/* the other side says itself that it does not: it cannot have got GO, or has not taken the vm */
 	if (r >= 0 || r == -EREMOTEIO)
 		return r;
+	m->kept = m->postcopy ? VCORE_MIGRATE_UNDECIDED : VCORE_MIGRATE_NONE;
 	snprintf(why, sizeof why, "%s", vcore_error_message());
 	return vc_fail(ENOTRECOVERABLE, "migration: whether the other side runs is not known: %s", why);
 }
 
-/* What its devices still had to do is the other side's to do. */
-static void end_vm(struct sending *m)
-{
-	struct vcore_exit exit = {.size = sizeof exit, .reason = VCORE_EXIT_MIGRATED};
-
-	vc_buses_reset(&m->vm->buses);
-	vc_vm_end(m->vm, &exit);
-	m->still.resume = false;
-}
-
-static void told_of_push(void *ctx)
-{
-	struct sending *m = ctx;
-
-	if (vc_host_ns() - m->told <= PROGRESS_NS)
-		return;
-	m->info.remaining = vc_mig_memory_left(&m->memory) * VC_PAGE_SIZE;
-	/* it cannot be cancelled any more */
-	tell(m);
-}
-
-/* The other side runs, and has not all that is here. */
-static int follow(struct sending *m)
-{
-	char why[160];
-	int r;
-
-	m->info.state = VCORE_MIGRATE_POSTCOPY;
-	m->channel->stream.deadline = UINT64_MAX;
-	update(m);
-	r = vc_mig_follow_push(&m->follow, told_of_push, m);
-	if (r >= 0)
-		return 0;
-	m->lost = true;
-	snprintf(why, sizeof why, "%s", vcore_error_message());
-	return vc_fail(ENOTRECOVERABLE, "migration: the other side ran when its memory could not follow: %s", why);
-}
-
-static int switch_over(struct sending *m)
+static int switch_over(struct vc_mig_sending *m)
 {
 	uint64_t from = vc_host_ns();
 	int r;
@@ -387,41 +278,41 @@ static int switch_over(struct sending *m)
 	if (r < 0)
 		return r;
 	m->info.state = VCORE_MIGRATE_STOPPED;
-	update(m);
+	vc_mig_sending_update(m);
 	r = complete(m);
 	if (r >= 0)
 		r = give_up_vm(m);
 	m->info.downtime_ns = r < 0 ? 0 : vc_host_ns() - from;
 	if (r >= 0 && m->postcopy)
-		r = follow(m);
+		r = vc_mig_sending_follow(m);
 	/* who hears that the vm has ended asks for this */
-	update(m);
+	vc_mig_sending_update(m);
 	if (r >= 0)
-		end_vm(m);
-	else if (r == -ENOTRECOVERABLE)
+		vc_mig_sending_end_vm(m);
+	else if (r == -ENOTRECOVERABLE || r == -ENOLINK)
 		m->still.resume = false;
-	vc_still_end(&m->still);
+	/* one that may be taken up again stays as it is: nothing may write its memory */
+	if (!m->kept)
+		vc_still_end(&m->still);
 	return r;
 }
 
 /* ---- all of it ---- */
 
-static int open_channels(struct sending *m, int cancel_fd)
+static int open_channels(struct vc_mig_sending *m, int cancel_fd)
 {
-	struct vc_mig_stream model = {
-	    .cancel_fd = cancel_fd, .stop_fd = m->crew.stop_fd, .moved = &m->crew.moved, .deadline = UINT64_MAX};
+	struct vc_mig_stream model = vc_mig_sending_model(m, cancel_fd);
 	int r;
 
-	model.idle_ns = (uint64_t)(m->o.timeout_ms ? m->o.timeout_ms : VC_MIG_TIMEOUT_MS) * 1000000;
 	if (m->o.max_time_ms)
 		model.deadline = m->begun + m->o.max_time_ms * 1000000;
-	r = vc_mig_connect(&m->o, &model, m->channel, &m->channels);
+	r = vc_mig_connect(&m->o, &model, m->number, m->channel, &m->channels);
 	for (uint32_t i = 0; r >= 0 && i < m->channels; i++)
 		r = vc_mig_channel_init(&m->channel[i], &m->memory, m->o.delta_cache);
 	return r < 0 ? vc_mig_peer_reason(&m->channel->stream, r) : 0;
 }
 
-static int migrate(struct sending *m, int cancel_fd)
+static int migrate(struct vc_mig_sending *m, int cancel_fd)
 {
 	int r = open_channels(m, cancel_fd);
 
@@ -440,19 +331,6 @@ static int migrate(struct sending *m, int cancel_fd)
 	for (uint32_t i = 0; r < 0 && i < m->channels; i++)
 		vc_mig_stream_shutdown(&m->channel[i].stream);
 	return r;
-}
-
-static void finish(struct sending *m, int r)
-{
-	m->info.state = r >= 0                  ? VCORE_MIGRATE_COMPLETED
-	                : m->lost               ? VCORE_MIGRATE_LOST
-	                : r == -ECANCELED       ? VCORE_MIGRATE_CANCELED
-	                : r == -ENOTRECOVERABLE ? VCORE_MIGRATE_UNDECIDED
-	                                        : VCORE_MIGRATE_FAILED;
-	m->info.remaining = r >= 0 ? 0 : m->info.remaining;
-	if (r < 0)
-		snprintf(m->info.error, sizeof m->info.error, "%s", vcore_error_message());
-	update(m);
 }
 
 static int check_connections(const struct vcore_migrate_options *o)
@@ -504,31 +382,10 @@ int vc_migrate_check(struct vcore_vm *vm, const struct vcore_migrate_options *op
 	return r;
 }
 
-static int send_vm(struct sending *m)
-{
-	int r, cancel_fd;
-
-	r = vc_mig_crew_init(&m->crew);
-	if (r < 0)
-		return r;
-	r = vc_migrate_enter(m->vm, m->o.flags & VCORE_MIGRATE_BY_POSTCOPY, &cancel_fd);
-	if (r >= 0) {
-		update(m);
-		r = migrate(m, cancel_fd);
-		vc_mig_memory_end(&m->memory);
-		finish(m, r);
-		for (uint32_t i = 0; i < m->channels; i++)
-			vc_mig_channel_fini(&m->channel[i]);
-		vc_migrate_leave(m->vm);
-	}
-	vc_mig_crew_fini(&m->crew);
-	return r;
-}
-
 int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options)
 {
-	struct sending *m = calloc(1, sizeof *m);
-	int r;
+	struct vc_mig_sending *m = calloc(1, sizeof *m);
+	int cancel_fd, r;
 
 	if (!m)
 		return vc_fail(ENOMEM, "vcore_migrate_send: no memory");
@@ -539,7 +396,19 @@ int vcore_migrate_send(vcore_vm *vm, const struct vcore_migrate_options *options
 	m->begun = m->told = vc_host_ns();
 	r = vc_migrate_check(vm, options, &m->o);
 	if (r >= 0)
-		r = send_vm(m);
-	free(m);
+		r = vc_mig_crew_init(&m->crew);
+	if (r < 0) {
+		free(m);
+		return r;
+	}
+	r = vc_migrate_enter(vm, m->o.flags & VCORE_MIGRATE_BY_POSTCOPY, &cancel_fd);
+	if (r < 0) {
+		vc_mig_crew_fini(&m->crew);
+		free(m);
+		return r;
+	}
+	vc_mig_sending_update(m);
+	r = migrate(m, cancel_fd);
+	vc_mig_sending_end(m, r);
 	return r;
 }

@@ -53,6 +53,7 @@ static const struct {
     [VC_MIG_WANT] = {"WANT", 8},
     [VC_MIG_END] = {"END", 0},
     [VC_MIG_WHOLE] = {"WHOLE", 0},
+    [VC_MIG_RECOVER] = {"RECOVER", VC_MIG_HELLO_MAX},
 };
 
 int vc_mig_stream_open(struct vc_mig_stream *s, int fd, uint32_t timeout_ms)

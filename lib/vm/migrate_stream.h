@@ -35,6 +35,12 @@
  *   END     S  that was all of them
  *   WHOLE   D  so it is; or, before END: the vm has ended, and needs no more
  *
+ * When the connection is lost behind GO, the two sides go on over another one, on which comes first:
+ *
+ *   RECOVER S  version (the argument); 16 bytes: the number of HELLO. More may follow, of later versions
+ *   ABSENT  D  as above, but in order, and any number of them: all that D still waits for, whatever was on its way
+ *   READY   D  that was all; then WANT, PAGES, END, WHOLE as before
+ *
  *   FAILED  both, in place of any other: a sentence, after which the sender is gone
  *
  * Of several connections, all but the first have HELLO, ROUND, PAGES and PACKED alone.
@@ -75,6 +81,8 @@ enum {
 	VC_MIG_HELLO_MAX = 256, /* with what is not known yet */
 };
 
+#define VC_MIG_NUMBER_BYTES 16u /* of a migration, in HELLO and RECOVER */
+
 enum vc_mig_kind {
 	VC_MIG_HELLO,
 	VC_MIG_MACHINE,
@@ -91,13 +99,15 @@ enum vc_mig_kind {
 	VC_MIG_WANT,
 	VC_MIG_END,
 	VC_MIG_WHOLE,
+	VC_MIG_RECOVER,
 	VC_MIG_KINDS,
 };
 
 /* Frames of these kinds may come; FAILED always may. */
-#define VC_MIG_TAKES_ALL    UINT32_MAX
-#define VC_MIG_TAKES_HELLO  (1u << VC_MIG_HELLO)
-#define VC_MIG_TAKES_MEMORY (1u << VC_MIG_ROUND | 1u << VC_MIG_PAGES_FRAME | 1u << VC_MIG_PACKED)
+#define VC_MIG_TAKES_ALL     UINT32_MAX
+#define VC_MIG_TAKES_HELLO   (1u << VC_MIG_HELLO)
+#define VC_MIG_TAKES_RECOVER (1u << VC_MIG_RECOVER)
+#define VC_MIG_TAKES_MEMORY  (1u << VC_MIG_ROUND | 1u << VC_MIG_PAGES_FRAME | 1u << VC_MIG_PACKED)
 
 /* Used by one thread. */
 struct vc_mig_stream {

@@ -52,7 +52,7 @@ static bool is_sent(struct vcore_vm *vm)
 	bool sending;
 
 	pthread_mutex_lock(&vm->lock);
-	sending = vm->migration.sending;
+	sending = vm->migration.sending || vm->migration.kept;
 	pthread_mutex_unlock(&vm->lock);
 	return sending;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/thread.h"
+#include "vm/migrate.h"
 
 /* The vcpu that the calling thread executes, in a callback; NULL: none. */
 static struct vcore_vcpu *own_vcpu(struct vcore_vm *vm)
@@ -530,9 +531,13 @@ int vcore_vm_resume(vcore_vm *vm)
 
 	if (!vm)
 		return no_vm("vcore_vm_resume");
+	vc_migrate_decide(vm);
 	pthread_mutex_lock(&vm->lock);
 	if (vm->state != VCORE_VM_PAUSED) {
 		r = vc_fail(EINVAL, "vcore_vm_resume: the vm is not paused");
+	} else if (vm->migration.kept) {
+		r = vc_fail(EBUSY, "vcore_vm_resume: the vm has run on the other side of its migration, which was "
+		                   "interrupted: vcore_migrate_recover(), or vcore_migrate_cancel() to give it up");
 	} else if (vm->claimed) {
 		r = vc_fail(EBUSY, "vcore_vm_resume: the vm is being booted or reset");
 	} else {

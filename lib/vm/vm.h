@@ -143,6 +143,8 @@ struct vc_migration {
 	int cancel_fd;                  /* eventfd; while sending */
 	bool has_thread, thread_done;   /* vc_migrate_start() */
 	pthread_t thread;
+	struct vc_mig_sending
+	    *kept; /* as its source, until it is taken up again or given up; NULL: it is not interrupted */
 };
 
 struct vcore_vm {
