@@ -57,6 +57,8 @@ void vc_paging_init(struct vc_paging *paging, struct vc_mem *mem, const struct v
 static void *entry_ptr(const struct vc_paging *p, uint64_t gpa, struct vc_slot **slot)
 {
 	*slot = vc_mem_find(p->mem, gpa);
+	if (p->missing && *slot && vc_unlikely(atomic_load_explicit(&(*slot)->presence, memory_order_relaxed)))
+		p->missing(p->missing_ctx, *slot, gpa);
 	return *slot ? (*slot)->hva + (gpa - (*slot)->gpa) : NULL;
 }
 

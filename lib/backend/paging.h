@@ -33,6 +33,10 @@ struct vc_paging {
 	/* Called before A or D is set in an entry, by who must know; NULL: nobody. Kept by vc_paging_init(). */
 	void (*marking)(void *ctx, uint64_t gpa, void *entry, unsigned size);
 	void *marking_ctx;
+	/* Called before an entry is read whose page is still to come (memory/missing.h); it need not return. NULL: the walk
+	 * waits for it. Likewise */
+	void (*missing)(void *ctx, struct vc_slot *slot, uint64_t gpa);
+	void *missing_ctx;
 };
 
 /* Rights of a page: what every level grants. */

@@ -9,6 +9,7 @@
 #include "core/util.h"
 #include "memory/backing.h"
 #include "memory/image.h"
+#include "memory/missing.h"
 
 #define GPA_MAX (1ull << 52)
 #define FLAGS_ALL                                                                                 \
@@ -374,13 +375,16 @@ static int copy(struct vc_mem *mem, uint64_t gpa, uint8_t *buffer, uint8_t fill,
 
 		if (piece > length)
 			piece = length;
-		if (what == COPY_OUT)
+		if (vc_missing_is_stalled(slot, at, piece))
+			r = vc_fail(EAGAIN, "the memory at %#llx is not here yet, and the migration that brings it is interrupted",
+			            (unsigned long long)gpa);
+		else if (what == COPY_OUT)
 			r = copy_out(slot, at, buffer, piece);
 		else if (what == COPY_IN)
 			memcpy(slot->hva + at, buffer, piece);
 		else
 			memset(slot->hva + at, fill, piece);
-		if (what != COPY_OUT) {
+		if (r >= 0 && what != COPY_OUT) {
 			vc_mem_mark_dirty(slot, gpa, piece);
 			if (mem->listener && mem->listener->written)
 				mem->listener->written(mem->listener_ctx, slot, gpa, piece);

@@ -28,6 +28,7 @@ struct vc_page_info {
 };
 
 struct vc_image;
+struct vc_missing;
 
 /* Who reads the dirty log: each finds what was written since it looked last. */
 enum vc_log_reader { VC_LOG_PROGRAM, VC_LOG_IMAGE, VC_LOG_MIGRATION, VC_LOG_READERS };
@@ -52,6 +53,7 @@ struct vc_slot {
 	/* How many devices have given its memory to another process: it must stay the very same shared memory meanwhile. */
 	_Atomic uint32_t sharers;
 	_Atomic uint32_t presence;         /* enum vc_presence */
+	struct vc_missing *missing;        /* while it is VC_ARRIVING; set before, and valid as long as the vm is */
 	uint32_t fixed;                    /* vc_slot_fix(); under vc_mem.lock */
 	_Atomic(_Atomic uint64_t *) dirty; /* one bit a page while the log is on; NULL: off */
 	/* What others fetched from there that this reader has not seen; NULL: it does not read. Inside the exclusive

@@ -175,6 +175,49 @@ int vc_missing_who(int fd, uint64_t *address, unsigned room)
 
 /* ---- those who use memory ---- */
 
+static bool is_arriving(const struct vc_slot *slot)
+{
+	return atomic_load(&slot->presence) == VC_ARRIVING && slot->missing;
+}
+
+/* Both sides: the pages before this are seen by who finds the bit cleared. */
+static bool test(const uint64_t *bits, uint64_t page)
+{
+	return __atomic_load_n(&bits[page / 64], __ATOMIC_SEQ_CST) >> (page % 64) & 1;
+}
+
+bool vc_missing_is_absent(const struct vc_slot *slot, uint64_t gpa)
+{
+	return is_arriving(slot) && test(slot->missing->absent, (gpa - slot->gpa) / VC_PAGE_SIZE);
+}
+
+void vc_missing_await(struct vc_slot *slot, uint64_t gpa)
+{
+	atomic_fetch_add(&slot->missing->waiting, 1);
+	slot->missing->want(slot->missing, (gpa - slot->gpa) / VC_PAGE_SIZE);
+}
+
+void vc_missing_leave(struct vc_slot *slot)
+{
+	atomic_fetch_sub(&slot->missing->waiting, 1);
+}
+
+void vc_missing_came(uint64_t *absent, uint64_t page, uint64_t count)
+{
+	for (uint64_t i = page; i < page + count; i++)
+		__atomic_fetch_and(&absent[i / 64], ~(1ull << (i % 64)), __ATOMIC_SEQ_CST);
+}
+
+bool vc_missing_is_stalled(const struct vc_slot *slot, uint64_t at, uint64_t length)
+{
+	if (vc_likely(!is_arriving(slot)) || !atomic_load(&slot->missing->stalled))
+		return false;
+	for (uint64_t page = at / VC_PAGE_SIZE; page * VC_PAGE_SIZE < at + length; page++)
+		if (test(slot->missing->absent, page))
+			return true;
+	return false;
+}
+
 int vc_missing_none(struct vc_mem *mem, const char *who)
 {
 	uint32_t worst = VC_PRESENT;

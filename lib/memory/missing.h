@@ -2,7 +2,7 @@
 /*
  * Pages that are not there yet: whoever touches one waits in the kernel, by userfaultfd, until it is filled. That holds
  * for all threads of this process, and for what the kernel does for it (KVM, system calls); not for other processes
- * that map the same memory.
+ * that map the same memory. Who must be able to stop waiting looks first, and waits elsewhere.
  */
 #ifndef VC_MEMORY_MISSING_H
 #define VC_MEMORY_MISSING_H
@@ -25,6 +25,25 @@ int vc_missing_drop(struct vc_slot *slot, uint64_t page, uint64_t count);
 int vc_missing_fill(int fd, const struct vc_slot *slot, uint64_t page, uint64_t count, const uint8_t *from);
 /* Who waits: up to `room` addresses of this process. How many; -errno. */
 int vc_missing_who(int fd, uint64_t *address, unsigned room);
+
+/* What others may know of a slot's missing pages. */
+struct vc_missing {
+	const uint64_t *absent;   /* one bit a page; cleared one by one, by vc_missing_came() */
+	_Atomic bool stalled;     /* nobody knows whether any will come */
+	_Atomic uint32_t waiting; /* how many look at `absent` until it changes, and are to be told */
+	/* Somebody waits for a page. Any thread */
+	void (*want)(struct vc_missing *missing, uint64_t page);
+};
+
+/* Whether the page at gpa is still to come. */
+bool vc_missing_is_absent(const struct vc_slot *slot, uint64_t gpa);
+/* Ask for it. From here to vc_missing_leave() who fills pages tells of each. */
+void vc_missing_await(struct vc_slot *slot, uint64_t gpa);
+void vc_missing_leave(struct vc_slot *slot);
+/* Pages are filled. */
+void vc_missing_came(uint64_t *absent, uint64_t page, uint64_t count);
+/* Something of [at, at + length) of a slot may never come. */
+bool vc_missing_is_stalled(const struct vc_slot *slot, uint64_t at, uint64_t length);
 
 /* Whether all memory is there: 0; -EBUSY it is still coming; -EIO it will never come. */
 int vc_missing_none(struct vc_mem *mem, const char *who);

@@ -17,6 +17,29 @@ static uint64_t words_of(const struct vc_arriving_slot *s)
 
 /* ---- making and freeing ---- */
 
+void vc_arrival_signal(int fd)
+{
+	static const uint64_t one = 1;
+
+	/* the counter of an eventfd that is full says the same */
+	if (write(fd, &one, sizeof one) < 0)
+		return;
+}
+
+/* On a vcpu's thread. What is asked for twice is sent once. */
+static void want(struct vc_missing *missing, uint64_t page)
+{
+	struct vc_arriving_slot *s = VC_CONTAINER_OF(missing, struct vc_arriving_slot, missing);
+	struct vc_arrival *a = s->arrival;
+
+	pthread_mutex_lock(&a->lock);
+	if (a->wants < VC_ARRIVAL_WANTS)
+		a->want[a->wants] = (struct vc_arrival_want){s, page};
+	a->wants += a->wants <= VC_ARRIVAL_WANTS;
+	pthread_mutex_unlock(&a->lock);
+	vc_arrival_signal(a->again);
+}
+
 static int add_slot(struct vc_arrival *a, struct vc_slot *slot)
 {
 	struct vc_arriving_slot *s = &a->slot[a->count++];
@@ -27,6 +50,9 @@ static int add_slot(struct vc_arrival *a, struct vc_slot *slot)
 	s->pages = slot->length / VC_PAGE_SIZE;
 	s->absent = calloc(words_of(s), 8);
 	s->asked = calloc(words_of(s), 8);
+	s->arrival = a;
+	s->missing.absent = s->absent;
+	s->missing.want = want;
 	if (r >= 0 && (!s->absent || !s->asked))
 		r = vc_fail(ENOMEM, "migration: no memory for bitmaps of %llu pages", (unsigned long long)s->pages);
 	return r;
@@ -73,6 +99,7 @@ static void free_all(struct vc_arrival *a)
 {
 	close_all(a);
 	for (uint32_t i = 0; i < a->count; i++) {
+		a->slot[i].slot->missing = NULL;
 		free(a->slot[i].absent);
 		free(a->slot[i].asked);
 		vc_mem_unpin(a->slot[i].slot);
@@ -142,6 +169,7 @@ static int begin_slots(struct vc_arrival *a)
 
 		if (s->slot->host_readonly)
 			continue;
+		s->slot->missing = &s->missing;
 		r = vc_missing_begin(a->faults, s->slot);
 		s->registered = r >= 0;
 		/* with nobody between: what is dropped is missing at once */
@@ -189,15 +217,6 @@ int vc_arrival_start(struct vc_arrival *a, struct vc_mig_stream *stream)
 	a->started = true;
 	stream->fd = -1;
 	return 0;
-}
-
-void vc_arrival_signal(int fd)
-{
-	static const uint64_t one = 1;
-
-	/* the counter of an eventfd that is full says the same */
-	if (write(fd, &one, sizeof one) < 0)
-		return;
 }
 
 int vc_arrival_take_over(struct vc_arrival *a)

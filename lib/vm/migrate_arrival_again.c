@@ -10,6 +10,12 @@
 
 /* ---- the arrival's thread ---- */
 
+static void set_stalled(struct vc_arrival *a, bool stalled)
+{
+	for (uint32_t i = 0; i < a->count; i++)
+		atomic_store(&a->slot[i].missing.stalled, stalled);
+}
+
 void vc_arrival_interrupt(struct vc_arrival *a, int error)
 {
 	snprintf(a->info.error, sizeof a->info.error, "%s", vcore_error_message());
@@ -18,6 +24,7 @@ void vc_arrival_interrupt(struct vc_arrival *a, int error)
 	vc_mig_stream_shutdown(&a->stream);
 	vc_mig_stream_close(&a->stream);
 	vc_arrival_set_phase(a, VC_ARRIVAL_INTERRUPTED);
+	set_stalled(a, true);
 	vc_arrival_publish(a, VCORE_MIGRATE_INTERRUPTED);
 }
 
@@ -66,6 +73,7 @@ static int take_offer(struct vc_arrival *a)
 	a->heard = vc_host_ns();
 	if (r >= 0) {
 		a->info.error[0] = '\0';
+		set_stalled(a, false);
 		vc_arrival_set_phase(a, VC_ARRIVAL_FILLING);
 		vc_arrival_publish(a, VCORE_MIGRATE_POSTCOPY);
 	} else {
@@ -81,6 +89,7 @@ int vc_arrival_go_on(struct vc_arrival *a)
 {
 	bool abandoned, offering;
 	uint64_t count;
+	int r;
 
 	if (read(a->again, &count, sizeof count) < 0 && errno != EAGAIN)
 		return vc_fail_errno(errno, "migration: an eventfd");
@@ -90,7 +99,8 @@ int vc_arrival_go_on(struct vc_arrival *a)
 	pthread_mutex_unlock(&a->lock);
 	if (abandoned)
 		return vc_fail(ECONNABORTED, "it was given up: %s", a->info.error);
-	return offering ? take_offer(a) : 0;
+	r = vc_arrival_serve_wants(a);
+	return r >= 0 && offering ? take_offer(a) : r;
 }
 
 /* Caller holds the lock. */

@@ -3,6 +3,7 @@
 #ifndef VC_VM_MIGRATE_ARRIVAL_PRIV_H
 #define VC_VM_MIGRATE_ARRIVAL_PRIV_H
 
+#include "memory/missing.h"
 #include "vm/migrate.h"
 #include "vm/migrate_arrival.h"
 
@@ -20,7 +21,16 @@ struct vc_arriving_slot {
 	uint64_t *absent; /* one bit a page: still to come */
 	uint64_t *asked;
 	bool registered;
+	struct vc_arrival *arrival;
+	struct vc_missing missing;
 };
+
+/* A page for which a vcpu waits. */
+struct vc_arrival_want {
+	struct vc_arriving_slot *slot;
+	uint64_t page;
+};
+#define VC_ARRIVAL_WANTS 64u /* what does not fit comes all the same, and is not known */
 
 /* Used by the thread alone from vc_arrival_start() on, but for what a lock protects. */
 struct vc_arrival {
@@ -29,13 +39,14 @@ struct vc_arrival {
 	int faults; /* userfaultfd */
 	int stop;   /* eventfd: the thread is to end */
 	int loaded; /* eventfd: vc_arrival_take_over() waits */
-	int again;  /* eventfd: `offering` or `abandoned` */
+	int again;  /* eventfd: `offering`, `abandoned` or `wants` */
 	uint8_t number[VC_MIG_NUMBER_BYTES];
 	uint32_t count;
 	struct vc_arriving_slot *slot;
 	uint64_t left; /* pages that are absent */
 	uint32_t outstanding;
-	uint64_t heard; /* host time of the last frame */
+	bool wake_always; /* who waits for what is not known */
+	uint64_t heard;   /* host time of the last frame */
 	bool started;
 	pthread_t thread;
 	struct vcore_migrate_info info;
@@ -49,6 +60,8 @@ struct vc_arrival {
 	enum vc_arrival_phase phase; /* written by the thread */
 	int error;                   /* VC_ARRIVAL_DONE: 0 or -errno, with its sentence */
 	char message[256];
+	uint32_t wants; /* more than VC_ARRIVAL_WANTS: some are not in `want` */
+	struct vc_arrival_want want[VC_ARRIVAL_WANTS];
 	bool whole;     /* VC_ARRIVAL_DONE: all of it came */
 	bool abandoned; /* nobody will take it up again */
 	bool offering;  /* `offered` waits to be taken; once it is not, offer_error says what came of it */
@@ -68,6 +81,7 @@ void vc_arrival_close_faults(struct vc_arrival *arrival);
 void vc_arrival_publish(struct vc_arrival *arrival, uint32_t state);
 void vc_arrival_set_phase(struct vc_arrival *arrival, enum vc_arrival_phase phase);
 int vc_arrival_ask(struct vc_arrival *arrival, const struct vc_arriving_slot *slot, uint64_t page);
+int vc_arrival_serve_wants(struct vc_arrival *arrival);
 
 /* migrate_arrival_again.c: likewise. */
 /* The connection has failed, with vcore_error_message(): wait for another one. */

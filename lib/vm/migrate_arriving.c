@@ -53,6 +53,13 @@ void vc_arrival_set_phase(struct vc_arrival *a, enum vc_arrival_phase phase)
 
 /* ---- faults ---- */
 
+/* Vcpus that wait outside of the kernel look again by VC_REQ_IRQ, which asks for nothing more. */
+static void request_all(struct vc_arrival *a, uint32_t request)
+{
+	for (uint32_t i = 0; i < a->vm->bvm.vcpus; i++)
+		vc_bvcpu_request(&a->vm->vcpus[i].b, request);
+}
+
 static struct vc_arriving_slot *find_slot(struct vc_arrival *a, uint64_t address, uint64_t *page)
 {
 	for (uint32_t i = 0; i < a->count; i++) {
@@ -74,6 +81,17 @@ int vc_arrival_ask(struct vc_arrival *a, const struct vc_arriving_slot *s, uint6
 	return vc_mig_send(&a->stream, VC_MIG_WANT, (uint32_t)(s - a->slot), payload, sizeof payload);
 }
 
+/* Without a connection it is asked for on the next one. */
+static int want(struct vc_arrival *a, struct vc_arriving_slot *s, uint64_t page)
+{
+	if (!vc_test_bit(s->absent, page) || vc_test_bit(s->asked, page))
+		return 0;
+	s->asked[page / 64] |= 1ull << (page % 64);
+	a->outstanding++;
+	a->info.wanted++;
+	return a->phase == VC_ARRIVAL_INTERRUPTED ? 0 : vc_arrival_ask(a, s, page);
+}
+
 /* Somebody waits there. */
 static int serve_fault(struct vc_arrival *a, uint64_t address)
 {
@@ -85,13 +103,32 @@ static int serve_fault(struct vc_arrival *a, uint64_t address)
 	/* never written by the guest, or emptied since */
 	if (!vc_test_bit(s->absent, page))
 		return vc_missing_fill(a->faults, s->slot, page, 1, NULL);
-	if (vc_test_bit(s->asked, page) || a->outstanding >= ASKED_MAX)
-		return 0;
-	s->asked[page / 64] |= 1ull << (page % 64);
-	a->outstanding++;
-	a->info.wanted++;
-	/* without a connection it is asked for on the next one */
-	return a->phase == VC_ARRIVAL_INTERRUPTED ? 0 : vc_arrival_ask(a, s, page);
+	return a->outstanding < ASKED_MAX ? want(a, s, page) : 0;
+}
+
+int vc_arrival_serve_wants(struct vc_arrival *a)
+{
+	struct vc_arrival_want wants[VC_ARRIVAL_WANTS];
+	bool wake = false;
+	uint32_t count;
+	int r = 0;
+
+	pthread_mutex_lock(&a->lock);
+	count = a->wants;
+	memcpy(wants, a->want, sizeof wants);
+	a->wants = 0;
+	pthread_mutex_unlock(&a->lock);
+	a->wake_always |= wake = count > VC_ARRIVAL_WANTS;
+	for (uint32_t i = 0; i < count && i < VC_ARRIVAL_WANTS; i++) {
+		int sent = want(a, wants[i].slot, wants[i].page);
+
+		/* it came before it was known that somebody waits */
+		wake |= !vc_test_bit(wants[i].slot->absent, wants[i].page);
+		r = r < 0 ? r : sent;
+	}
+	if (wake)
+		request_all(a, VC_REQ_IRQ);
+	return r;
 }
 
 static int serve_faults(struct vc_arrival *a)
@@ -116,14 +153,18 @@ static bool all_absent(const struct vc_arriving_slot *s, uint64_t page, uint32_t
 
 static void note_arrived(struct vc_arrival *a, struct vc_arriving_slot *s, uint64_t page, uint32_t count)
 {
+	uint32_t asked = a->outstanding;
+
 	for (uint64_t i = page; i < page + count; i++) {
 		uint64_t bit = 1ull << (i % 64);
 
 		a->outstanding -= (s->asked[i / 64] & bit) != 0;
 		s->asked[i / 64] &= ~bit;
-		s->absent[i / 64] &= ~bit;
 	}
+	vc_missing_came(s->absent, page, count);
 	a->left -= count;
+	if ((asked != a->outstanding || a->wake_always) && atomic_load(&s->missing.waiting))
+		request_all(a, VC_REQ_IRQ);
 }
 
 /* One run; *data: the contents that are left, of *left pages. */
@@ -303,8 +344,7 @@ static void lose(struct vc_arrival *a, int error)
 	/* Who waits for a page goes on with zeroes, vcpus for no more than an instruction or a few. Only then can the vm's
 	 * lock be taken: a thread may hold it and wait. */
 	atomic_store(&a->vm->lost, &a->exit);
-	for (uint32_t i = 0; i < a->vm->bvm.vcpus; i++)
-		vc_bvcpu_request(&a->vm->vcpus[i].b, VC_REQ_PAUSE);
+	request_all(a, VC_REQ_PAUSE);
 	vc_arrival_close_faults(a);
 	vc_vm_end(a->vm, &a->exit);
 	publish(a, VCORE_MIGRATE_LOST);

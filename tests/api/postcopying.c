@@ -42,24 +42,38 @@ static bool all_of(int fd, uint8_t *buffer, size_t length)
 	return recv(fd, buffer, length, MSG_WAITALL) == (ssize_t)length;
 }
 
+/* The next frame; its length with its head, or 0: there is none. */
+static uint32_t take_frame(int from, uint8_t *frame, uint32_t room, uint32_t *kind)
+{
+	uint32_t length;
+
+	if (!all_of(from, frame, 32))
+		return 0;
+	memcpy(kind, frame + 4, 4);
+	memcpy(&length, frame + 12, 4);
+	ck_assert_uint_lt(length, room - 32);
+	return length && !all_of(from, frame + 32, length) ? 0 : 32 + length;
+}
+
 static bool pass_frame(struct relay *p, unsigned *count)
 {
 	static _Thread_local uint8_t frame[1 << 20];
-	uint32_t kind, length;
+	uint32_t kind = 0, length = take_frame(p->in, frame, sizeof frame, &kind);
 
-	if (!all_of(p->in, frame, 32))
-		return false;
-	memcpy(&kind, frame + 4, 4);
-	memcpy(&length, frame + 12, 4);
-	ck_assert_uint_lt(length, sizeof frame - 32);
-	if (length && !all_of(p->in, frame + 32, length))
-		return false;
-	p->gone |= kind == GO_FRAME;
-	if (kind == p->kind && (p->gone || p->kind == ABSENT_FRAME) && (*count)++ == p->nth) {
+	p->gone |= length && kind == GO_FRAME;
+	if (length && kind == p->kind && (p->gone || p->kind == ABSENT_FRAME) && (*count)++ == p->nth) {
 		send(p->out, frame, p->part, MSG_NOSIGNAL);
 		return false;
 	}
-	return send(p->out, frame, 32 + length, MSG_NOSIGNAL) == (ssize_t)(32 + length);
+	return length && send(p->out, frame, length, MSG_NOSIGNAL) == (ssize_t)length;
+}
+
+static bool pass_frame_back(struct relay *p)
+{
+	static _Thread_local uint8_t frame[1 << 20];
+	uint32_t kind = 0, length = take_frame(p->out, frame, sizeof frame, &kind);
+
+	return length && !(p->mute && kind == p->mute) && send(p->in, frame, length, MSG_NOSIGNAL) == (ssize_t)length;
 }
 
 static void *pass_forth(void *ctx)
@@ -80,12 +94,9 @@ static void *pass_forth(void *ctx)
 static void *pass_back(void *ctx)
 {
 	struct relay *p = ctx;
-	uint8_t buffer[4096];
-	ssize_t n;
 
-	while ((n = recv(p->out, buffer, sizeof buffer, 0)) > 0)
-		if (send(p->in, buffer, (size_t)n, MSG_NOSIGNAL) != n)
-			break;
+	while (pass_frame_back(p))
+		;
 	shutdown(p->in, SHUT_RDWR);
 	shutdown(p->out, SHUT_RDWR);
 	return NULL;

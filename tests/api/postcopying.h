@@ -13,7 +13,15 @@ vcore_vm *postcopying_guest(int backend);
 void postcopying_check(vcore_vm *vm);
 
 /* Frames, as in lib/vm/migrate_stream.h. */
-enum { PAGES_FRAME = 3, STATE_FRAME = 4, GO_FRAME = 6, ABSENT_FRAME = 11, END_FRAME = 13, WHOLE_FRAME = 14 };
+enum {
+	PAGES_FRAME = 3,
+	STATE_FRAME = 4,
+	GO_FRAME = 6,
+	RUNS_FRAME = 7,
+	ABSENT_FRAME = 11,
+	END_FRAME = 13,
+	WHOLE_FRAME = 14
+};
 
 /* A connection that ends, or stands still, at some frame of the source's. */
 struct relay {
@@ -23,6 +31,7 @@ struct relay {
 	uint32_t part; /* bytes of it that pass all the same */
 	bool gone;     /* GO has passed */
 	bool stands;   /* the connection stays */
+	uint32_t mute; /* it ends at this frame of the destination's, too; 0: at none */
 	_Atomic uint32_t reached;
 	pthread_t thread, back;
 };

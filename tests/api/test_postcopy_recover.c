@@ -128,6 +128,288 @@ START_TEST(recovered_twice)
 }
 END_TEST
 
+/* ---- another migration's ---- */
+
+START_TEST(mistaken)
+{
+	struct move m[2] = {{.relay = cuts[1]}, {.relay = cuts[1]}};
+	struct recovery wrong = {.relay = {.kind = UINT32_MAX}};
+
+	for (unsigned n = 0; n < 2; n++)
+		begin_cut(&m[n], _i);
+	recover(&wrong, &m[0], m[1].to);
+	end_recovery(&wrong);
+	ck_assert_int_eq(wrong.received, -EPROTO);
+	ck_assert_msg(strstr(wrong.why_not, "another migration"), "%s", wrong.why_not);
+	ck_assert_int_eq(wrong.sent, -EREMOTEIO);
+	ck_assert_msg(strstr(wrong.why, "another migration"), "%s", wrong.why);
+	ck_assert_uint_eq(migrating_info(m[0].from).state, VCORE_MIGRATE_INTERRUPTED);
+	ck_assert_uint_eq(migrating_info(m[1].to).state, VCORE_MIGRATE_INTERRUPTED);
+	ck_assert_msg(strstr(migrating_info(m[1].to).error, "another"), "%s", migrating_info(m[1].to).error);
+	/* which has changed nothing */
+	for (unsigned n = 0; n < 2; n++) {
+		struct recovery right = {.relay = {.kind = UINT32_MAX}};
+
+		recover(&right, &m[n], m[n].to);
+		ck_assert_msg(right.received == 0, "%s", right.why_not);
+		end_recovery(&right);
+		ck_assert_msg(right.sent == 0, "%s", right.why);
+		arrived(&m[n]);
+	}
+}
+END_TEST
+
+START_TEST(refused)
+{
+	struct vcore_migrate_recover_options o = {.size = sizeof o, .fd = -1};
+	struct move m = {.relay = cuts[1]};
+	vcore_vm *vm = api_vm(_i, 1);
+	int pair[2];
+
+	REFUSED(vcore_migrate_recover(NULL, &o), EINVAL, "a vm");
+	REFUSED(vcore_migrate_recover(vm, &o), EINVAL, "neither an address");
+	o.flags = 1;
+	o.address = "unix:/nowhere/at-all";
+	REFUSED(vcore_migrate_recover(vm, &o), EINVAL, "flags");
+	o.flags = 0;
+	REFUSED(vcore_migrate_recover(vm, &o), ENOENT, "interrupted");
+	vcore_vm_unref(vm);
+	begin_cut(&m, _i);
+	REFUSED(vcore_migrate_recover(m.from, &o), ENOENT, "connecting");
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_INTERRUPTED);
+	ck_assert_msg(strstr(migrating_info(m.from).error, "connecting"), "%s", migrating_info(m.from).error);
+	REFUSED(vcore_migrate_recover(m.to, &o), ENOENT, "");
+	ck_assert_uint_eq(migrating_info(m.to).state, VCORE_MIGRATE_INTERRUPTED);
+	/* one that is no source at all, or has gone already */
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	o.address = NULL;
+	o.fd = pair[1];
+	ck_assert_int_eq(send(pair[0], "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", 36, 0), 36);
+	REFUSED(vcore_migrate_recover(m.to, &o), EPROTO, "no frame");
+	close(pair[0]);
+	REFUSED(vcore_migrate_recover(m.to, &o), ECONNRESET, "");
+	REFUSED(vcore_migrate_recover(m.from, &o), EPIPE, "");
+	close(pair[1]);
+	vcore_vm_unref(m.from);
+	vcore_vm_unref(m.to);
+}
+END_TEST
+
+/* ---- it is given up ---- */
+
+static void *wait_for_source(void *ctx)
+{
+	struct vcore_migrate_recover_options o = {.size = sizeof o};
+	struct recovery *r = ctx;
+	char address[64];
+
+	snprintf(address, sizeof address, "unix:/tmp/virtcore-recover-%d", (int)getpid());
+	o.address = address;
+	r->received = vcore_migrate_recover(r->from, &o);
+	return NULL;
+}
+
+/* Cancelling ends a recovery that has found nobody; then the migration. */
+START_TEST(given_up)
+{
+	struct recovery r = {.relay = {.kind = UINT32_MAX}};
+	struct vcore_exit exit = {.size = sizeof exit};
+	struct move m = {.relay = cuts[1]};
+	pthread_t waiting;
+
+	begin_cut(&m, _i);
+	r.from = m.to;
+	ck_assert_int_eq(pthread_create(&waiting, NULL, wait_for_source, &r), 0);
+	move_until_state(m.to, VCORE_MIGRATE_RECOVERING);
+	OK(vcore_migrate_cancel(m.to));
+	pthread_join(waiting, NULL);
+	ck_assert_int_eq(r.received, -ECANCELED);
+	ck_assert_uint_eq(migrating_info(m.to).state, VCORE_MIGRATE_INTERRUPTED);
+	OK(vcore_migrate_cancel(m.from));
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_LOST);
+	recover(&r, &m, m.from);
+	ck_assert_int_eq(r.received, -ENOENT);
+	end_recovery(&r);
+	ck_assert_int_eq(r.sent, -ENOENT);
+	OK(vcore_migrate_cancel(m.to));
+	OK(vcore_vm_wait(m.to, LONG, &exit));
+	ck_assert_uint_eq(exit.reason, VCORE_EXIT_CRASH);
+	ck_assert_msg(strstr(exit.message, "given up"), "%s", exit.message);
+	vcore_vm_unref(m.from);
+	vcore_vm_unref(m.to);
+}
+END_TEST
+
+/* The destination is dropped while it waits for memory, with or without somebody who waits for the source; or ends. */
+enum end { DROPPED, STOPPED, STOPPED_WAITING, ENDS };
+
+START_TEST(ended)
+{
+	for (enum end end = 0; end < ENDS; end++) {
+		struct recovery r = {.relay = {.kind = UINT32_MAX}};
+		struct vcore_exit exit = {.size = sizeof exit};
+		struct move m = {.relay = cuts[1]};
+		pthread_t waiting;
+
+		begin_cut(&m, _i);
+		r.from = m.to;
+		if (end == STOPPED_WAITING) {
+			ck_assert_int_eq(pthread_create(&waiting, NULL, wait_for_source, &r), 0);
+			move_until_state(m.to, VCORE_MIGRATE_RECOVERING);
+		}
+		if (end != DROPPED) {
+			OK(vcore_vm_stop(m.to));
+			OK(vcore_vm_wait(m.to, LONG, &exit));
+			ck_assert_uint_eq(exit.reason, VCORE_EXIT_STOPPED);
+		}
+		if (end == STOPPED_WAITING) {
+			pthread_join(waiting, NULL);
+			ck_assert_int_eq(r.received, -ECANCELED);
+		}
+		vcore_vm_unref(m.to);
+		vcore_vm_unref(m.from);
+	}
+}
+END_TEST
+
+/* ---- a vcpu that waits for what may never come ---- */
+
+/*
+ * Some hosts' KVM emulates the guest, and does not give up waiting for what its own accesses need, whatever signal
+ * comes.
+ */
+static bool never_gives_up(int backend)
+{
+	return api_is_poor_kvm(backend, "stopping a vcpu that waits for memory");
+}
+
+/* The guest stands: its count does not change. */
+static void until_stands(vcore_vm *vm)
+{
+	struct vcore_vm_info info = {.size = sizeof info};
+	uint64_t last;
+
+	do {
+		OK(vcore_vm_get_info(vm, &info));
+		last = info.instructions;
+		api_pause_ms(5);
+		OK(vcore_vm_get_info(vm, &info));
+	} while (info.instructions != last);
+}
+
+START_TEST(paused)
+{
+	struct recovery r = {.relay = {.kind = UINT32_MAX}};
+	/* nothing but what is asked for */
+	struct move m = {.relay = cuts[0]};
+	static uint8_t pages[3 * 4096];
+
+	if (never_gives_up(_i))
+		return;
+	begin_cut(&m, _i);
+	until_stands(m.to);
+	for (unsigned n = 0; n < 3; n++) {
+		OK(vcore_vm_pause(m.to));
+		ck_assert_uint_eq(api_state(m.to), VCORE_VM_PAUSED);
+		OK(vcore_vm_resume(m.to));
+		ck_assert_uint_eq(api_state(m.to), VCORE_VM_RUNNING);
+	}
+	/* nor does the program wait */
+	REFUSED(vcore_memory_read(m.to, MORE + MORE_BYTES - sizeof pages, pages, sizeof pages), EAGAIN, "interrupted");
+	REFUSED(vcore_memory_write(m.to, MORE + MORE_BYTES - sizeof pages, pages, sizeof pages), EAGAIN, "interrupted");
+	recover(&r, &m, m.to);
+	ck_assert_msg(r.received == 0, "%s", r.why_not);
+	end_recovery(&r);
+	arrived(&m);
+}
+END_TEST
+
+static void *run_vcpu(void *ctx)
+{
+	struct vcore_exit exit = {.size = sizeof exit};
+	struct recovery *r = ctx;
+
+	OK(vcore_vcpu_run(vcore_vm_vcpu(r->from, 0), -1, &exit));
+	r->received = (int)exit.reason;
+	return NULL;
+}
+
+/* One that the program runs. */
+START_TEST(kicked)
+{
+	struct move m = {.relay = {.kind = PAGES_FRAME}};
+	struct vcore_exit exit = {.size = sizeof exit};
+	struct recovery r = {.relay = {.kind = UINT32_MAX}}, run = {0};
+	pthread_t runner;
+
+	if (never_gives_up(_i))
+		return;
+	move_begin(&m, _i);
+	pthread_join(m.receiver, NULL);
+	ck_assert_msg(m.received == 0, "%s", m.why_not);
+	move_end_sending(&m);
+	move_until_state(m.to, VCORE_MIGRATE_INTERRUPTED);
+	OK(vcore_vcpu_run(vcore_vm_vcpu(m.to, 0), 1000000, &exit));
+	ck_assert_uint_eq(exit.reason, VCORE_EXIT_TIMEOUT);
+	run.from = m.to;
+	ck_assert_int_eq(pthread_create(&runner, NULL, run_vcpu, &run), 0);
+	api_pause_ms(2);
+	vcore_vcpu_kick(vcore_vm_vcpu(m.to, 0));
+	pthread_join(runner, NULL);
+	ck_assert_int_eq(run.received, VCORE_EXIT_KICKED);
+	recover(&r, &m, m.to);
+	ck_assert_msg(r.received == 0, "%s", r.why_not);
+	end_recovery(&r);
+	OK(vcore_vm_start(m.to));
+	arrived(&m);
+}
+END_TEST
+
+/* ---- the handover itself ---- */
+
+/* Nobody knows whether the other side runs: that it answers says so. */
+START_TEST(decided)
+{
+	struct recovery r = {.relay = {.kind = UINT32_MAX}};
+	struct move m = {.relay = {.kind = UINT32_MAX, .mute = RUNS_FRAME}};
+
+	move_begin(&m, _i);
+	pthread_join(m.receiver, NULL);
+	ck_assert_msg(m.received == 0, "%s", m.why_not);
+	OK(vcore_vm_start(m.to));
+	move_end_sending(&m);
+	ck_assert_int_eq(m.sent, -ENOTRECOVERABLE);
+	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_UNDECIDED);
+	move_until_state(m.to, VCORE_MIGRATE_INTERRUPTED);
+	recover(&r, &m, m.to);
+	ck_assert_msg(r.received == 0, "%s", r.why_not);
+	end_recovery(&r);
+	ck_assert_msg(r.sent == 0, "%s", r.why);
+	arrived(&m);
+}
+END_TEST
+
+/* All is there, but the source has not heard of it. */
+START_TEST(unheard)
+{
+	struct recovery r = {.relay = {.kind = UINT32_MAX}};
+	struct move m = {.relay = {.kind = UINT32_MAX, .mute = WHOLE_FRAME}};
+
+	move_begin(&m, _i);
+	pthread_join(m.receiver, NULL);
+	ck_assert_msg(m.received == 0, "%s", m.why_not);
+	OK(vcore_vm_start(m.to));
+	move_end_sending(&m);
+	ck_assert_int_eq(m.sent, -ENOLINK);
+	move_until_state(m.to, VCORE_MIGRATE_COMPLETED);
+	recover(&r, &m, m.to);
+	ck_assert_msg(r.received == 0, "%s", r.why_not);
+	end_recovery(&r);
+	ck_assert_msg(r.sent == 0, "%s", r.why);
+	arrived(&m);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("postcopy_recover");
@@ -136,6 +418,14 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	EACH(t, recovered);
 	EACH(t, recovered_twice);
+	EACH(t, mistaken);
+	EACH(t, refused);
+	EACH(t, given_up);
+	EACH(t, ended);
+	EACH(t, paused);
+	EACH(t, kicked);
+	EACH(t, decided);
+	EACH(t, unheard);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -15,6 +15,7 @@
 #include "backend/emu/mmu/mmu.h"
 #include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
+#include "memory/missing.h"
 
 /* So many PAUSEs take some microseconds, about what giving way costs when nobody else wants the CPU. */
 #define PAUSES_TO_GIVE_WAY 512u
@@ -362,6 +363,32 @@ void emu_ask(struct vc_bvcpu *v, uint32_t request)
 	}
 }
 
+/* ---- memory that is still to come ---- */
+
+/* Until the page is there, or somebody wants something; both end the futex's wait. */
+static void await_page(struct emu_vcpu *c)
+{
+	struct emu_sys *sys = c->sys;
+	struct vc_slot *slot = sys->awaited;
+
+	sys->awaited = NULL;
+	promote_unpin(c);
+	vc_gate_leave(&c->bvcpu->pass);
+	vc_missing_await(slot, sys->awaited_gpa);
+	atomic_store(&sys->waiting, 1);
+	while (!atomic_load(c->requests) && vc_missing_is_absent(slot, sys->awaited_gpa))
+		syscall(SYS_futex, c->requests, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+	atomic_store(&sys->waiting, 0);
+	vc_missing_leave(slot);
+	enter(c);
+}
+
+/* The instruction left: for the program, or to wait for a page. */
+static enum go left(const struct emu_vcpu *c)
+{
+	return c->sys->awaited ? GO_AGAIN : RUN_ENDS;
+}
+
 /* ---- executing ---- */
 
 void emu_spinning(struct emu_vcpu *c)
@@ -453,7 +480,7 @@ static enum go step(struct emu_vcpu *c)
 		s->shadow_sti = shadow_sti;
 		s->shadow_mov_ss = shadow_mov_ss;
 		s->rflags |= flags & VC_FLAG_RF;
-		return stop == EMU_STOP_AGAIN ? GO_AGAIN : RUN_ENDS;
+		return stop == EMU_STOP_AGAIN ? GO_AGAIN : left(c);
 	}
 }
 
@@ -468,7 +495,7 @@ static enum go execute(struct emu_vcpu *c)
 	stop = c->lockstep ? emu_lockstep_run(c) : c->jit ? jit_run(c) : interp_run(c);
 	if (stop == EMU_STOP_EXCEPTION)
 		return deliver_exception(c);
-	return stop == EMU_STOP_EXIT ? RUN_ENDS : GO_AGAIN;
+	return stop == EMU_STOP_EXIT ? left(c) : GO_AGAIN;
 }
 
 static void publish_counters(struct emu_vcpu *c)
@@ -491,6 +518,8 @@ static void run_loop(struct emu_vcpu *c)
 		publish_counters(c);
 		if (c->sys->give_way)
 			give_way(c);
+		if (vc_unlikely(c->sys->awaited))
+			await_page(c);
 		go = serve_requests(c);
 		if (go == GO_ON)
 			emu_pv_steal_update(c);

@@ -93,7 +93,9 @@ struct emu_sys {
 	struct emu_hook_told told[2]; /* VCORE_HOOK_CODE, VCORE_HOOK_BLOCK */
 	struct emu_plain plain[16];
 
-	unsigned pauses;      /* PAUSE instructions since the thread last gave way */
+	unsigned pauses;         /* PAUSE instructions since the thread last gave way */
+	struct vc_slot *awaited; /* a page of it is still to come, at awaited_gpa; NULL: none is waited for */
+	uint64_t awaited_gpa;
 	bool give_way;        /* ... enough of them: let another thread run */
 	unsigned yields;      /* times in a row, with nothing but spinning in between */
 	uint64_t spin_icount; /* icount at the last of them */

@@ -4,6 +4,7 @@
 #include "backend/emu/mmu/mmu_priv.h"
 #include "backend/emu/promote/promote.h"
 #include "backend/emu/vcpu.h"
+#include "memory/missing.h"
 
 struct vc_slot *emu_find_slot(struct emu_vcpu *c, uint64_t gpa)
 {
@@ -15,6 +16,25 @@ struct vc_slot *emu_find_slot(struct emu_vcpu *c, uint64_t gpa)
 			c->mmu->last_slot = s;
 	}
 	return s;
+}
+
+/* A page that is still to come is waited for outside of the gate, where requests are served; where nobody could take up
+ * the instruction again, by touching it. */
+void emu_need_page(struct emu_vcpu *c, struct vc_slot *slot, uint64_t gpa)
+{
+	if (vc_likely(!slot || !atomic_load_explicit(&slot->presence, memory_order_relaxed)))
+		return;
+	if (!c->unwind || c->sys->never_leave || c->sys->restarting || c->mmu->exclusive ||
+	    !vc_missing_is_absent(slot, gpa))
+		return;
+	c->sys->awaited = slot;
+	c->sys->awaited_gpa = gpa;
+	emu_leave(c);
+}
+
+void emu_need_entry(void *ctx, struct vc_slot *slot, uint64_t gpa)
+{
+	emu_need_page(ctx, slot, gpa);
 }
 
 /* The PDPTEs are loaded with CR3; after a state came from outside, at the first walk. */
@@ -207,6 +227,7 @@ static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privi
 	}
 	flags = (vc_page_allows(&m->paging, w.rights, user | VC_PF_W, ac) ? EMU_L2_W : 0) | (w.dirty ? EMU_L2_D : 0);
 	locate(c, w.gpa & VC_PAGE_MASK, slot_for(c, w.gpa), page);
+	emu_need_page(c, page->slot, page->gpa);
 	number = context_for(c, linear, supervisor, by, &w);
 	if (!number)
 		return true;
