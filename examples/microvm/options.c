@@ -115,7 +115,8 @@ static const struct option_row rows[] = {
      "wait there for a vm that another microvm sends (monitor: migrate) and go on with it, in place of --kernel; "
      "unix:PATH or tcp:HOST:PORT, which only the right peer must reach, with as many connections as that asks for; "
      "--device as for --restore. By post-copy it runs before all of its memory is here: needs "
-     "vm.unprivileged_userfaultfd=1, /dev/userfaultfd or CAP_SYS_PTRACE",
+     "vm.unprivileged_userfaultfd=1, /dev/userfaultfd or CAP_SYS_PTRACE, and --monitor to go on when the connection is "
+     "lost (migrate-recover)",
      TEXT(incoming)},
     {"no-verify", NULL, 0, "with --restore: do not look at the checksums of memory", FLAG(no_verify)},
     {"print-config", NULL, 0, "print the full JSON description of the machine, for --config, and end",

@@ -37,6 +37,16 @@ static int migrate_postcopy(struct vc_mon_call *call)
 	return vcore_migrate_postcopy(call->vm);
 }
 
+/* Likewise. */
+static int migrate_recover(struct vc_mon_call *call)
+{
+	struct vcore_migrate_recover_options o = {.size = sizeof o,
+	                                          .address = vc_mon_string(call, "uri", NULL),
+	                                          .wait_ms = (uint32_t)vc_mon_number(call, "wait", 0)};
+
+	return vc_migrate_start_recovery(call->vm, &o);
+}
+
 static int migrate_cancel(struct vc_mon_call *call)
 {
 	return vcore_migrate_cancel(call->vm);
@@ -90,11 +100,21 @@ static const struct vc_mon_arg migrate_args[] = {
      "go over after so many rounds, before all memory has; 4294967295: only by migrate-postcopy (never)"},
     {0}};
 
+static const struct vc_mon_arg recover_args[] = {
+    {"uri", VC_MON_STRING, true, 0,
+     "where the destination listens, and the source connects to: unix:PATH or tcp:HOST:PORT"},
+    {"wait", VC_MON_NUMBER, false, 1000000000, "destination: milliseconds for the connection (no limit)"},
+    {0}};
+
 const struct vc_mon_command vc_mon_migrate_commands[] = {
     {"migrate", "move the vm to another process; events tell how it goes", migrate_args, migrate},
-    {"migrate-cancel", "end that; the vm goes on", NULL, migrate_cancel},
+    {"migrate-cancel", "end that; the vm goes on. Give up one that is interrupted: the guest is lost", NULL,
+     migrate_cancel},
     {"migrate-postcopy", "go over now: the rest of memory follows while the vm runs there (needs migrate postcopy=)",
      NULL, migrate_postcopy},
+    {"migrate-recover",
+     "post-copy that is interrupted goes on over another connection: on the destination, then on the source",
+     recover_args, migrate_recover},
     {"query-migrate", "how far a migration is, or how the last one ended", NULL, query_migrate},
     {0},
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Post-copy whose connection is lost is taken up again over another one. */
+#include "monitor_client.h"
 #include "postcopying.h"
 
 #include <sys/socket.h>
@@ -410,6 +411,66 @@ START_TEST(unheard)
 }
 END_TEST
 
+/* ---- as the monitors' clients ask for it ---- */
+
+static void watch(struct line *line, vcore_vm *vm, const char *name, vcore_monitor **monitor)
+{
+	char path[64];
+
+	snprintf(path, sizeof path, "/tmp/virtcore-recover-%s-%d", name, (int)getpid());
+	unlink(path); /* of an earlier process of that number */
+	OK(vcore_monitor_new(vm, path, 0, monitor));
+	client_call(line, path);
+}
+
+/* A command, whose answer may come behind its events: whether it comes to that state or to another one. */
+static bool comes_to(struct line *l, const char *request, const char *state, const char *other)
+{
+	bool answered = false, is = false, is_other = false;
+
+	transmit(l->fd, request, strlen(request));
+	transmit(l->fd, "\n", 1);
+	while (!answered || (!is && !is_other)) {
+		const char *text = receive(l);
+
+		ck_assert_msg(!strstr(text, "\"error\":{") && strcmp(text, "closed"), "%s", text);
+		answered |= strstr(text, "\"return\"") != NULL;
+		is |= strstr(text, state) != NULL;
+		is_other |= strstr(text, other) != NULL;
+	}
+	return is;
+}
+
+START_TEST(by_monitor)
+{
+	static struct line from, to;
+	struct move m = {.relay = cuts[1]};
+	vcore_monitor *monitor[2];
+	char request[200];
+
+	begin_cut(&m, _i);
+	watch(&from, m.from, "from", &monitor[0]);
+	watch(&to, m.to, "to", &monitor[1]);
+	command(&from, "query-migrate", "\"status\":\"interrupted\"");
+	snprintf(request, sizeof request,
+	         "{\"execute\":\"migrate-recover\",\"arguments\":{\"uri\":\"unix:/tmp/virtcore-recover-%d\"}}",
+	         (int)getpid());
+	/* nobody listens yet */
+	ck_assert(!comes_to(&from, request, "postcopy", "interrupted"));
+	comes_to(&to, request, "recovering", "recovering");
+	/* it says so before it listens */
+	while (!comes_to(&from, request, "postcopy", "interrupted"))
+		;
+	until_says(&from, "\"status\":\"completed\"");
+	until_says(&to, "\"status\":\"completed\"");
+	for (unsigned n = 0; n < 2; n++) {
+		close(n ? to.fd : from.fd);
+		vcore_monitor_free(monitor[n]);
+	}
+	arrived(&m);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("postcopy_recover");
@@ -426,6 +487,7 @@ static Suite *suite(void)
 	EACH(t, kicked);
 	EACH(t, decided);
 	EACH(t, unheard);
+	EACH(t, by_monitor);
 	suite_add_tcase(s, t);
 	return s;
 }
