@@ -218,13 +218,13 @@ static void input_one(const struct string *s)
 	uint64_t to = destination(s, VCORE_ACCESS_WRITE);
 	emu_check_alignment(s->c, to, s->size);
 	emu_probe(s->c, to, s->size, true);
-	interp_store(s->c, to, s->size, emu_io_in(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size));
+	interp_store(s->c, to, s->size, emu_io_in(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size, false));
 	step(s, VC_RDI, 1);
 }
 static void output_one(const struct string *s)
 {
 	uint64_t v = interp_load(s->c, source(s, VCORE_ACCESS_READ), s->size);
-	emu_io_out(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size, (uint32_t)v);
+	emu_io_out(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size, (uint32_t)v, false);
 	step(s, VC_RSI, 1);
 }
 
