@@ -440,16 +440,18 @@ static void fail(const struct vcpy_ctx *ctx)
 /* args[0] and args[1] are free: the callee's own use, and self. Takes over the references behind them. */
 static PyObject *call(const struct callee *callee, PyObject **args, size_t count)
 {
+	/* PyObject_Vectorcall() does the same, and looks at what has come out */
+	vectorcallfunc function = PyVectorcall_Function(callee->function);
+	size_t first = callee->self ? 1 : 2;
 	PyObject *result = NULL;
 	bool whole = true;
 
 	for (size_t k = 2; k < count + 2; k++)
 		whole = whole && args[k];
 	args[1] = callee->self;
-	if (whole && callee->self)
-		result = PyObject_Vectorcall(callee->function, args + 1, (count + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-	else if (whole)
-		result = PyObject_Vectorcall(callee->function, args + 2, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+	if (whole)
+		result = (function ? function : PyObject_Vectorcall)(
+		    callee->function, args + first, (count + 2 - first) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 	for (size_t k = 2; k < count + 2; k++)
 		Py_XDECREF(args[k]);
 	return result;
