@@ -590,9 +590,38 @@ static void *wait_for_end(void *arg)
 	struct runner *r = arg;
 
 	r->exit.size = sizeof r->exit;
-	atomic_store(&r->inside, 1);
+	atomic_store(&r->inside, (uint32_t)gettid());
 	r->result = vcore_vm_wait(vcore_vcpu_vm(r->vcpu), -1, &r->exit);
 	return NULL;
+}
+
+static bool sleeps(uint32_t thread)
+{
+	char name[64], line[256] = "", *end;
+	FILE *f;
+
+	snprintf(name, sizeof name, "/proc/self/task/%u/stat", thread);
+	f = fopen(name, "r");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
+	fclose(f);
+	end = strrchr(line, ')');
+	return end && !strncmp(end, ") S", 3);
+}
+
+/* They all wait: in the second look none sleeps on a lock that another had in the first. */
+static void until_all_sleep(struct runner *r, int count)
+{
+	int looks = 0;
+
+	for (int n = 0; n < 30000 && looks < 2; n++) {
+		looks++;
+		for (int i = 0; i < count; i++)
+			looks = sleeps(atomic_load(&r[i].inside)) ? looks : 0;
+		if (!looks)
+			api_pause_ms(1);
+	}
+	ck_assert_int_eq(looks, 2);
 }
 
 /* Whoever waited for an end gets it, even if a reset follows at once. */
@@ -612,7 +641,7 @@ START_TEST(reset_does_not_swallow_an_end)
 		}
 		for (int i = 0; i < 3; i++)
 			api_until(&r[i].inside, 1);
-		api_pause_ms(20);
+		until_all_sleep(r, 3);
 		OK(vcore_vm_stop(vm));
 		OK(vcore_vm_wait(vm, LONG, NULL));
 		OK(vcore_vm_reset(vm));
