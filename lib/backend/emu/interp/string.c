@@ -70,6 +70,7 @@ static struct side side_of(const struct string *s, unsigned seg, uint64_t offset
 	in_page = linear & (VC_PAGE_SIZE - 1);
 	if (in_page + s->size > VC_PAGE_SIZE)
 		return none;
+	emu_check_alignment(s->c, linear, s->size); /* which comes before a page fault */
 	host = emu_span(s->c, linear, write, &bytes);
 	if (!host)
 		return none;
