@@ -18,7 +18,7 @@ done
 need gcc libc6-dev meson ninja-build pkg-config libjson-c-dev liburing-dev zlib1g-dev libzstd-dev check python3 binutils busybox-static cpio gzip kmod '[clang]' '[libclang-rt-14-dev]' \
 	'[valgrind]' '[abigail-tools]' '[acpica-tools]' '[qemu-system-x86]' '[qemu-system-common]' '[seabios]' '[clang-format]' '[cppcheck]' '[gdb]' '[bzip2]' '[mawk]' '[libunicorn-dev]' '[qemu-utils]' '[e2fsprogs]' \
 	'[libslirp-dev]' '[libmicrohttpd-dev]' '[curl]' '[python3-yaml]' '[libglib2.0-dev]' '[iproute2]' '[passt]' '[mmdebstrap]' '[fio]' '[iperf3]' \
-	'[python3-cffi]' '[python3-dev]' '[python3-pytest]' '[python3-numpy]' '[python3-setuptools]' '[mypy]' '[doxygen]' '[mandoc]' '[python3-unicorn]' '[dpdk-dev]'
+	'[python3-cffi]' '[python3-dev]' '[python3-pytest]' '[python3-numpy]' '[python3-setuptools]' '[python3-wheel]' '[python3-venv]' '[mypy]' '[doxygen]' '[mandoc]' '[python3-unicorn]' '[dpdk-dev]'
 
 passed=0 failed=0 skipped=0
 failures=$(mktemp) # said once more at the end: of a long log often only the end is kept

@@ -28,10 +28,9 @@ struct callee {
 struct vcpy_ctx {
 	void *handle;
 	struct callee read, write, call, hook;
-	PyTypeObject *event;            /* of a memory or port hook; NULL: numbers are passed */
-	struct vcore_hook_event before; /* what hook.tuple was made from */
-	uint64_t args[4];               /* ... call.tuple */
-	PyObject *failed;               /* is given what they raise */
+	PyTypeObject *event; /* of a memory or port hook; NULL: numbers are passed */
+	uint64_t before[4];  /* numbers that the tuple was made from */
+	PyObject *failed;    /* is given what they raise */
 };
 
 static void vcpy_meet_thread(void);
@@ -377,27 +376,33 @@ static bool put_data(PyObject *tuple, Py_ssize_t at, const void *data, size_t le
 }
 
 /* What differs from that from which the tuple was filled before, if it was. */
-static bool put_changed(PyObject *tuple, Py_ssize_t at, uint64_t before, uint64_t now)
+static bool put_changed(PyObject *tuple, Py_ssize_t at, uint64_t *before, uint64_t now)
 {
-	return (PyTuple_GET_ITEM(tuple, at) && before == now) || put(tuple, at, box(now));
+	if (PyTuple_GET_ITEM(tuple, at) && *before == now)
+		return true;
+	*before = now;
+	return put(tuple, at, box(now));
 }
 
 static bool put_is_write(PyObject *tuple, Py_ssize_t at, bool is_write)
 {
 	PyObject *object = is_write ? Py_True : Py_False;
 
+	if (PyTuple_GET_ITEM(tuple, at) == object)
+		return true;
 	Py_INCREF(object);
 	return put(tuple, at, object);
 }
 
-static bool fill_event(PyObject *event, const struct vcore_hook_event *before, const struct vcore_hook_event *e)
+/* Numbers in the order of the tuple's. */
+static bool fill_event(PyObject *event, uint64_t before[4], const struct vcore_hook_event *e)
 {
 	if (e->kind == VCORE_HOOK_PORT)
-		return put_is_write(event, 2, e->is_write) && put_changed(event, 0, before->address, e->address) &&
-		       put_changed(event, 1, before->length, e->length) && put_changed(event, 3, before->value, e->value);
-	return put_is_write(event, 3, e->is_write) && put_changed(event, 0, before->address, e->address) &&
-	       put_changed(event, 1, before->linear, e->linear) && put_changed(event, 2, before->length, e->length) &&
-	       put_changed(event, 4, before->value, e->value) && put_data(event, 5, e->data, e->length);
+		return put_changed(event, 0, &before[0], e->address) && put_changed(event, 1, &before[1], e->length) &&
+		       put_is_write(event, 2, e->is_write) && put_changed(event, 3, &before[2], e->value);
+	return put_changed(event, 0, &before[0], e->address) && put_changed(event, 1, &before[1], e->linear) &&
+	       put_changed(event, 2, &before[2], e->length) && put_is_write(event, 3, e->is_write) &&
+	       put_changed(event, 4, &before[3], e->value) && put_data(event, 5, e->data, e->length);
 }
 
 /* New reference. */
@@ -405,11 +410,10 @@ static PyObject *make_event(struct vcpy_ctx *ctx, const struct vcore_hook_event 
 {
 	PyObject *event = fresh_tuple(&ctx->hook, ctx->event, e->kind == VCORE_HOOK_MEMORY ? 6 : 4);
 
-	if (event && !fill_event(event, &ctx->before, e)) {
+	if (event && !fill_event(event, ctx->before, e)) {
 		Py_CLEAR(ctx->hook.tuple); /* not whole */
 		Py_CLEAR(event);
 	}
-	ctx->before = *e;
 	return event;
 }
 
@@ -436,16 +440,18 @@ static void fail(const struct vcpy_ctx *ctx)
 /* args[0] and args[1] are free: the callee's own use, and self. Takes over the references behind them. */
 static PyObject *call(const struct callee *callee, PyObject **args, size_t count)
 {
+	/* PyObject_Vectorcall() does the same, and looks at what has come out */
+	vectorcallfunc function = PyVectorcall_Function(callee->function);
+	size_t first = callee->self ? 1 : 2;
 	PyObject *result = NULL;
 	bool whole = true;
 
 	for (size_t k = 2; k < count + 2; k++)
 		whole = whole && args[k];
 	args[1] = callee->self;
-	if (whole && callee->self)
-		result = PyObject_Vectorcall(callee->function, args + 1, (count + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-	else if (whole)
-		result = PyObject_Vectorcall(callee->function, args + 2, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+	if (whole)
+		result = (function ? function : PyObject_Vectorcall)(
+		    callee->function, args + first, (count + 2 - first) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 	for (size_t k = 2; k < count + 2; k++)
 		Py_XDECREF(args[k]);
 	return result;
@@ -492,13 +498,16 @@ static void hypercall(struct vcpy_ctx *ctx, struct vcore_io *io)
 	PyObject *args = fresh_tuple(&ctx->call, NULL, 4), *result;
 	bool made = args;
 
-	for (Py_ssize_t k = 0; made && k < 4; k++)
-		made = put_changed(args, k, ctx->args[k], io->args[k]);
+	for (Py_ssize_t k = 0; made && k < 4; k++) {
+		if (PyTuple_GET_ITEM(args, k) && ctx->before[k] == io->args[k])
+			continue;
+		ctx->before[k] = io->args[k];
+		made = put(args, k, PyLong_FromUnsignedLongLong(io->args[k]));
+	}
 	if (!made)
 		Py_CLEAR(ctx->call.tuple);
 	if (!made)
 		Py_CLEAR(args);
-	memcpy(ctx->args, io->args, sizeof ctx->args);
 	io->data = UINT64_MAX;
 	result = call(&ctx->call, (PyObject *[]){NULL, NULL, box(io->address), args}, 2);
 	if (result == Py_None) {

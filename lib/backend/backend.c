@@ -30,7 +30,7 @@ void vc_bvcpu_request(struct vc_bvcpu *vcpu, uint32_t bits)
 	vcpu->vm->ops->notify(vcpu);
 }
 
-void vc_trace_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered)
+void vc_log_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered)
 {
 	static const char *const names[] = {
 	    [VCORE_BUS_PIO] = "port", [VCORE_BUS_MMIO] = "MMIO", [VCORE_BUS_HYPERCALL] = "hypercall"};

@@ -102,7 +102,14 @@ static inline void vc_bvcpu_left(struct vc_bvcpu *vcpu, enum vc_exit_kind kind)
 }
 
 /* One line a device access at VCORE_LOG_TRACE. */
-void vc_trace_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered);
+void vc_log_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered);
+static inline void vc_trace_access(const struct vc_bvcpu *vcpu, const struct vcore_io *io, bool answered)
+{
+	const struct vc_log *log = vcpu->vm->env.log;
+
+	if (vc_unlikely(log && log->level >= VCORE_LOG_TRACE))
+		vc_log_access(vcpu, io, answered);
+}
 
 struct vc_backend {
 	const char *name;

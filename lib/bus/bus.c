@@ -512,16 +512,30 @@ static bool anybody_at(const struct vc_bus_map *map, uint64_t address, uint32_t 
 	return map && i < map->count && (map->regions[i].start <= address || map->regions[i].start - address < width);
 }
 
+/* An access that is not in one region. With the lock, which is given up, if there is no pass. */
+static __attribute__((noinline)) bool dispatch_odd(struct vc_buses *buses, struct vc_pass *pass, struct vcore_io *io,
+                                                   uint32_t width)
+{
+	bool split = anybody_at(buses->map[io->bus], io->address, width);
+
+	if (!pass)
+		pthread_mutex_unlock(&buses->lock);
+	return split && dispatch_bytes(buses, pass, io);
+}
+
 bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_io *io)
 {
 	uint32_t width = io->bus == VCORE_BUS_HYPERCALL ? 1 : io->width; /* a number has no width */
 	const struct vc_region *r;
-	bool signalled, split;
 
 	if (!pass)
 		pthread_mutex_lock(&buses->lock);
-	signalled = vc_unlikely(buses->ioeventfd_count) && io->is_write && match_ioeventfd(buses, io);
-	r = signalled ? NULL : find(buses->map[io->bus], io->address);
+	if (vc_unlikely(buses->ioeventfd_count) && io->is_write && match_ioeventfd(buses, io)) {
+		if (!pass)
+			pthread_mutex_unlock(&buses->lock);
+		return true;
+	}
+	r = find(buses->map[io->bus], io->address);
 	if (vc_likely(r && r->length - (io->address - r->start) >= width)) {
 		io->size = sizeof *io;
 		io->offset = io->address - r->start;
@@ -531,10 +545,7 @@ bool vc_bus_dispatch(struct vc_buses *buses, struct vc_pass *pass, struct vcore_
 			call_without_pass(buses, r->dev, io);
 		return true;
 	}
-	split = !signalled && anybody_at(buses->map[io->bus], io->address, width);
-	if (!pass)
-		pthread_mutex_unlock(&buses->lock);
-	return signalled || (split && dispatch_bytes(buses, pass, io));
+	return dispatch_odd(buses, pass, io, width);
 }
 
 uint64_t vc_buses_accesses(struct vc_buses *buses, enum vcore_bus bus)

@@ -384,7 +384,7 @@ START_TEST(silent)
 {
 	unsigned reads;
 
-	begin(_i, ",timeout_ms=100");
+	begin(_i, ",timeout_ms=1000"); /* which a busy host keeps up with before the server is silent */
 	s.fault_at = VC_VFIO_USER_REGION_READ;
 	s.fault = VFS_SILENT;
 	check_alive_without();
@@ -394,7 +394,7 @@ START_TEST(silent)
 	vfs_init(&s);
 	vfs_start(&s);
 	make_vm(_i);
-	OK(add_device(",timeout_ms=500"));
+	OK(add_device(",timeout_ms=1000"));
 	run();
 	s.fault_at = VC_VFIO_USER_REGION_READ;
 	s.fault = VFS_SILENT;

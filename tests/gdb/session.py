@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 failures = []
 
@@ -35,7 +34,8 @@ class Output:
 
     def __init__(self, stream):
         self.text, self.changed = "", threading.Condition()
-        threading.Thread(target=self.read, args=(stream,), daemon=True).start()
+        self.reader = threading.Thread(target=self.read, args=(stream,), daemon=True)
+        self.reader.start()
 
     def read(self, stream):
         while data := os.read(stream.fileno(), 65536):
@@ -46,6 +46,10 @@ class Output:
     def wait_for(self, pattern, seconds):
         with self.changed:
             return self.changed.wait_for(lambda: re.search(pattern, self.text), seconds)
+
+    def rest(self):
+        """What comes until the stream is closed, for a process that has ended."""
+        self.reader.join(30)
 
 
 class Machine:
@@ -60,11 +64,14 @@ class Machine:
     def end(self, seconds=30):
         """The exit status, or None when it had to be killed."""
         try:
-            return self.p.wait(seconds)
+            status = self.p.wait(seconds)
         except subprocess.TimeoutExpired:
             self.p.kill()
             self.p.wait()
-            return None
+            status = None
+        self.out.rest()
+        self.err.rest()
+        return status
 
 
 class Gdb:
@@ -88,7 +95,7 @@ class Gdb:
             self.p.kill()
             self.p.wait()
             return self.out.text + "\n(gdb does not end)"
-        time.sleep(0.05)
+        self.out.rest()
         return self.out.text
 
 

@@ -235,6 +235,15 @@ no_fsgsbase:
 	CAUGHT 13, 0, 47, user_sgdt
 	USER64 user_smsw
 	CAUGHT 13, 0, 48, user_smsw
+1:	/* #AC comes before #PF, of repeated string instructions too */
+	SKIP_ON_TCG 1f /* has no #AC */
+	movq %cr0, %rax
+	orl $0x40000, %eax
+	movq %rax, %cr0
+	USER64 user_stos
+	CAUGHT 17, 0, 49, user_stos_at
+	USER64 user_scas
+	CAUGHT 17, 0, 50, user_scas_at
 1:	PASS
 
 user_sysret: sysretq
@@ -251,6 +260,17 @@ user_popf:
 	pushq $0x3002
 	popfq
 user_popf_end: ud2
+/* nothing is there */
+.macro USER_MISALIGNED
+	pushq $0x43002
+	popfq
+	movabsq $0x1000000001, %rdi
+	movl $3, %ecx
+.endm
+user_stos: USER_MISALIGNED
+user_stos_at: rep stosl
+user_scas: USER_MISALIGNED
+user_scas_at: repe scasl
 user_sysenter:
 	sysenter
 	FAIL 22

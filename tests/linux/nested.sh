@@ -61,6 +61,16 @@ done < <(for m in $modules; do
 done | awk '!seen[$0]++')
 [ -n "$order${OUTER-}" ] || skip "the kernel package in $dir has no modules"
 
+# the project and its build are to be seen inside even where they are in one of the directories that are empty there
+keep= put_back= n=0
+for d in "$(dirname "$(dirname "$tools")")" "${MESON_BUILD_ROOT-}"; do
+	[ -n "$d" ] || continue
+	n=$((n + 1))
+	d=$(printf '%q' "$d")
+	keep="$keep mkdir /keep$n && mount --bind /host$d /keep$n;"
+	put_back="$put_back mkdir -p /host$d 2>/dev/null; mount --bind /keep$n /host$d;"
+done
+
 cat >"$work/init" <<EOF
 #!/bin/sh
 /bin/busybox --install -s /bin
@@ -71,7 +81,9 @@ for m in $order; do insmod /modules/\$m || echo "insmod \$m failed"; done
 mkdir /host
 mount -t virtiofs -o ro host /host || { echo "nested: status 70"; poweroff -f; }
 for d in proc sys dev; do mount --bind /\$d /host/\$d; done
+$keep
 for d in run tmp mnt var/tmp; do mount -t tmpfs tmp /host/\$d; done
+$put_back
 mkdir -p /host/dev/shm
 mount -t tmpfs shm /host/dev/shm
 ip link set lo up

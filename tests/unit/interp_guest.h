@@ -92,6 +92,17 @@ static inline void *kick_later(void *arg)
 	return arg;
 }
 
+/* ... once the guest has counted at this place, so that it surely runs. */
+static inline void *kick_once_counted(void *place)
+{
+	struct timespec t = {0, 1000000};
+
+	while (!__atomic_load_n((uint64_t *)place, __ATOMIC_RELAXED))
+		nanosleep(&t, NULL);
+	atomic_fetch_or(&w->vcpu.requests, VC_REQ_KICK);
+	return NULL;
+}
+
 /* The program: run these tests; its exit status. */
 static inline int run_tests(const char *name, const TTest *const *tests, unsigned count)
 {

@@ -270,18 +270,19 @@ START_TEST(test_device)
 }
 END_TEST
 
-GUEST(forever, "1: inc rax; jmp 1b");
+GUEST(forever, "1: inc rax; mov [rdi], rax; jmp 1b");
 START_TEST(test_request)
 {
 	pthread_t thread;
 
 	PUT(forever, CODE);
-	ck_assert_int_eq(pthread_create(&thread, NULL, kick_later, NULL), 0);
+	*gpr(VC_RDI) = DATA;
+	ck_assert_int_eq(pthread_create(&thread, NULL, kick_once_counted, bytes(DATA)), 0);
 	ck_assert_int_eq(run(), EMU_STOP_EVENTS);
 	pthread_join(thread, NULL);
 	ck_assert_str_eq(logged, "");
 	ck_assert_uint_gt(*gpr(VC_RAX), 0);
-	ck_assert_uint_eq(atomic_load(&w->vcpu.compared), 2 * *gpr(VC_RAX));
+	ck_assert_uint_eq(atomic_load(&w->vcpu.compared), 3 * *gpr(VC_RAX));
 }
 END_TEST
 

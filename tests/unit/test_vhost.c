@@ -311,7 +311,7 @@ START_TEST(save_and_load)
 	int64_t length;
 	uint32_t written;
 
-	begin("timeout_ms=200");
+	begin("timeout_ms=1000"); /* a busy host keeps up with it */
 	exchange(4);
 	f.fault = FAKE_HOLD;
 	for (unsigned i = 0; i < 4; i++) {

@@ -332,7 +332,7 @@ static uint64_t pass_frames(int fd)
 	vdrv_kick(&q[0]);
 	vdrv_kick(&q[TXQ]);
 	ck_assert_ptr_eq(vdrv_wait(&q[TXQ], NULL), &out);
-	for (unsigned i = 0; n < 0 && i < 1000; i++, usleep(1000))
+	for (unsigned i = 0; n < 0 && i < 10000; i++, usleep(1000))
 		n = recv(fd, got, sizeof got, 0);
 	ck_assert_int_eq(n, FRAME);
 	ck_assert_mem_eq(got, frame, FRAME);

@@ -92,9 +92,10 @@ static bool record(struct emu_sys *sys, const struct vcore_io *io, bool is_write
 	return true;
 }
 
-static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, const uint64_t *args)
+/* write: as the program sees it, to whom a hypercall is none. */
+static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, bool write)
     __attribute__((noreturn, cold));
-static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, const uint64_t *args)
+static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, bool write)
 {
 	static const enum vcore_exit_reason reasons[] = {[VCORE_BUS_PIO] = VCORE_EXIT_PIO,
 	                                                 [VCORE_BUS_MMIO] = VCORE_EXIT_MMIO,
@@ -105,11 +106,10 @@ static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, con
 	exit->vcpu = c->bvcpu->index;
 	exit->address = io->address;
 	exit->width = io->width;
-	exit->is_write = io->bus != VCORE_BUS_HYPERCALL && io->is_write;
-	exit->data = exit->is_write ? io->data : 0;
-	if (args)
-		memcpy(exit->args, args, sizeof exit->args);
-	if (record(c->sys, io, exit->is_write, exit->is_write)) {
+	exit->is_write = write;
+	exit->data = write ? io->data : 0;
+	memcpy(exit->args, io->args, sizeof exit->args);
+	if (record(c->sys, io, write, write)) {
 		c->sys->answer_wanted = true;
 	} else {
 		exit->reason = VCORE_EXIT_CRASH;
@@ -119,41 +119,97 @@ static void leave_for_program(struct emu_vcpu *c, const struct vcore_io *io, con
 	emu_leave(c);
 }
 
+/* False: nobody answers. What a read has given is in io->data. */
+static inline bool dispatch(struct emu_vcpu *c, struct vcore_io *io, bool write)
+{
+	bool answered;
+
+	if (write)
+		tell_hooks(c, io);
+	vc_count(&c->bvcpu->exits);
+	vc_bvcpu_left(c->bvcpu, (enum vc_exit_kind)(VC_LEFT_PIO + io->bus));
+	answered = vc_bus_dispatch(c->bvm->env.buses, &c->bvcpu->pass, io);
+	vc_trace_access(c->bvcpu, io, answered);
+	emu_inside_again(c);
+	return answered;
+}
+
+static inline uint64_t finish(struct emu_vcpu *c, struct vcore_io *io, bool write, bool answered)
+{
+	if (!answered)
+		io->data = io->bus == VCORE_BUS_HYPERCALL ? (uint64_t)-KVM_ENOSYS : UINT64_MAX;
+	io->data &= vc_width_mask(io->width);
+	if (!write)
+		tell_hooks(c, io);
+	return io->data;
+}
+
+static bool may_leave(const struct emu_vcpu *c)
+{
+	return c->bvm->unhandled == VCORE_UNHANDLED_EXIT && !c->sys->never_leave;
+}
+
 uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write,
-                        uint64_t value, const uint64_t *args)
+                        uint64_t value)
 {
 	struct vcore_io io = {.size = sizeof io,
 	                      .bus = bus,
 	                      .address = address,
 	                      .data = write ? value : 0,
 	                      .width = width,
-	                      .is_write = write || args,
+	                      .is_write = write,
 	                      .vcpu = c->bvcpu->handle};
-	bool may_leave = c->bvm->unhandled == VCORE_UNHANDLED_EXIT && !c->sys->never_leave;
-	bool answered;
+	bool leaves = may_leave(c), answered;
 
-	if (args)
-		memcpy(io.args, args, sizeof io.args);
-	if (may_leave) {
+	if (leaves) {
 		begin_instruction(c);
-		if (replay(c, &(struct vcore_io){.bus = bus, .address = address, .width = width, .is_write = write}, &value))
+		if (replay(c, &io, &value))
 			return value;
 	}
-	if (write)
-		tell_hooks(c, &io);
-	vc_count(&c->bvcpu->exits);
-	vc_bvcpu_left(c->bvcpu, (enum vc_exit_kind)(VC_LEFT_PIO + bus));
-	answered = vc_bus_dispatch(c->bvm->env.buses, &c->bvcpu->pass, &io);
-	vc_trace_access(c->bvcpu, &io, answered);
-	emu_inside_again(c);
-	if (!answered && may_leave)
-		leave_for_program(c, &io, args);
-	if (!answered)
-		io.data = args ? (uint64_t)-KVM_ENOSYS : UINT64_MAX;
-	io.data &= vc_width_mask(width);
-	if (!write)
-		tell_hooks(c, &io);
-	if (may_leave)
+	answered = dispatch(c, &io, write);
+	if (!answered && leaves)
+		leave_for_program(c, &io, write);
+	value = finish(c, &io, write, answered);
+	if (leaves)
 		record(c->sys, &io, write, true);
-	return io.data;
+	return value;
+}
+
+/* Nothing need be recorded unless the program is to answer: when it is answered, the instruction is over. */
+static inline uint64_t access_sole(struct emu_vcpu *c, struct vcore_io *io, bool write)
+{
+	bool answered = dispatch(c, io, write);
+
+	if (!answered && may_leave(c)) {
+		begin_instruction(c);
+		leave_for_program(c, io, write);
+	}
+	return finish(c, io, write, answered);
+}
+
+uint64_t emu_bus_sole(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write,
+                      uint64_t value)
+{
+	struct vcore_io io = {
+	    .bus = bus, .address = address, .data = value, .width = width, .is_write = write, .vcpu = c->bvcpu->handle};
+
+	if (vc_unlikely(c->sys->restarting))
+		return emu_bus_access(c, bus, address, width, write, value);
+	return access_sole(c, &io, write);
+}
+
+uint64_t emu_bus_hypercall(struct emu_vcpu *c, uint64_t number, uint64_t mask)
+{
+	struct vcore_io io = {
+	    .bus = VCORE_BUS_HYPERCALL,
+	    .address = number,
+	    .width = 8,
+	    .vcpu = c->bvcpu->handle,
+	    .args = {c->s.gpr[VC_RBX] & mask, c->s.gpr[VC_RCX] & mask, c->s.gpr[VC_RDX] & mask, c->s.gpr[VC_RSI] & mask}};
+	uint64_t value;
+
+	if (vc_unlikely(c->sys->restarting) && may_leave(c) && replay(c, &io, &value))
+		return value;
+	io.is_write = true; /* for its device */
+	return access_sole(c, &io, false);
 }

@@ -148,6 +148,7 @@ struct emu_vcpu {
 	uint64_t jit_spill, jit_spill2, jit_host_rsp;
 	uint64_t jit_addend[EMU_JIT_ADDENDS]; /* of pages that a block checked */
 	uint64_t jit_value, jit_extra;        /* of the thunk by which translated code was left */
+	uint64_t jit_missed;                  /* linear address that the TLB did not have; of a group, its first */
 	uint32_t jit_left;                    /* enum jit_leave */
 	uint32_t jit_host_mxcsr;
 	_Atomic uint32_t jit_poll; /* not 0: leave translated code and look at requests */
@@ -253,11 +254,13 @@ typedef enum emu_next (*emu_system_fn)(struct emu_vcpu *c, const struct emu_insn
 emu_system_fn emu_system_handler(enum emu_op op);
 /* Effective address of i's memory operand (offset in its segment), by addrsize; s.rip as for system handlers. */
 uint64_t emu_effective_address(const struct emu_vcpu *c, const struct emu_insn *i);
-/* Port access with the IOPL/TSS bitmap check; may leave for the program. width 1, 2, 4. */
-uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width);
+/*
+ * Port access with the IOPL/TSS bitmap check; may leave for the program. width 1, 2, 4; sole: see emu_bus_sole().
+ */
+uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width, bool sole);
 /* Only the check: for what comes before the string operand of INS and OUTS. */
 void emu_io_check(struct emu_vcpu *c, uint16_t port, unsigned width);
-void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value);
+void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value, bool sole);
 
 /* ---- mmu/ ---- (fast paths: mmu/access.h) */
 int emu_mmu_new(struct emu_vcpu *c);

@@ -66,7 +66,12 @@ static uint64_t low_bytes(const void *data, unsigned len)
 {
 	uint64_t value = 0;
 
-	memcpy(&value, data, len < sizeof value ? len : sizeof value);
+	if (len == 4)
+		memcpy(&value, data, 4);
+	else if (len >= 8)
+		memcpy(&value, data, 8);
+	else
+		memcpy(&value, data, len);
 	return value;
 }
 

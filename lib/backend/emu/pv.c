@@ -198,6 +198,6 @@ void emu_hypercall(struct emu_vcpu *c)
 	if (kvm && c->cpl != 0)
 		result = (uint64_t)-KVM_EPERM;
 	else if (!kvm || !kvm_hypercall(c, number, args, &result))
-		result = emu_bus_access(c, VCORE_BUS_HYPERCALL, number, 8, false, 0, args);
+		result = emu_bus_hypercall(c, number, mask);
 	c->s.gpr[VC_RAX] = result & mask;
 }

@@ -130,20 +130,20 @@ static void check_port_breakpoints(struct emu_vcpu *c, uint16_t port, unsigned w
 	}
 }
 
-uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width)
+uint32_t emu_io_in(struct emu_vcpu *c, uint16_t port, unsigned width, bool sole)
 {
 	uint32_t value;
 
 	emu_io_check(c, port, width);
-	value = (uint32_t)emu_bus_access(c, VCORE_BUS_PIO, port, width, false, 0, NULL);
+	value = (uint32_t)(sole ? emu_bus_sole : emu_bus_access)(c, VCORE_BUS_PIO, port, width, false, 0);
 	check_port_breakpoints(c, port, width);
 	return value;
 }
 
-void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value)
+void emu_io_out(struct emu_vcpu *c, uint16_t port, unsigned width, uint32_t value, bool sole)
 {
 	emu_io_check(c, port, width);
-	emu_bus_access(c, VCORE_BUS_PIO, port, width, true, value, NULL);
+	(sole ? emu_bus_sole : emu_bus_access)(c, VCORE_BUS_PIO, port, width, true, value);
 	check_port_breakpoints(c, port, width);
 }
 

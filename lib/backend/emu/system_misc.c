@@ -64,7 +64,7 @@ static uint16_t port_of(const struct emu_vcpu *c, const struct emu_insn *i)
 
 enum emu_next emu_sys_in(struct emu_vcpu *c, const struct emu_insn *i)
 {
-	uint32_t value = emu_io_in(c, port_of(c, i), i->opsize);
+	uint32_t value = emu_io_in(c, port_of(c, i), i->opsize, true);
 
 	if (i->opsize == 1)
 		c->s.gpr[VC_RAX] = (c->s.gpr[VC_RAX] & ~0xffull) | (uint8_t)value;
@@ -75,7 +75,7 @@ enum emu_next emu_sys_in(struct emu_vcpu *c, const struct emu_insn *i)
 
 enum emu_next emu_sys_out(struct emu_vcpu *c, const struct emu_insn *i)
 {
-	emu_io_out(c, port_of(c, i), i->opsize, (uint32_t)(c->s.gpr[VC_RAX] & vc_width_mask(i->opsize)));
+	emu_io_out(c, port_of(c, i), i->opsize, (uint32_t)(c->s.gpr[VC_RAX] & vc_width_mask(i->opsize)), true);
 	return EMU_NEXT;
 }
 

@@ -139,13 +139,17 @@ void emu_backend_probe(struct vcore_backend_info *info);
 
 /* ---- bus.c ---- */
 /*
- * One access to a bus, for port and MMIO accesses and hypercalls (args: RBX, RCX, RDX, RSI; else NULL). Reads and
- * hypercalls return the value. Steps out of the gate, so no pointer into guest memory may be kept across it. May leave
- * for the program (emu_leave): then the instruction is executed again with the program's answer, and accesses that it
- * has completed are not repeated.
+ * One access to a bus, for port and MMIO accesses. Reads return the value. Steps out of the gate, so no pointer into
+ * guest memory may be kept across it. May leave for the program (emu_leave): then the instruction is executed again
+ * with the program's answer, and accesses that it has completed are not repeated.
  */
 uint64_t emu_bus_access(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write,
-                        uint64_t value, const uint64_t *args);
+                        uint64_t value);
+/* The same where the instruction makes no other, and nothing but the commitment of its result follows. */
+uint64_t emu_bus_sole(struct emu_vcpu *c, enum vcore_bus bus, uint64_t address, unsigned width, bool write,
+                      uint64_t value);
+/* mask: of the registers that are the arguments, RBX, RCX, RDX, RSI. */
+uint64_t emu_bus_hypercall(struct emu_vcpu *c, uint64_t number, uint64_t mask);
 /* The program's answer to the access that the last run left for. */
 void emu_bus_answer(struct emu_vcpu *c, const struct vcore_exit *exit);
 /* The instruction is over: forget its accesses. */

@@ -70,6 +70,7 @@ static struct side side_of(const struct string *s, unsigned seg, uint64_t offset
 	in_page = linear & (VC_PAGE_SIZE - 1);
 	if (in_page + s->size > VC_PAGE_SIZE)
 		return none;
+	emu_check_alignment(s->c, linear, s->size); /* which comes before a page fault */
 	host = emu_span(s->c, linear, write, &bytes);
 	if (!host)
 		return none;
@@ -218,13 +219,13 @@ static void input_one(const struct string *s)
 	uint64_t to = destination(s, VCORE_ACCESS_WRITE);
 	emu_check_alignment(s->c, to, s->size);
 	emu_probe(s->c, to, s->size, true);
-	interp_store(s->c, to, s->size, emu_io_in(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size));
+	interp_store(s->c, to, s->size, emu_io_in(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size, false));
 	step(s, VC_RDI, 1);
 }
 static void output_one(const struct string *s)
 {
 	uint64_t v = interp_load(s->c, source(s, VCORE_ACCESS_READ), s->size);
-	emu_io_out(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size, (uint32_t)v);
+	emu_io_out(s->c, (uint16_t)s->c->s.gpr[VC_RDX], s->size, (uint32_t)v, false);
 	step(s, VC_RSI, 1);
 }
 

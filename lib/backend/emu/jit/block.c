@@ -124,6 +124,14 @@ void jit_save_flags(struct jit_asm *a)
 	jit_mov_rr(a, true, H_RAX, H_R10);
 }
 
+/* As wide as they were stored: a wider load would wait for the store to be over. */
+void jit_load_flags(struct jit_asm *a, unsigned reg)
+{
+	struct host_mem m = jit_field(FIELD(jit_flags));
+
+	jit_encode(a, &(struct host_insn){.map = 1, .opcode = 0xb7, .reg = (uint8_t)reg, .mem = &m}); /* MOVZX reg, word */
+}
+
 void jit_spoil_flags(struct jit_trans *t, uint8_t live)
 {
 	if (t->flags == JIT_FL_HOST && live)
@@ -149,14 +157,13 @@ void jit_spoil_for_check(struct jit_trans *t)
 void jit_want_flags(struct jit_trans *t)
 {
 	struct jit_asm *a = &t->a;
-	struct host_mem m = jit_field(FIELD(jit_flags));
 
 	if (t->flags != JIT_FL_MEMORY)
 		return;
 	jit_store(a, true, jit_field(FIELD(jit_spill)), H_RAX);
-	jit_encode(a, &(struct host_insn){.map = 1, .opcode = 0xb7, .reg = H_RAX, .mem = &m}); /* MOVZX eax, word */
-	JIT_PUT(a, 0x04, 0x7f);                                                                /* ADD al, 127 */
-	JIT_PUT(a, 0x9e);                                                                      /* SAHF */
+	jit_load_flags(a, H_RAX);
+	JIT_PUT(a, 0x04, 0x7f); /* ADD al, 127 */
+	JIT_PUT(a, 0x9e);       /* SAHF */
 	jit_load(a, true, H_RAX, jit_field(FIELD(jit_spill)));
 	t->flags = JIT_FL_BOTH;
 }

@@ -75,10 +75,18 @@ static uint64_t linear_of(struct emu_vcpu *c, const struct emu_insn *n, unsigned
 
 /* ---- execution ---- */
 
+/* One that is not canonical raises #SS or #GP by its segment. */
+static uint64_t address_of(struct emu_vcpu *c, const struct emu_insn *n, unsigned size, enum vcore_access access)
+{
+	bool canonical = vc_sign_extend(c->jit_missed, 6) == (int64_t)c->jit_missed;
+
+	return c->jit_value & JIT_BAIL_GROUP || !canonical ? linear_of(c, n, size, access) : c->jit_missed;
+}
+
 static void load(struct emu_vcpu *c, const struct emu_insn *n)
 {
 	unsigned size = jit_mem_size(n);
-	uint64_t value = emu_load_slow(c, linear_of(c, n, size, VCORE_ACCESS_READ), size);
+	uint64_t value = emu_load_sole(c, address_of(c, n, size, VCORE_ACCESS_READ), size);
 
 	set_register(c, n, n->op == EMU_MOVSX ? (uint64_t)vc_sign_extend(value, size) : value);
 }
@@ -86,9 +94,9 @@ static void load(struct emu_vcpu *c, const struct emu_insn *n)
 static void store(struct emu_vcpu *c, const struct emu_insn *n)
 {
 	uint64_t value = n->desc->enc == EMU_ENC_RM_IMM ? n->imm : get_register(c, n);
-	uint64_t linear = linear_of(c, n, n->opsize, VCORE_ACCESS_WRITE);
+	uint64_t linear = address_of(c, n, n->opsize, VCORE_ACCESS_WRITE);
 
-	emu_store_slow(c, linear, n->opsize, value & vc_width_mask(n->opsize));
+	emu_store_sole(c, linear, n->opsize, value & vc_width_mask(n->opsize));
 }
 
 bool jit_plain(struct emu_vcpu *c, const struct jit_block *b)

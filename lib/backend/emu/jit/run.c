@@ -327,8 +327,8 @@ static void not_executed(struct emu_vcpu *c)
 }
 
 /* Where translated code goes on behind what stepped out of the gate; NULL: at s.rip. */
-static const uint8_t *still_good(struct emu_vcpu *c, const uint8_t *resume, const struct jit_block *block,
-                                 uint64_t evictions)
+static inline const uint8_t *still_good(struct emu_vcpu *c, const uint8_t *resume, const struct jit_block *block,
+                                        uint64_t evictions)
 {
 	if (!resume || wanted(c) || atomic_load(&c->jit->evictions) != evictions || atomic_load(&block->stale) ||
 	    !c->jit_can)

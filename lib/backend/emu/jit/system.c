@@ -75,7 +75,7 @@ static void emit_pushf(struct jit_trans *t)
 	struct jit_label no_overflow;
 
 	m = jit_access(t, &x, true);
-	jit_load(a, false, H_R10, flags);
+	jit_load_flags(a, H_R10);
 	jit_shift_imm(a, 5, false, H_R10, 8);
 	jit_alu_imm(a, H_AND, false, H_R10, VC_FLAGS_ARITH & 0xff);
 	jit_encode(a, &(struct host_insn){.opcode = 0xf6, .mem = &flags, .imm = 1, .imm_size = 1}); /* TEST */

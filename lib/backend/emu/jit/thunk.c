@@ -160,7 +160,7 @@ static uint8_t *make_leave_common(struct jit_asm *a)
 	jit_store(a, true, at(FIELD(jit_extra), 0), H_R10);
 	move_homes(a, homes, VC_ARRAY_SIZE(homes), true, 0);
 	/* AH: flags as LAHF has them, AL: OF */
-	jit_load(a, false, H_RAX, at(FIELD(jit_flags), 0));
+	jit_load_flags(a, H_RAX);
 	jit_mov_rr(a, false, H_RCX, H_RAX);
 	jit_shift_imm(a, 5, false, H_RCX, 8);
 	jit_alu_imm(a, H_AND, false, H_RCX, VC_FLAGS_ARITH & 0xff);
@@ -230,7 +230,7 @@ static uint8_t *make_fill(struct jit_asm *a)
 	struct jit_label done, plain;
 
 	prologue(a);
-	jit_store(a, true, at(FIELD(jit_value), PUSHED), H_R10);
+	jit_store(a, true, at(FIELD(jit_missed), PUSHED), H_R10);
 	jit_store(a, true, at(FIELD(jit_extra), PUSHED), H_R11);
 	jit_mov_rr(a, true, H_RSI, H_R10);
 	jit_mov_rr(a, false, H_RDX, H_R11);
@@ -243,7 +243,7 @@ static uint8_t *make_fill(struct jit_asm *a)
 	save_vectors(a, PUSHED);
 	jit_land(a, plain);
 	jit_lea(a, true, H_RDI, at(0, PUSHED));
-	jit_load(a, true, H_RSI, at(FIELD(jit_value), PUSHED));
+	jit_load(a, true, H_RSI, at(FIELD(jit_missed), PUSHED));
 	jit_load(a, false, H_RDX, at(FIELD(jit_extra), PUSHED));
 	call_c(a, (uintptr_t)jit_fill_slow);
 	jit_mov_rr(a, false, H_R11, H_RAX);

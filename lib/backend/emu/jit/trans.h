@@ -132,6 +132,8 @@ static inline uint8_t jit_live_behind(const struct jit_trans *t)
 }
 /* RFLAGS to emu_vcpu.jit_flags; uses R10. */
 void jit_save_flags(struct jit_asm *a);
+/* ... and what it has saved to a register. */
+void jit_load_flags(struct jit_asm *a, unsigned reg);
 /* The next host instruction reads flags that the guest left. */
 void jit_want_flags(struct jit_trans *t);
 /* The next host instructions change RFLAGS: uses R10, saves what is still read from instruction t->i on (live: mask).

@@ -130,7 +130,7 @@ uint64_t emu_mmio_read(struct emu_vcpu *c, uint64_t gpa, unsigned size)
 		return lapic_read(c, gpa & 0xfff, size);
 	for (unsigned at = 0; at < size; at += width) {
 		width = bus_width(size - at);
-		value |= emu_bus_access(c, VCORE_BUS_MMIO, gpa + at, width, false, 0, NULL) << at * 8;
+		value |= emu_bus_access(c, VCORE_BUS_MMIO, gpa + at, width, false, 0) << at * 8;
 	}
 	return value;
 }
@@ -147,7 +147,7 @@ void emu_mmio_write(struct emu_vcpu *c, uint64_t gpa, unsigned size, uint64_t va
 	}
 	for (unsigned at = 0; at < size; at += width) {
 		width = bus_width(size - at);
-		emu_bus_access(c, VCORE_BUS_MMIO, gpa + at, width, true, (value >> at * 8) & vc_width_mask(width), NULL);
+		emu_bus_access(c, VCORE_BUS_MMIO, gpa + at, width, true, (value >> at * 8) & vc_width_mask(width));
 	}
 }
 
@@ -326,37 +326,10 @@ static void store(struct emu_vcpu *c, uint64_t linear, const void *buffer, unsig
 		tell_hooks(c, &s, buffer, true);
 }
 
-/* An access that lies in one page of devices only, and that nobody else wants to see: the shortest way there. */
-static bool is_device(const struct emu_vcpu *c, uint64_t linear, unsigned size, bool write, uint64_t *gpa)
-{
-	const struct emu_mmu *m = c->mmu;
-	const struct emu_l2_entry *l;
-
-	if (m->watch_count || m->slow_data || hooked(c) || (linear & (VC_PAGE_SIZE - 1)) + size > VC_PAGE_SIZE)
-		return false;
-	l = emu_l2_find(m, linear, m->context[linear >> 63], write ? EMU_L2_W | EMU_L2_D : 0);
-	if (!l || l->slot)
-		return false;
-	*gpa = (l->gpa & VC_PAGE_MASK) | (linear & (VC_PAGE_SIZE - 1));
-	return true;
-}
-
-/* The device's callback may have added a hook, which is told of that very access. */
-static void tell_of_device(struct emu_vcpu *c, uint64_t gpa, uint64_t linear, uint64_t value, unsigned size, bool write)
-{
-	if (hooked(c))
-		emu_hook_memory(c, gpa, linear, &value, size, write);
-}
-
 uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
 {
-	uint64_t value = 0, gpa;
+	uint64_t value = 0;
 
-	if (is_device(c, linear, size, false, &gpa)) {
-		value = emu_mmio_read(c, gpa, size);
-		tell_of_device(c, gpa, linear, value, size, false);
-		return value;
-	}
 	check_integer(c, linear, size);
 	load(c, linear, &value, size, EMU_BY_CPL);
 	return value;
@@ -364,13 +337,6 @@ uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size)
 
 void emu_store_slow(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t value)
 {
-	uint64_t gpa;
-
-	if (is_device(c, linear, size, true, &gpa)) {
-		emu_mmio_write(c, gpa, size, value);
-		tell_of_device(c, gpa, linear, value, size, true);
-		return;
-	}
 	check_integer(c, linear, size);
 	store(c, linear, &value, size, EMU_BY_CPL);
 }

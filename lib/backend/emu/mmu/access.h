@@ -14,6 +14,9 @@
 /* size 1-8; any alignment; pages may be crossed; MMIO, code pages, watchpoints: all handled. */
 uint64_t emu_load_slow(struct emu_vcpu *c, uint64_t linear, unsigned size);
 void emu_store_slow(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t value);
+/* The same where it is all that the instruction does with memory or devices; size 1, 2, 4 or 8. sole.c */
+uint64_t emu_load_sole(struct emu_vcpu *c, uint64_t linear, unsigned size);
+void emu_store_sole(struct emu_vcpu *c, uint64_t linear, unsigned size, uint64_t value);
 
 static inline struct emu_tlb_entry *emu_tlb_at(struct emu_vcpu *c, uint64_t linear)
 {

@@ -199,11 +199,14 @@ static void put_short_branch(struct trans *t)
 
 static bool uses(const struct emu_insn *n, unsigned reg)
 {
-	return n->reg == reg || n->reg2 == reg;
+	return n->reg == reg || (n->prefixes & EMU_P_VEX && n->reg2 == reg);
 }
 
-/* A register for the address of an operand relative to RIP: one that no instruction with such an operand uses by
- * itself, and that needs no REX. */
+/*
+ * A register for the address of an operand relative to RIP: one that no instruction with such an operand uses by
+ * itself, and that needs no REX. RBX is left only to what has two register operands of its own, by VEX: BH, whose
+ * number is RDI's, is then none of them.
+ */
 static unsigned address_register(const struct emu_insn *n, unsigned *fix)
 {
 	static const struct {
