@@ -26,6 +26,7 @@ struct walker {
 	uint8_t rights;
 	struct used_entry used[MAX_LEVELS];
 	unsigned used_count;
+	bool missing; /* the last entry is still to come */
 };
 
 void vc_paging_init(struct vc_paging *paging, struct vc_mem *mem, const struct vc_cpu_state *state, uint32_t phys_bits,
@@ -57,20 +58,22 @@ void vc_paging_init(struct vc_paging *paging, struct vc_mem *mem, const struct v
 static void *entry_ptr(const struct vc_paging *p, uint64_t gpa, struct vc_slot **slot)
 {
 	*slot = vc_mem_find(p->mem, gpa);
-	if (p->missing && *slot && vc_unlikely(atomic_load_explicit(&(*slot)->presence, memory_order_relaxed)))
-		p->missing(p->missing_ctx, *slot, gpa);
 	return *slot ? (*slot)->hva + (gpa - (*slot)->gpa) : NULL;
 }
 
 /* An entry where no memory is reads as all ones, as a bus that nobody drives does. */
+static uint64_t load_entry(const void *ptr, unsigned size)
+{
+	if (!ptr)
+		return size == 4 ? UINT32_MAX : UINT64_MAX;
+	return size == 4 ? *(const volatile uint32_t *)ptr : *(const volatile uint64_t *)ptr;
+}
+
 static uint64_t read_entry(const struct vc_paging *p, uint64_t gpa, unsigned size)
 {
 	struct vc_slot *slot;
-	void *ptr = entry_ptr(p, gpa, &slot);
 
-	if (!ptr)
-		return size == 4 ? UINT32_MAX : UINT64_MAX;
-	return size == 4 ? *(volatile uint32_t *)ptr : *(volatile uint64_t *)ptr;
+	return load_entry(entry_ptr(p, gpa, &slot), size);
 }
 
 bool vc_paging_load_pdptes(struct vc_paging *paging, uint64_t cr3)
@@ -184,15 +187,32 @@ static bool set_accessed_dirty(const struct walker *k, bool write)
 
 enum step { STEP_DOWN, STEP_LEAF, STEP_FAULT };
 
+/* One that is still to come is as one that is not present, but for the error. */
+static uint64_t take_entry(struct walker *k, uint64_t gpa, unsigned size)
+{
+	const struct vc_paging *p = k->paging;
+	struct vc_slot *slot;
+	void *ptr = entry_ptr(p, gpa, &slot);
+
+	k->missing = ptr && vc_unlikely(atomic_load_explicit(&slot->presence, memory_order_relaxed)) && p->missing &&
+	             p->missing(p->missing_ctx, slot, gpa);
+	return k->missing ? 0 : load_entry(ptr, size);
+}
+
+static uint32_t not_present(const struct walker *k, uint32_t access)
+{
+	return k->missing ? VC_PF_MISSING : error_code(k->paging, access, 0);
+}
+
 /* 32-bit paging: 4-byte entries, two levels, 4 MiB pages with PSE-36 (SDM 4.3). */
 static enum step step_32(struct walker *k, struct vc_walk *w, uint32_t access)
 {
 	const struct vc_paging *p = k->paging;
 	uint64_t gpa = k->table + ((k->linear >> (k->level == 2 ? 22 : 12) & 0x3ff) * 4);
-	uint32_t e = (uint32_t)read_entry(p, gpa, 4);
+	uint32_t e = (uint32_t)take_entry(k, gpa, 4);
 
 	if (!(e & PTE_P)) {
-		w->error = error_code(p, access, 0);
+		w->error = not_present(k, access);
 		return STEP_FAULT;
 	}
 	k->used[k->used_count++] = (struct used_entry){gpa, e};
@@ -224,11 +244,11 @@ static enum step step_64(struct walker *k, struct vc_walk *w, uint32_t access)
 	const struct vc_paging *p = k->paging;
 	unsigned shift = 12 + 9 * (k->level - 1);
 	uint64_t gpa = k->table + (k->linear >> shift & 0x1ff) * 8;
-	uint64_t e = read_entry(p, gpa, 8);
+	uint64_t e = take_entry(k, gpa, 8);
 	bool leaf;
 
 	if (!(e & PTE_P)) {
-		w->error = error_code(p, access, 0);
+		w->error = not_present(k, access);
 		return STEP_FAULT;
 	}
 	if (e & reserved_bits(p, k->level, e, &leaf)) {

@@ -19,6 +19,8 @@
 #define VC_PF_U    0x4u
 #define VC_PF_RSVD 0x8u
 #define VC_PF_I    0x10u
+/* In place of an error code: none, but the page that is needed is still to come; see struct vc_paging. */
+#define VC_PF_MISSING 0x80000000u
 
 enum vc_paging_mode { VC_PAGING_NONE, VC_PAGING_32, VC_PAGING_PAE, VC_PAGING_4, VC_PAGING_5 };
 
@@ -33,9 +35,9 @@ struct vc_paging {
 	/* Called before A or D is set in an entry, by who must know; NULL: nobody. Kept by vc_paging_init(). */
 	void (*marking)(void *ctx, uint64_t gpa, void *entry, unsigned size);
 	void *marking_ctx;
-	/* Called before an entry is read whose page is still to come (memory/missing.h); it need not return. NULL: the walk
-	 * waits for it. Likewise */
-	void (*missing)(void *ctx, struct vc_slot *slot, uint64_t gpa);
+	/* Called before an entry is read whose page may be still to come (memory/missing.h). True: the walk ends with
+	 * VC_PF_MISSING. NULL: it waits for it. Likewise */
+	bool (*missing)(void *ctx, struct vc_slot *slot, uint64_t gpa);
 	void *missing_ctx;
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Raising of exceptions, and the serial, double- and triple-fault rules of their delivery (SDM vol. 3, chapter 6). */
 #include "backend/emu/vcpu.h"
+#include "backend/paging.h"
 
 /* ---- raising ---- */
 
@@ -26,6 +27,9 @@ void emu_raise_error(struct emu_vcpu *c, enum vc_vector vector, uint32_t error)
 
 void emu_raise_pf(struct emu_vcpu *c, uint64_t cr2, uint32_t error)
 {
+	/* nothing of the guest's: run_loop() waits for it */
+	if (vc_unlikely(error == VC_PF_MISSING))
+		emu_leave(c);
 	raise_exception(c, &(struct emu_exception){.vector = VC_PF, .has_error = true, .error = error, .cr2 = cr2});
 }
 

@@ -386,7 +386,7 @@ static void await_page(struct emu_vcpu *c)
 /* The instruction left: for the program, or to wait for a page. */
 static enum go left(const struct emu_vcpu *c)
 {
-	return c->sys->awaited ? GO_AGAIN : RUN_ENDS;
+	return c->sys->awaited && c->exit->reason == VCORE_EXIT_NONE ? GO_AGAIN : RUN_ENDS;
 }
 
 /* ---- executing ---- */

@@ -51,7 +51,8 @@ static struct emu_itlb_entry *fill(struct emu_vcpu *c, uint64_t linear, struct e
 	if (c->jit)
 		emu_note_fetch(c, linear);
 	slot = emu_is_lapic_page(c, w.gpa) ? NULL : emu_find_slot(c, w.gpa);
-	emu_need_page(c, slot, w.gpa);
+	if (emu_awaits(c, slot, w.gpa))
+		emu_raise_pf(c, linear, VC_PF_MISSING);
 	*entry = (struct emu_itlb_entry){.tag = fetch_tag(c, linear), .gpa = w.gpa & VC_PAGE_MASK};
 	if (slot) {
 		entry->host = slot->hva + (entry->gpa - slot->gpa);

@@ -18,23 +18,19 @@ struct vc_slot *emu_find_slot(struct emu_vcpu *c, uint64_t gpa)
 	return s;
 }
 
-/* A page that is still to come is waited for outside of the gate, where requests are served; where nobody could take up
- * the instruction again, by touching it. */
-void emu_need_page(struct emu_vcpu *c, struct vc_slot *slot, uint64_t gpa)
+/* Where nobody could take up the instruction again it is waited for by touching it. */
+bool emu_awaits(void *ctx, struct vc_slot *slot, uint64_t gpa)
 {
+	struct emu_vcpu *c = ctx;
+
 	if (vc_likely(!slot || !atomic_load_explicit(&slot->presence, memory_order_relaxed)))
-		return;
+		return false;
 	if (!c->unwind || c->sys->never_leave || c->sys->restarting || c->mmu->exclusive ||
 	    !vc_missing_is_absent(slot, gpa))
-		return;
+		return false;
 	c->sys->awaited = slot;
 	c->sys->awaited_gpa = gpa;
-	emu_leave(c);
-}
-
-void emu_need_entry(void *ctx, struct vc_slot *slot, uint64_t gpa)
-{
-	emu_need_page(ctx, slot, gpa);
+	return true;
 }
 
 /* The PDPTEs are loaded with CR3; after a state came from outside, at the first walk. */
@@ -227,7 +223,10 @@ static bool fill(struct emu_vcpu *c, uint64_t linear, bool write, enum emu_privi
 	}
 	flags = (vc_page_allows(&m->paging, w.rights, user | VC_PF_W, ac) ? EMU_L2_W : 0) | (w.dirty ? EMU_L2_D : 0);
 	locate(c, w.gpa & VC_PAGE_MASK, slot_for(c, w.gpa), page);
-	emu_need_page(c, page->slot, page->gpa);
+	if (emu_awaits(c, page->slot, page->gpa)) {
+		*error = VC_PF_MISSING;
+		return false;
+	}
 	number = context_for(c, linear, supervisor, by, &w);
 	if (!number)
 		return true;

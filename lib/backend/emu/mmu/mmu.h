@@ -186,10 +186,9 @@ bool emu_walk(struct emu_vcpu *c, uint64_t linear, uint32_t access, bool ac, str
 /* An upper-half translation that is not global was cached. */
 void emu_note_local(struct emu_vcpu *c, uint64_t linear);
 struct vc_slot *emu_find_slot(struct emu_vcpu *c, uint64_t gpa);
-/* Before memory of a slot, or NULL, is touched for the first time: does not return if it is still to come. The second
- * one for struct vc_paging. */
-void emu_need_page(struct emu_vcpu *c, struct vc_slot *slot, uint64_t gpa);
-void emu_need_entry(void *ctx, struct vc_slot *slot, uint64_t gpa);
+/* Before memory of a slot, or NULL, is touched for the first time: whether it is still to come, and is waited for once
+ * the instruction has left by emu_raise_pf() with VC_PF_MISSING. */
+bool emu_awaits(void *ctx, struct vc_slot *slot, uint64_t gpa);
 /* xAPIC registers lie at gpa. s.apic_base is what the LAPIC has. */
 static inline bool emu_is_lapic_page(const struct emu_vcpu *c, uint64_t gpa)
 {

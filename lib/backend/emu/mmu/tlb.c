@@ -20,7 +20,7 @@ int emu_mmu_new(struct emu_vcpu *c)
 
 	if (!m)
 		return vc_fail(ENOMEM, "no memory for the MMU of vcpu %u", c->bvcpu->index);
-	m->paging.missing = emu_need_entry;
+	m->paging.missing = emu_awaits;
 	m->paging.missing_ctx = c;
 	m->next_context = 1;
 	m->contexts_version = 1;
