@@ -353,6 +353,8 @@ static void lose(struct vc_arrival *a, int error)
 static void complete(struct vc_arrival *a)
 {
 	end_missing(a, false);
+	/* for what came with the last frames, of which it was not known yet */
+	request_all(a, VC_REQ_IRQ);
 	vc_arrival_close_faults(a);
 	/* who could not use this memory so far may look again */
 	atomic_fetch_add(&a->vm->mem.version, 1);
