@@ -107,6 +107,8 @@
 	addl $8, %edi
 	decl %ecx
 	jnz 96b
+	/* where the processes of promoted address spaces have their own pages (CHILD_OWN of promote/child.h) */
+	movl $0, PAGE_TABLES + 0x2000 + 8 * (0x7fc00000 >> 21)
 	movl $PAGE_TABLES, %eax
 	movl %eax, %cr3
 	movl $0x620, %eax /* PAE, OSFXSR, OSXMMEXCPT */
