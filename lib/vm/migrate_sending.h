@@ -15,7 +15,7 @@ struct vc_mig_sending {
 	struct vc_mig_channel channel[VC_MIG_STREAMS]; /* the first one has the states too */
 	uint32_t channels;
 	struct vc_mig_memory memory;
-	struct vc_still still; /* from the switch-over on */
+	struct vc_still still;          /* from the switch-over on */
 	struct vcore_migrate_info info; /* ours; the vm's copy is under its lock */
 	uint64_t begun, told;           /* host time; of the last progress */
 	uint64_t state_ns;              /* what taking and encoding the states took */
