@@ -213,7 +213,8 @@ static void *wait_for_source(void *ctx)
 /* Cancelling ends a recovery that has found nobody; then the migration. */
 START_TEST(given_up)
 {
-	struct recovery r = {.relay = {.kind = UINT32_MAX}};
+	struct vcore_migrate_recover_options o = {.size = sizeof o, .address = "unix:/nowhere/at-all"};
+	struct recovery r = {0};
 	struct vcore_exit exit = {.size = sizeof exit};
 	struct move m = {.relay = cuts[1]};
 	pthread_t waiting;
@@ -228,10 +229,7 @@ START_TEST(given_up)
 	ck_assert_uint_eq(migrating_info(m.to).state, VCORE_MIGRATE_INTERRUPTED);
 	OK(vcore_migrate_cancel(m.from));
 	ck_assert_uint_eq(migrating_info(m.from).state, VCORE_MIGRATE_LOST);
-	recover(&r, &m, m.from);
-	ck_assert_int_eq(r.received, -ENOENT);
-	end_recovery(&r);
-	ck_assert_int_eq(r.sent, -ENOENT);
+	REFUSED(vcore_migrate_recover(m.from, &o), ENOENT, "interrupted");
 	OK(vcore_migrate_cancel(m.to));
 	OK(vcore_vm_wait(m.to, LONG, &exit));
 	ck_assert_uint_eq(exit.reason, VCORE_EXIT_CRASH);
