@@ -276,11 +276,12 @@ static void on_hang_up(void *ctx, uint32_t events)
 	if (!h->closing) {
 		vc_log(h->env->log, VCORE_LOG_WARN, "%s: the back-end of %s is gone%s", h->kind->ops->type, h->path,
 		       h->reconnect_ns || h->listener >= 0 ? ": the guest waits for the next one" : "");
+		/* before the table is empty: a chain that looks for its memory there would break the device */
+		for (uint32_t i = 0; i < h->queue_count; i++)
+			vc_vhost_relay_end(&h->queues[i]);
 		lock_queues(h);
 		close_session(h);
 		unlock_queues(h);
-		for (uint32_t i = 0; i < h->queue_count; i++)
-			vc_vhost_relay_end(&h->queues[i]);
 		try_later(h);
 	}
 	pthread_mutex_unlock(&h->lock);
