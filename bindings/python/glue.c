@@ -247,7 +247,7 @@ static void take_slowly(void)
 }
 
 /* The borrower, which is out of Python, goes in. False: the loan is over. */
-static bool come_in(void)
+static inline bool come_in(void)
 {
 	bool mine;
 
@@ -265,7 +265,7 @@ static bool come_in(void)
 }
 
 /* Whether on loan. */
-static bool take(void)
+static inline bool take(void)
 {
 	me.depth++;
 	if (atomic_load_explicit(&borrower, memory_order_relaxed) == &me && me.depth == 1 && come_in())
@@ -280,7 +280,7 @@ static bool may_borrow(void)
 	return LOANS && me.state && !me.depth && me.burst >= BURST_LONG && !atomic_load(&borrower) && start_watch();
 }
 
-static void give(bool on_loan)
+static inline void give(bool on_loan)
 {
 	me.depth--;
 	if (on_loan) {
@@ -350,7 +350,7 @@ static bool put(PyObject *tuple, Py_ssize_t at, PyObject *object)
 }
 
 /* A tuple for the callee that nobody else sees, of a subclass or of tuple itself; new reference. */
-static PyObject *fresh_tuple(struct callee *callee, PyTypeObject *type, Py_ssize_t length)
+static inline PyObject *fresh_tuple(struct callee *callee, PyTypeObject *type, Py_ssize_t length)
 {
 	PyObject *tuple = callee->tuple;
 
@@ -366,7 +366,7 @@ static PyObject *fresh_tuple(struct callee *callee, PyTypeObject *type, Py_ssize
 	return tuple;
 }
 
-static bool put_data(PyObject *tuple, Py_ssize_t at, const void *data, size_t length)
+static inline bool put_data(PyObject *tuple, Py_ssize_t at, const void *data, size_t length)
 {
 	PyObject *old = PyTuple_GET_ITEM(tuple, at);
 
@@ -376,7 +376,7 @@ static bool put_data(PyObject *tuple, Py_ssize_t at, const void *data, size_t le
 }
 
 /* What differs from that from which the tuple was filled before, if it was. */
-static bool put_changed(PyObject *tuple, Py_ssize_t at, uint64_t *before, uint64_t now)
+static inline bool put_changed(PyObject *tuple, Py_ssize_t at, uint64_t *before, uint64_t now)
 {
 	if (PyTuple_GET_ITEM(tuple, at) && *before == now)
 		return true;
@@ -384,7 +384,7 @@ static bool put_changed(PyObject *tuple, Py_ssize_t at, uint64_t *before, uint64
 	return put(tuple, at, box(now));
 }
 
-static bool put_is_write(PyObject *tuple, Py_ssize_t at, bool is_write)
+static inline bool put_is_write(PyObject *tuple, Py_ssize_t at, bool is_write)
 {
 	PyObject *object = is_write ? Py_True : Py_False;
 
@@ -395,7 +395,7 @@ static bool put_is_write(PyObject *tuple, Py_ssize_t at, bool is_write)
 }
 
 /* Numbers in the order of the tuple's. */
-static bool fill_event(PyObject *event, uint64_t before[4], const struct vcore_hook_event *e)
+static inline bool fill_event(PyObject *event, uint64_t before[4], const struct vcore_hook_event *e)
 {
 	if (e->kind == VCORE_HOOK_PORT)
 		return put_changed(event, 0, &before[0], e->address) && put_changed(event, 1, &before[1], e->length) &&
@@ -406,7 +406,7 @@ static bool fill_event(PyObject *event, uint64_t before[4], const struct vcore_h
 }
 
 /* New reference. */
-static PyObject *make_event(struct vcpy_ctx *ctx, const struct vcore_hook_event *e)
+static inline PyObject *make_event(struct vcpy_ctx *ctx, const struct vcore_hook_event *e)
 {
 	PyObject *event = fresh_tuple(&ctx->hook, ctx->event, e->kind == VCORE_HOOK_MEMORY ? 6 : 4);
 
@@ -438,7 +438,7 @@ static void fail(const struct vcpy_ctx *ctx)
 }
 
 /* args[0] and args[1] are free: the callee's own use, and self. Takes over the references behind them. */
-static PyObject *call(const struct callee *callee, PyObject **args, size_t count)
+static inline PyObject *call(const struct callee *callee, PyObject **args, size_t count)
 {
 	/* PyObject_Vectorcall() does the same, and looks at what has come out */
 	vectorcallfunc function = PyVectorcall_Function(callee->function);
