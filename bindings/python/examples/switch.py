@@ -16,6 +16,6 @@ with virtcore.VM(memory="256M") as one, virtcore.VM(memory="256M") as two:
         vm.console.send(f"ip addr add 10.0.0.{number}/24 dev eth0 && ip link set eth0 up && echo up\n")
         vm.console.expect("(?m)^up", timeout=60)
     one.console.send("ping -c 3 10.0.0.2\n")
-    print(one.console.expect("3 packets transmitted[^\n]*", timeout=60).group().strip())
+    print(one.console.expect("3 packets transmitted[^\n]*\n", timeout=60).group().strip())
     for port in lan.ports:
         print(port)

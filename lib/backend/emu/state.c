@@ -180,6 +180,14 @@ int emu_backend_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state)
 	return 0;
 }
 
+/* What the guest has ended in its memory only; what it has not, it ends by a write then. */
+void emu_backend_settle(struct vc_bvm *vm)
+{
+	for (uint32_t i = 0; i < vm->vcpus; i++)
+		if (vm->vcpu[i]->lapic)
+			emu_pv_eoi_collect(emu_of(vm->vcpu[i]));
+}
+
 int emu_backend_reset(struct vc_bvm *vm)
 {
 	for (uint32_t i = 0; i < vm->vcpus; i++) {
@@ -187,6 +195,7 @@ int emu_backend_reset(struct vc_bvm *vm)
 
 		emu_bus_forget(c);
 		c->sys->db_pending = 0;
+		c->sys->pv_eoi_set = false;
 		atomic_store(&c->sys->kicked, 0);
 		atomic_store(&c->sys->injected, -1);
 	}

@@ -124,6 +124,7 @@ static void take_init(struct emu_vcpu *c)
 		vc_lapic_reset(c->bvcpu->lapic, true);
 	c->s.mp_state = c->s.apic_base & EMU_APIC_BSP ? VC_MP_RUNNABLE : VC_MP_WAIT_SIPI;
 	c->sys->db_pending = 0;
+	c->sys->pv_eoi_set = false;
 	c->interrupt_waiting = false;
 	emu_bus_forget(c);
 	emu_set_state(c, &c->s);

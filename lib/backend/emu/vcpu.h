@@ -132,6 +132,7 @@ int emu_backend_run(struct vc_bvcpu *v, struct vcore_exit *exit);
 void emu_backend_notify(struct vc_bvcpu *v);
 int emu_backend_get_state(struct vc_bvcpu *v, struct vc_cpu_state *state);
 int emu_backend_set_state(struct vc_bvcpu *v, const struct vc_cpu_state *state);
+void emu_backend_settle(struct vc_bvm *vm);
 int emu_backend_reset(struct vc_bvm *vm);
 int emu_backend_set_debug(struct vc_bvcpu *v, const struct vcore_debug *debug);
 int emu_backend_interrupt(struct vc_bvcpu *v, uint8_t vector);

@@ -195,6 +195,7 @@ const struct vc_backend vc_backend_emu = {
     .vcpu_destroy = emu_backend_vcpu_destroy,
     .run = emu_backend_run,
     .notify = emu_backend_notify,
+    .settle = emu_backend_settle,
     .get_state = emu_backend_get_state,
     .set_state = emu_backend_set_state,
     .get_msr = emu_backend_get_msr,
