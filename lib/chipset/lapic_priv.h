@@ -145,6 +145,8 @@ void lapic_send_self(struct vc_lapic *l, uint8_t vector);
 /* lapic_timer.c */
 int lapic_timer_init(struct vc_lapic *l);
 uint32_t lapic_timer_count(struct vc_lapic *l);
+/* Likewise for who saves it: not 0 while the interrupt of a count that is over is still to come. */
+uint32_t lapic_timer_to_come(struct vc_lapic *l);
 void lapic_timer_set_count(struct vc_lapic *l, uint32_t count);
 void lapic_timer_set_divide(struct vc_lapic *l, uint32_t divide);
 void lapic_timer_set_lvt(struct vc_lapic *l, uint32_t lvt);

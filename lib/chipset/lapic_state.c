@@ -90,7 +90,7 @@ void vc_lapic_save(struct vc_lapic *lapic, struct vc_lapic_state *state)
 	vc_st32(state->regs + APIC_ID * 16, lapic_id_register(lapic));
 	vc_st32(state->regs + APIC_LDR * 16, lapic_ldr(lapic));
 	vc_st32(state->regs + APIC_PPR * 16, lapic_ppr(lapic));
-	vc_st32(state->regs + APIC_TMCCT * 16, lapic_timer_count(lapic));
+	vc_st32(state->regs + APIC_TMCCT * 16, lapic_timer_to_come(lapic));
 }
 
 /* ISR, TMR, IRR: vectors below 16 cannot be there. */

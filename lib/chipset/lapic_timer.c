@@ -128,6 +128,16 @@ uint32_t lapic_timer_count(struct vc_lapic *l)
 	return count;
 }
 
+uint32_t lapic_timer_to_come(struct vc_lapic *l)
+{
+	pthread_mutex_lock(&l->lock);
+	uint32_t count = count_left(l, now_ns(l));
+	if (!count && l->deadline != LAPIC_NEVER && timer_mode(l) == TIMER_ONE_SHOT)
+		count = 1;
+	pthread_mutex_unlock(&l->lock);
+	return count;
+}
+
 void lapic_timer_set_count(struct vc_lapic *l, uint32_t count)
 {
 	pthread_mutex_lock(&l->lock);

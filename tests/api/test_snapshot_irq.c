@@ -261,6 +261,52 @@ START_TEST(asserted_line)
 }
 END_TEST
 
+/* ---- an EOI by the paravirtual flag ---- */
+
+enum { HANDLER = 0x1200, EOI_FLAG = 0x8010, TIMER_GATE = 0x3000 + 8 * TIMER_VECTOR /* in api_tables()' IDT */ };
+#define COUNT_CELL (API_COUNTS + 4 * TIMER_VECTOR)
+
+/* clang-format off */
+static const uint8_t flag_on[] = {
+	APIC_ON, STORE(0xfee00320u, TIMER_VECTOR), STORE(0xfee003e0u, 0xb),
+	0xb9, 0x04, 0x4d, 0x56, 0x4b, /* mov ecx, MSR_KVM_PV_EOI_EN */
+	0xb8, (EOI_FLAG | 1) & 0xff, EOI_FLAG >> 8, 0, 0, 0x31, 0xd2, 0x0f, 0x30, /* wrmsr */
+	STORE(0xfee00380u, 30000), FOR_EVER};
+
+/* Ends its interrupt as Linux does, and asks for the next one. */
+static const uint8_t flag_handler[] = {
+	0xff, 0x05, COUNT_CELL & 0xff, COUNT_CELL >> 8, 0, 0, /* inc */
+	0xf0, 0x0f, 0xba, 0x35, EOI_FLAG & 0xff, EOI_FLAG >> 8, 0, 0, 0, /* lock btr dword [EOI_FLAG], 0 */
+	0x72, 10, /* jc: that was enough */
+	STORE(0xfee000b0u, 0),
+	STORE(0xfee00380u, 30000), 0xcf};
+/* clang-format on */
+
+/* At some time the snapshot is taken between the interrupt's delivery and its handler's first instruction. */
+START_TEST(eoi_by_flag)
+{
+	const uint16_t offset = HANDLER;
+	vcore_vm *vm = machine(0);
+	vcore_snapshot *s;
+
+	if (!vm)
+		return;
+	api_load(vm, 0, VCORE_MODE_PROTECTED32, CODE, flag_on, sizeof flag_on);
+	api_tables(vm, 0, true);
+	OK(vcore_memory_write(vm, HANDLER, flag_handler, sizeof flag_handler));
+	OK(vcore_memory_write(vm, TIMER_GATE, &offset, sizeof offset));
+	OK(vcore_memory_write(vm, TIMER_GATE + 6, (uint16_t[]){0}, 2));
+	OK(vcore_vm_start(vm));
+	for (unsigned n = 0; n < 300; n++) {
+		OK(vcore_snapshot_take(vm, &s));
+		OK(vcore_vm_reset_to(vm, s));
+		more(vm, TIMER_VECTOR);
+		vcore_snapshot_unref(s);
+	}
+	end(vm);
+}
+END_TEST
+
 /* ---- the TSC ---- */
 
 static struct vcore_vm_info info_of(vcore_vm *vm)
@@ -340,6 +386,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, through_the_8259, 0, KINDS);
 	tcase_add_loop_test(tc, tsc_deadlines, 0, KINDS);
 	tcase_add_loop_test(tc, asserted_line, 0, KINDS);
+	tcase_add_test(tc, eoi_by_flag);
 	EACH(tc, tsc_goes_on);
 	suite_add_tcase(s, tc);
 	return s;
